@@ -1,0 +1,1 @@
+"""A test harness that settles claims about Linux TCP on real kernels."""

@@ -1,0 +1,64 @@
+"""The ways in which the harness can fail, a class a kind; every message says what, where and what to do."""
+
+from __future__ import annotations
+
+
+class HarnessError(Exception):
+    """Base of all errors that the harness raises on purpose."""
+
+
+class BadInput(HarnessError):
+    """Something the user wrote (an option, a filter, a topology) cannot be understood."""
+
+
+class ClaimError(BadInput):
+    """A claim file is malformed or names a claim that does not exist."""
+
+
+class Forbidden(HarnessError):
+    """The machine does not grant a right that is needed; the message names the setting."""
+
+
+class Unsupported(HarnessError):
+    """The running kernel lacks what is needed; the message names it."""
+
+
+class MissingProgram(HarnessError):
+    """A program of the distribution is not installed.
+
+    Attributes: program, the command's name; package, the Debian package that brings it.
+    """
+
+    def __init__(self, program: str, package: str) -> None:
+        super().__init__(
+            f"{program} is not installed; on Debian: apt-get install {package}"
+        )
+        self.program = program
+        self.package = package
+
+    def __reduce__(self) -> tuple[type[MissingProgram], tuple[str, str]]:
+        return type(self), (self.program, self.package)
+
+
+class ProgramFailed(HarnessError):
+    """A program in a host ended with an error; the message has its command line and output."""
+
+
+class UnknownSysctl(BadInput):
+    """No sysctl of that name exists on the running kernel; the message has the nearest names."""
+
+
+class GlobalSysctl(Unsupported):
+    """The sysctl is the whole machine's, not a namespace's: setting it here would leak."""
+
+
+class SysctlRefused(HarnessError):
+    """The kernel did not take the value: it refused the write, or reads back another one."""
+
+
+class NotReady(HarnessError):
+    """A condition was not met before its deadline."""
+
+
+class CounterMissing(HarnessError):
+    """The running kernel does not count what was asked for."""
