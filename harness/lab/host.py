@@ -1,0 +1,196 @@
+"""A host: a network namespace with a name, interfaces, sysctls, and programs that run inside it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any
+
+from harness.errors import BadInput
+from harness.lab import isolation, offload
+from harness.lab.netns import Namespace
+from harness.lab.program import Program, Ran, run
+from harness.lab.sysctl import Sysctls
+
+if TYPE_CHECKING:
+    from pyroute2 import IPRoute
+
+    from harness.lab.lab import Lab
+
+IPV4, IPV6 = socket.AF_INET, socket.AF_INET6
+
+
+@dataclass(frozen=True)
+class Interface:
+    """An interface as it was set up: its name, index, MAC, addresses by family and the segment it is on."""
+
+    name: str
+    index: int
+    mac: str
+    addresses: dict[int, str] = field(default_factory=dict)
+    mtu: int = 1500
+
+
+class Host:
+    """A network namespace. `with host:` moves the calling thread inside; a socket made there stays there for life."""
+
+    def __init__(self, lab: Lab, name: str) -> None:
+        self.lab = lab
+        self.name = name
+        self.namespace = Namespace()
+        self.interfaces: dict[str, Interface] = {}
+        self.sysctl = Sysctls(self.namespace)
+        self.programs: list[Program] = []
+        self._netlink: IPRoute | None = None
+        self._quieten()
+
+    def __enter__(self) -> Host:
+        self.namespace.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.namespace.__exit__(kind, error, trace)
+
+    def __repr__(self) -> str:
+        return f"<host {self.name} {' '.join(a for i in self.interfaces.values() for a in i.addresses.values())}>"
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        """The address family that the lab's experiment is about."""
+        return self.lab.family
+
+    @property
+    def ip(self) -> str:
+        """The address of the first interface, in the lab's family."""
+        return self.address()
+
+    def address(self, family: int | None = None, interface: str | None = None) -> str:
+        """The address of an interface (the first) in a family (the lab's)."""
+        if not self.interfaces:
+            raise BadInput(f"host {self.name} has no interface yet: link it, or put it on a switch")
+        chosen = self.interfaces[interface] if interface else next(iter(self.interfaces.values()))
+        return chosen.addresses[self.family if family is None else family]
+
+    def socket(self, kind: int = socket.SOCK_STREAM, family: int | None = None, protocol: int = 0) -> socket.socket:
+        """A socket of this host, of the lab's family unless told."""
+        with self:
+            return socket.socket(self.family if family is None else family, kind, protocol)
+
+    def open(self, path: str | Path, mode: str = "r") -> IO[Any]:
+        """Open a file as this host sees it (/proc/thread-self/net, /proc/sys/net)."""
+        with self:
+            return open(path, mode)
+
+    def run(self, *argv: object, input: str | None = None, timeout: float = 30.0, check: bool = True) -> Ran:
+        """Run a program inside to its end and keep its output; `timeout` in seconds.
+
+        Raises MissingProgram, ProgramFailed (with `check`, on a status other than 0), NotReady.
+        """
+        return run(self.namespace, _words(argv), input=input, timeout=timeout, check=check)
+
+    def start(self, *argv: object, ready: Callable[[], object] | None = None, deadline: float = 10.0) -> Program:
+        """Start a program inside, in the background; with `ready`, wait until that is true (`deadline` seconds).
+
+        It is stopped when the lab closes, and killed with all its children if this process dies.
+        """
+        output = self.lab.directory / f"{self.name}-{len(self.programs)}-{Path(str(_words(argv)[0])).name}.out"
+        program = Program(self.namespace, _words(argv), output)
+        self.programs.append(program)
+        if ready is not None:
+            program.wait_ready(ready, deadline)
+        return program
+
+    def enter_command(self) -> str:
+        """The shell command that enters this host from another terminal of the same user."""
+        pid = os.getpid()
+        user = "--user --preserve-credentials " if isolation.in_user_namespace() else ""
+        return f"nsenter --target {pid} {user}--mount --net=/proc/{pid}/fd/{self.namespace.fd}"
+
+    # Set-up: used by Lab, not by scenarios.
+
+    def netlink(self) -> IPRoute:
+        """The rtnetlink socket that sets this host up; closed when the lab is ready."""
+        if self._netlink is None:
+            from pyroute2 import IPRoute
+
+            with self:
+                self._netlink = IPRoute()
+                self._netlink.link("set", index=1, state="up")
+        return self._netlink
+
+    def close_netlink(self) -> None:
+        """Let go of the set-up socket."""
+        if self._netlink is not None:
+            self._netlink.close()
+            self._netlink = None
+
+    def add_interface(self, interface: Interface, offloads: bool) -> None:
+        """Bring a link that lies in the namespace into service: addresses, features, up."""
+        self.interfaces[interface.name] = interface
+        netlink = self.netlink()
+        if not offloads:
+            with self.socket(socket.SOCK_DGRAM, IPV4) as control:
+                offload.switch(control, interface.name, tx=False, tso=False, gso=False, gro=False)
+        netlink.link("set", index=interface.index, state="up", mtu=interface.mtu)
+        for family, address in interface.addresses.items():
+            prefix = {"prefixlen": 16} if family == IPV4 else {"prefixlen": 64, "flags": 0x02}  # IFA_F_NODAD
+            netlink.addr("add", index=interface.index, address=address, family=family, **prefix)
+
+    def neighbour(self, interface: str, address: str, mac: str, family: int) -> None:
+        """A permanent entry in the neighbour table: no ARP, no neighbour discovery."""
+        self.netlink().neigh(
+            "replace",
+            ifindex=self.interfaces[interface].index,
+            dst=address,
+            lladdr=mac,
+            family=family,
+            state=0x80,  # NUD_PERMANENT
+        )
+
+    def route(self, destination: str, via: str, family: int) -> None:
+        """A route; `destination` is a prefix or "default"."""
+        self.netlink().route("replace", dst=destination, gateway=via, family=family)
+
+    def close(self) -> None:
+        """Stop what runs inside and let go of the namespace."""
+        for program in self.programs:
+            program.stop()
+        self.close_netlink()
+        self.namespace.close()
+
+    def _quieten(self) -> None:
+        """Silence what would add packets of its own: autoconfiguration, duplicate detection, reverse path checks.
+
+        IPv4's per-interface settings of a new namespace are copies of the machine's (devinet_init_net()), so they
+        are set even where the kernel's default would do.
+        """
+        settings = {"ipv4/conf/all/rp_filter": "0", "ipv4/conf/default/rp_filter": "0"}
+        for name, value in {
+            "accept_dad": "0",
+            "dad_transmits": "0",
+            "accept_ra": "0",
+            "autoconf": "0",
+            "addr_gen_mode": "1",
+            "disable_ipv6": "0",
+        }.items():
+            settings[f"ipv6/conf/default/{name}"] = value
+        settings["ipv6/conf/all/disable_ipv6"] = "0"
+        with self:
+            for name, value in settings.items():
+                path = f"/proc/sys/net/{name}"
+                if os.path.exists(path):
+                    with open(path, "w") as file:
+                        file.write(value)
+
+
+def _words(argv: Sequence[object]) -> list[str]:
+    """Accept run("ss", "-lnt") and run(["ss", "-lnt"]) alike."""
+    if len(argv) == 1 and isinstance(argv[0], (list, tuple)):
+        argv = argv[0]
+    return [str(word) for word in argv]

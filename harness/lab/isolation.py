@@ -1,0 +1,208 @@
+"""The private world of one process: user, mount, network and PID namespaces that die with it.
+
+Nothing here has a name in a shared place. Namespaces are file descriptors, /run is a tmpfs that only this process
+and its children see, and every program that a lab starts lives in a PID namespace whose init reads from a pipe:
+when the process that holds the pipe ends, however it ends, init reads end-of-file, exits, and the kernel kills
+all that is left (pid_namespaces(7)).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import subprocess
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import Forbidden
+
+# include/uapi/linux/sched.h, include/uapi/linux/mount.h
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+MS_NOSUID, MS_NODEV, MS_REC, MS_SLAVE = 0x2, 0x4, 0x4000, 0x80000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class World:
+    """What isolate() made: the process that owns it, and the namespaces to return to and to start programs in."""
+
+    pid: int
+    network: int
+    programs: int
+    machine_sysctls: frozenset[str]
+
+
+# Set for the processes that we start: a worker finds itself root of a user namespace that its controller made.
+USER_NAMESPACE_MARK = "TCP_HARNESS_USER_NAMESPACE"
+
+_world: World | None = None
+_init: subprocess.Popen[bytes] | None = None
+_lock = threading.Lock()
+
+
+def _checked(call: str, *arguments: object) -> None:
+    if getattr(_libc, call)(*arguments) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{call}: {os.strerror(number)}")
+
+
+def setns(fd: int, kind: int = CLONE_NEWNET) -> None:
+    """Move the calling thread into the namespace that `fd` holds; OSError if the kernel refuses."""
+    _checked("setns", fd, kind)
+
+
+def new_network() -> int:
+    """A file descriptor of a network namespace made just now; the calling thread stays where it is."""
+    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _unshare(CLONE_NEWNET)
+        try:
+            return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            setns(here)
+    finally:
+        os.close(here)
+
+
+def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
+    """mount(2); OSError if the kernel refuses."""
+    _checked("mount", source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), data.encode())
+
+
+def _unshare(flags: int) -> None:
+    try:
+        _checked("unshare", flags)
+    except OSError as error:
+        raise Forbidden(_why_refused(flags, error)) from None
+
+
+def _why_refused(flags: int, error: OSError) -> str:
+    if flags & CLONE_NEWUSER:
+        threads = len(os.listdir("/proc/self/task"))
+        if threads > 1:
+            return (
+                f"an ordinary user's labs need a user namespace, which a process with {threads} threads cannot enter; "
+                'set `lab_isolation = "startup"` in the pytest configuration, or run as root'
+            )
+        for setting, open_value in (
+            ("kernel.unprivileged_userns_clone", "1"),
+            ("kernel.apparmor_restrict_unprivileged_userns", "0"),
+            ("user.max_user_namespaces", "a number above 0"),
+        ):
+            path = Path("/proc/sys", *setting.split("."))
+            if path.exists() and (value := path.read_text().strip()) != open_value and value in ("0", "1"):
+                return (
+                    f"user namespaces are closed to ordinary users here ({error.strerror}): {setting} is {value}, "
+                    f"labs need {open_value}; or run as root, or in a virtual machine"
+                )
+    return (
+        f"the kernel refuses a new namespace ({error.strerror}); run as root, or in a virtual machine "
+        "(containers need CAP_SYS_ADMIN)"
+    )
+
+
+def isolate(*, user_only: bool = False) -> None:
+    """Put this process into namespaces of its own, once; later calls return at once.
+
+    As root: mount and network. As an ordinary user a user namespace comes first, in which the user is root; that
+    needs a process of one thread. `user_only` stops there: a process that starts others (pytest's controller) calls
+    it so that they inherit the right to make the rest. Raises Forbidden, naming the setting, where the machine
+    forbids it.
+    """
+    global _world
+    with _lock:
+        if _world is not None and _world.pid == os.getpid():
+            return
+        if os.geteuid() != 0:
+            _become_root_of_a_user_namespace()
+        if user_only:
+            return
+        _raise_descriptor_limit()
+        machine_sysctls = frozenset(_sysctls_of_the_machine())
+        _unshare(CLONE_NEWNS | CLONE_NEWNET)
+        # Slave, not private: what the machine unmounts must not stay busy because of us.
+        mount("none", "/", "none", MS_REC | MS_SLAVE)
+        mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
+        os.makedirs("/run/netns")
+        _world = World(
+            pid=os.getpid(),
+            network=os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC),
+            programs=_start_init(),
+            machine_sysctls=machine_sysctls,
+        )
+
+
+def world() -> World:
+    """The namespaces of this process; isolates it first if that was not done."""
+    isolate()
+    assert _world is not None
+    return _world
+
+
+def _become_root_of_a_user_namespace() -> None:
+    user, group = os.geteuid(), os.getegid()
+    name = os.environ.get("USER") or _name_of(user)
+    _unshare(CLONE_NEWUSER)
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+    Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+    # Libraries that ask who we are (getpass, pytest's tmp_path) keep to the user's own name, not to root's folders.
+    os.environ.setdefault("USER", name)
+    os.environ[USER_NAMESPACE_MARK] = "1"
+
+
+def in_user_namespace() -> bool:
+    """Whether isolate(), here or in the process that started us, made a user namespace."""
+    return USER_NAMESPACE_MARK in os.environ
+
+
+def _name_of(user: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
+
+
+def _raise_descriptor_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _sysctls_of_the_machine() -> list[str]:
+    """The network sysctls of the namespace we start in, without those kept per interface or neighbour table."""
+    base = Path("/proc/sys/net")
+    return [
+        ".".join(("net", *(folder / name).relative_to(base).parts))
+        for folder in (base, *(base / part for part in os.listdir(base)))
+        if folder.is_dir()
+        for name in os.listdir(folder)
+    ]
+
+
+def _start_init() -> int:
+    """Start the PID namespace in which the programs of labs live; returns a file descriptor of it."""
+    global _init
+    process = subprocess.Popen(
+        ["unshare", "--pid", "--fork", "--kill-child", "cat"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
+    )
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    process.stdin.write(b"init\n")
+    process.stdin.flush()
+    # The echo says that `cat` runs as PID 1; before that, our first program would become init.
+    if process.stdout.readline() != b"init\n":
+        raise Forbidden(f"no PID namespace for the programs of labs: {process.stderr.read().decode().strip()}")
+    _init = process
+    return os.open(f"/proc/{process.pid}/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)

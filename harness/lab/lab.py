@@ -1,0 +1,271 @@
+"""A lab: hosts and the segments between them, declared in a few lines and handed over when traffic passes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from harness.errors import BadInput, NotReady, Unsupported
+from harness.lab import isolation, nft
+from harness.lab.host import IPV4, IPV6, Host, Interface
+from harness.waiting import until
+
+# Each host of a segment has every other as a permanent neighbour, which is quadratic: in larger segments only the
+# first host and the others know each other beforehand.
+FULL_MESH = 32
+_numbers = itertools.count(1)
+
+
+@dataclass
+class Segment:
+    """One layer-2 network: a cable between two hosts, or a switch with any number.
+
+    Addresses are 10.NUMBER.0.0/16 and fd00:NUMBER::/64; the n-th address (n from 1) goes with one MAC, whether an
+    interface has it or not.
+    """
+
+    number: int
+    members: list[tuple[Host, str]] = field(default_factory=list)
+
+    def address(self, n: int, family: int) -> str:
+        """The n-th address of the segment."""
+        return f"10.{self.number}.{n >> 8}.{n & 255}" if family == IPV4 else f"fd00:{self.number:x}::{n:x}"
+
+    def mac(self, n: int) -> str:
+        """The MAC of the n-th address: locally administered."""
+        return f"02:00:00:{self.number:02x}:{n >> 8:02x}:{n & 255:02x}"
+
+
+class Lab:
+    """A set of hosts that lives as long as the `with` block, or this process.
+
+    `family` (socket.AF_INET or AF_INET6) is what the experiment is about: hosts always have addresses of both, and
+    whatever takes no family uses this one.
+    """
+
+    def __init__(self, family: int = IPV4) -> None:
+        isolation.isolate()
+        self.family = socket.AddressFamily(family)
+        self.number = next(_numbers)
+        self.all_hosts: dict[str, Host] = {}
+        self.switches: list[Host] = []
+        self.segments: list[Segment] = []
+        self.directory = Path(f"/run/lab{self.number}")
+        self._undo = ExitStack()
+        self._routed: list[tuple[Host, Host]] = []
+        self._ready = 0
+        self._has_ipv6 = os.path.exists("/proc/sys/net/ipv6")
+        if family == IPV6 and not self._has_ipv6:
+            raise Unsupported("the running kernel has IPv6 switched off (ipv6.disable=1 on its command line)")
+        self.directory.mkdir()
+        self._undo.callback(shutil.rmtree, self.directory, ignore_errors=True)
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def on_close(self, callback: Callable[[], object]) -> None:
+        """Call this when the lab closes, before its hosts go; the last registered is called first."""
+        self._undo.callback(callback)
+
+    def close(self) -> None:
+        """Release everything: sockets and programs first, then the namespaces."""
+        self._undo.close()
+
+    def host(self, name: str) -> Host:
+        """A new host."""
+        if name in self.all_hosts:
+            raise BadInput(f"the lab has a host named {name!r} already")
+        host = Host(self, name)
+        # The name for tools that want one (`ip netns exec`): a symbolic link, because a mount would take a
+        # grace period to undo and would outlive the descriptor.
+        link = Path("/run/netns", name)
+        link.unlink(missing_ok=True)
+        link.symlink_to(f"/proc/{os.getpid()}/fd/{host.namespace.fd}")
+        self._undo.callback(link.unlink, missing_ok=True)
+        self._undo.callback(host.close)
+        self.all_hosts[name] = host
+        return host
+
+    def hosts(self, *names: str) -> list[Host]:
+        """New hosts, in the order of their names."""
+        return [self.host(name) for name in names]
+
+    def link(self, a: Host, b: Host, *, mtu: int = 1500, offloads: bool = False) -> Segment:
+        """A cable between two hosts.
+
+        `mtu` is in bytes. `offloads` leaves checksum and segmentation offload as the driver has them; without, frames
+        on the cable are what TCP sends.
+        """
+        segment = self._segment()
+        names = [f"eth{len(host.interfaces)}" for host in (a, b)]
+        if a is b:
+            raise BadInput(f"host {a.name} cannot be linked to itself")
+        a.netlink().link(
+            "add",
+            kind="veth",
+            ifname=names[0],
+            address=segment.mac(1),
+            peer={"ifname": names[1], "address": segment.mac(2), "net_ns_fd": b.namespace.fd},
+        )
+        for n, (host, name) in enumerate(zip((a, b), names, strict=True), start=1):
+            self._attach(segment, host, name, n, mtu, offloads)
+        return segment
+
+    def switch(self, *hosts: Host, mtu: int = 1500, offloads: bool = False) -> Segment:
+        """A switch with these hosts on it."""
+        segment = self._segment()
+        switch = Host(self, f"switch{segment.number}")
+        self._undo.callback(switch.close)
+        self.switches.append(switch)
+        with switch:
+            Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1") if self._has_ipv6 else None
+        netlink = switch.netlink()
+        netlink.link("add", kind="bridge", ifname="bridge", br_mcast_snooping=0, mtu=mtu)
+        bridge = _index(switch, "bridge")
+        netlink.link("set", index=bridge, state="up")
+        for n, host in enumerate(hosts, start=1):
+            name, port = f"eth{len(host.interfaces)}", f"port{n}"
+            host.netlink().link(
+                "add",
+                kind="veth",
+                ifname=name,
+                address=segment.mac(n),
+                peer={"ifname": port, "net_ns_fd": switch.namespace.fd},
+            )
+            netlink.link("set", index=_index(switch, port), master=bridge, mtu=mtu, state="up")
+            self._attach(segment, host, name, n, mtu, offloads)
+        return segment
+
+    def gateway(self, gateway: Host, *, inside: Segment, outside: Segment, masquerade: bool = True) -> None:
+        """Let a host that is on both segments forward between them.
+
+        Hosts inside get it as their default gateway. With `masquerade`, what leaves to the outside carries the
+        gateway's own address, IPv4 and IPv6; without, hosts outside get a default route back.
+        """
+        gateway.sysctl["net.ipv4.ip_forward"] = 1
+        if self._has_ipv6:
+            gateway.sysctl["net.ipv6.conf.all.forwarding"] = 1
+        inner, outer = self._interface_on(gateway, inside), self._interface_on(gateway, outside)
+        self._default_routes(inside, gateway, inner)
+        if masquerade:
+            self._masquerade(gateway, outer)
+        else:
+            self._default_routes(outside, gateway, outer)
+        for client, _ in inside.members:
+            for server, _ in outside.members:
+                if gateway not in (client, server):
+                    self._routed.append((client, server))
+
+    def ready(self, deadline: float = 5.0) -> None:
+        """Hand the lab over: neighbours known, and a datagram went both ways wherever hosts can reach each other.
+
+        Raises NotReady, naming the two hosts, if that does not happen within `deadline` seconds.
+        """
+        for segment in self.segments[self._ready :]:
+            self._introduce(segment)
+            hub = segment.members[0][0]
+            for host, _ in segment.members[1:]:
+                for family in self._families():
+                    _exchange(
+                        hub,
+                        self._address_on(hub, segment, family),
+                        host,
+                        family,
+                        deadline,
+                        self._address_on(host, segment, family),
+                    )
+        for client, server in self._routed:
+            for family in self._families():
+                _exchange(client, client.address(family), server, family, deadline, server.address(family))
+        self._ready = len(self.segments)
+        self._routed.clear()
+        for host in (*self.all_hosts.values(), *self.switches):
+            host.close_netlink()
+
+    def _families(self) -> tuple[int, ...]:
+        return (IPV4, IPV6) if self._has_ipv6 else (IPV4,)
+
+    def _segment(self) -> Segment:
+        segment = Segment(len(self.segments) + 1)
+        if segment.number > 250:
+            raise BadInput("a lab holds at most 250 segments; put hosts on a switch")
+        self.segments.append(segment)
+        return segment
+
+    def _attach(self, segment: Segment, host: Host, name: str, n: int, mtu: int, offloads: bool) -> None:
+        addresses = {family: segment.address(n, family) for family in self._families()}
+        host.add_interface(Interface(name, _index(host, name), segment.mac(n), addresses, mtu), offloads)
+        segment.members.append((host, name))
+
+    def _introduce(self, segment: Segment) -> None:
+        for i, (host, name) in enumerate(segment.members):
+            for j, (other, other_name) in enumerate(segment.members):
+                if i != j and (len(segment.members) <= FULL_MESH or 0 in (i, j)):
+                    there = other.interfaces[other_name]
+                    for family in self._families():
+                        host.neighbour(name, there.addresses[family], there.mac, family)
+
+    def _interface_on(self, host: Host, segment: Segment) -> str:
+        for member, name in segment.members:
+            if member is host:
+                return name
+        raise BadInput(f"host {host.name} is not on segment {segment.number}")
+
+    def _address_on(self, host: Host, segment: Segment, family: int) -> str:
+        return host.address(family, self._interface_on(host, segment))
+
+    def _default_routes(self, segment: Segment, gateway: Host, interface: str) -> None:
+        for host, _ in segment.members:
+            if host is not gateway:
+                for family in self._families():
+                    host.route("default", gateway.address(family, interface), family)
+
+    def _masquerade(self, gateway: Host, interface: str) -> None:
+        # Families apart, because one table for both needs Linux 5.2 (nf_tables_inet NAT, d164385ec572). Both hooks,
+        # because before 4.18 replies are translated back only where a chain sits.
+        for family in ("ip", "ip6")[: len(self._families())]:
+            table = nft.Table(gateway.namespace, "nat", family)
+            table.chain("prerouting", "prerouting", nft.NAT_PREROUTING_PRIORITY, "nat")
+            table.chain("postrouting", "postrouting", nft.NAT_POSTROUTING_PRIORITY, "nat")
+            table.rule("postrouting", [*nft.leaving_by(interface), *nft.masquerade()])
+
+
+def _index(host: Host, interface: str) -> int:
+    with host:
+        return socket.if_nametoindex(interface)
+
+
+def _exchange(a: Host, a_address: str, b: Host, family: int, deadline: float, b_address: str) -> None:
+    """A datagram from a to b, and an answer to where it came from."""
+    with a.socket(socket.SOCK_DGRAM, family) as here, b.socket(socket.SOCK_DGRAM, family) as there:
+        there.bind((b_address, 0))
+        there.settimeout(0)
+        here.bind((a_address, 0))
+        here.settimeout(0)
+        port = there.getsockname()[1]
+
+        def passed() -> bool:
+            try:
+                here.sendto(b"ready?", (b_address, port))
+                _, source = there.recvfrom(16)
+                there.sendto(b"ready", source)
+                return here.recv(16) == b"ready"
+            except OSError:
+                return False
+
+        try:
+            until(passed, deadline=deadline, what=f"a datagram from {a.name} to {b.name} and back")
+        except NotReady as error:
+            raise NotReady(f"the lab is not ready: {error}") from None

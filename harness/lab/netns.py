@@ -1,0 +1,47 @@
+"""One network namespace, held by a file descriptor; `with` moves the calling thread in and back out."""
+
+from __future__ import annotations
+
+import os
+import threading
+from types import TracebackType
+
+from harness.lab import isolation
+
+
+class _Path(threading.local):
+    """The namespaces that this thread has entered and not left, innermost last."""
+
+    def __init__(self) -> None:
+        self.entered: list[int] = []
+
+
+_path = _Path()
+
+
+class Namespace:
+    """A network namespace that lives as long as its file descriptor, or a socket or process inside it."""
+
+    def __init__(self, fd: int | None = None) -> None:
+        self.fd = isolation.new_network() if fd is None else fd
+
+    @classmethod
+    def of_this_process(cls) -> Namespace:
+        """The empty namespace that the process itself lives in."""
+        return cls(isolation.world().network)
+
+    def __enter__(self) -> None:
+        isolation.setns(self.fd)
+        _path.entered.append(self.fd)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _path.entered.pop()
+        isolation.setns(_path.entered[-1] if _path.entered else isolation.world().network)
+
+    def close(self) -> None:
+        """Let go of it; the kernel takes it down in its own time."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1

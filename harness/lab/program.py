@@ -1,0 +1,171 @@
+"""Real programs inside a host: run to their end, or in the background until they are ready."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from harness.errors import MissingProgram, NotReady, ProgramFailed
+from harness.lab import isolation
+from harness.lab.netns import Namespace
+from harness.waiting import until
+
+SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
+# Where the package's name is not the program's.
+PACKAGES = {
+    "nginx": "nginx-light",
+    "netstat": "net-tools",
+    "ip": "iproute2",
+    "ss": "iproute2",
+    "nstat": "iproute2",
+    "sysctl": "procps",
+    "nft": "nftables",
+    "dmesg": "util-linux",
+    "nsenter": "util-linux",
+}
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A program that has ended: its command line, exit status and output as text."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def find(program: str) -> str:
+    """The path of a program; MissingProgram, with the Debian package, if there is none."""
+    path = shutil.which(program, path=SEARCH_PATH)
+    if path is None:
+        raise MissingProgram(program, PACKAGES.get(program, program))
+    return path
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PATH": SEARCH_PATH, "LC_ALL": "C"}
+
+
+class Program:
+    """A program running in the background of a host; its output goes to a file that is kept until the lab closes."""
+
+    def __init__(self, namespace: Namespace, argv: Sequence[str], output: Path) -> None:
+        self.argv = tuple(str(word) for word in argv)
+        self._output = output
+        path = find(self.argv[0])
+        with output.open("wb") as sink, namespace:
+            self._process = _spawn([path, *self.argv[1:]], stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
+
+    @property
+    def pid(self) -> int:
+        """Its process id, as this process sees it."""
+        return self._process.pid
+
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
+    def output(self) -> str:
+        """All that it has written so far, both streams in order."""
+        return self._output.read_text(errors="replace")
+
+    def wait(self, deadline: float = 30.0) -> Ran:
+        """Wait for its end, `deadline` seconds at most (NotReady)."""
+        try:
+            status = self._process.wait(deadline)
+        except subprocess.TimeoutExpired:
+            raise NotReady(f"{' '.join(self.argv)}: still running after {deadline:g} s\n{self.output()}") from None
+        return Ran(self.argv, status, self.output(), "")
+
+    def wait_ready(self, ready: Callable[[], object], deadline: float) -> None:
+        """Wait until `ready()` is true; ProgramFailed if the program ends before that."""
+
+        def ready_or_dead() -> object:
+            if not self.alive():
+                raise ProgramFailed(
+                    f"{' '.join(self.argv)}: ended with status {self._process.returncode}\n{self.output()}"
+                )
+            return ready()
+
+        until(ready_or_dead, deadline=deadline, what=f"{self.argv[0]} ready")
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the program alone."""
+        self._process.send_signal(number)
+
+    def stop(self) -> None:
+        """End it and all that it started in its session: politely, and after two seconds by force."""
+        for number, patience in ((signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0)):
+            try:
+                os.killpg(self._process.pid, number)
+            except ProcessLookupError:
+                pass
+            try:
+                self._process.wait(patience)
+            except subprocess.TimeoutExpired:
+                continue
+            break
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def run(
+    namespace: Namespace, argv: Sequence[str], *, input: str | None = None, timeout: float = 30.0, check: bool = True
+) -> Ran:
+    """Run a program to its end inside the namespace.
+
+    `timeout` is in seconds (NotReady). With `check`, a status other than 0 raises ProgramFailed with the output.
+    """
+    words = [str(word) for word in argv]
+    path = find(words[0])
+    with namespace:
+        process = _spawn(
+            [path, *words[1:]],
+            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    try:
+        out, err = process.communicate(None if input is None else input.encode(), timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+        raise NotReady(f"{' '.join(words)}: still running after {timeout:g} s\n{out.decode()}{err.decode()}") from None
+    ran = Ran(tuple(words), process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
+    if check and ran.returncode != 0:
+        raise ProgramFailed(f"{' '.join(words)}: ended with status {ran.returncode}\n{ran.stdout}{ran.stderr}")
+    return ran
+
+
+def _spawn(argv: list[str], *, stdin: int, stdout: int | IO[bytes], stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start a program in the thread's network namespace and in the PID namespace that dies with this process.
+
+    setns() for PID namespaces moves only children made later, so it is undone at once: a thread that is left in
+    between could not create threads (kernel/fork.c, copy_process()).
+    """
+    world = isolation.world()
+    here = os.open("/proc/thread-self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        isolation.setns(world.programs, isolation.CLONE_NEWPID)
+        try:
+            return subprocess.Popen(
+                argv,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                env=_environment(),
+                start_new_session=True,
+            )
+        finally:
+            isolation.setns(here, isolation.CLONE_NEWPID)
+    finally:
+        os.close(here)

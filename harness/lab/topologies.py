@@ -1,0 +1,63 @@
+"""Ready-made networks, each named for what it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.lab.host import Host
+from harness.lab.lab import Lab, Segment
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A client and a server on one cable."""
+
+    client: Host
+    server: Host
+    segment: Segment
+
+
+@dataclass(frozen=True)
+class Lan:
+    """Hosts on one switch; the first is the server of the others where a scenario needs one."""
+
+    hosts: list[Host]
+    segment: Segment
+
+
+@dataclass(frozen=True)
+class BehindNat:
+    """Clients on a switch behind a masquerading gateway, and a server outside."""
+
+    clients: list[Host]
+    gateway: Host
+    server: Host
+    inside: Segment
+    outside: Segment
+
+
+def pair(lab: Lab, *, mtu: int = 1500, offloads: bool = False) -> Pair:
+    """client --- server."""
+    client, server = lab.hosts("client", "server")
+    segment = lab.link(client, server, mtu=mtu, offloads=offloads)
+    lab.ready()
+    return Pair(client, server, segment)
+
+
+def lan(lab: Lab, n: int, *, mtu: int = 1500) -> Lan:
+    """n hosts, host1 to hostN, on one switch."""
+    hosts = lab.hosts(*(f"host{i}" for i in range(1, n + 1)))
+    segment = lab.switch(*hosts, mtu=mtu)
+    lab.ready()
+    return Lan(hosts, segment)
+
+
+def behind_nat(lab: Lab, n: int = 2) -> BehindNat:
+    """client1 … clientN --- switch --- gateway (masquerade) --- server."""
+    clients = lab.hosts(*(f"client{i}" for i in range(1, n + 1)))
+    gateway, server = lab.hosts("gateway", "server")
+    inside = lab.switch(*clients, gateway)
+    outside = lab.link(gateway, server)
+    lab.gateway(gateway, inside=inside, outside=outside)
+    lab.ready()
+    return BehindNat(clients, gateway, server, inside, outside)
