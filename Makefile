@@ -1,0 +1,55 @@
+# Everything one types in a clone. The first two install what is missing; `make help` lists the rest.
+
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 4 : n > 8 ? 16 : n * 2)))
+ARGS ?=
+VENV ?= .venv
+PYTHON ?=
+
+RUN = "$(VENV)/bin/python" -m
+INSTALL = VENV="$(VENV)" PYTHON="$(PYTHON)" sh .ci/install
+SOURCES = $(wildcard harness scenarios tests bench conftest.py)
+# The tool that writes the lock is not part of what is installed.
+LOCK_TOOL = uv==0.13.9
+
+export PYTHONUNBUFFERED = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help scenarios test check format bench install venv lock clean
+
+help: ## what can be typed
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@echo 'For example: make scenarios WORKERS=4 ARGS="-k capacity"'
+
+scenarios: install ## settle the claims on the running kernel
+	$(RUN) pytest scenarios/ -n $(WORKERS) $(ARGS)
+
+test: install ## the tests of the harness itself
+	$(RUN) pytest tests/ -n $(WORKERS) $(ARGS)
+
+check: venv ## format, lint and types
+	$(RUN) ruff format --check $(SOURCES)
+	$(RUN) ruff check $(SOURCES)
+	$(RUN) mypy $(SOURCES)
+
+format: venv ## reformat, and mend what ruff can mend
+	$(RUN) ruff check --fix-only --quiet $(SOURCES)
+	$(RUN) ruff format $(SOURCES)
+
+bench: install ## side by side with what one would take instead
+	$(RUN) bench $(ARGS)
+
+install: ## the virtual environment, and with the right to do so the programs
+	@$(INSTALL) programs venv
+
+venv: ## the virtual environment alone
+	@$(INSTALL) venv
+
+lock: venv ## write requirements.lock anew, with the newest releases
+	$(RUN) pip install --quiet --no-cache-dir '$(LOCK_TOOL)'
+	UV_CUSTOM_COMPILE_COMMAND='make lock' $(RUN) uv pip compile --quiet --no-cache --universal --python-version 3.11 \
+	    --extra dev --generate-hashes --no-emit-index-url --no-emit-find-links --upgrade \
+	    --output-file requirements.lock pyproject.toml
+
+clean: ## remove what was installed and what the runs left, evidence apart
+	rm -rf "$(VENV)" .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	find harness scenarios tests bench . -maxdepth 6 -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,66 @@
+"""The project's own files agree with each other: what is declared is locked, and what is named exists."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+LOCK = (ROOT / "requirements.lock").read_text()
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+# One entry of the lock: a name with its version, and the lines that it continues on.
+ENTRY = re.compile(r"^(?P<name>[\w.-]+)==(?P<version>\S+)(?P<rest>(?:.*\\\n)*.*)$", re.MULTILINE)
+
+
+def declared() -> list[Requirement]:
+    """Every requirement of pyproject.toml: of running, of the extras, and of building."""
+    project = PROJECT["project"]
+    lines = [*project["dependencies"], *PROJECT["build-system"]["requires"]]
+    for extra in project["optional-dependencies"].values():
+        lines += extra
+    return [wanted for wanted in map(Requirement, lines) if wanted.name != project["name"]]
+
+
+def locked() -> dict[str, re.Match[str]]:
+    """The lock's entries by normalised name."""
+    return {canonicalize_name(entry["name"]): entry for entry in ENTRY.finditer(LOCK)}
+
+
+@pytest.mark.parametrize("wanted", declared(), ids=lambda wanted: wanted.name)
+def test_the_lock_pins_every_declared_requirement(wanted: Requirement) -> None:
+    assert locked()[canonicalize_name(wanted.name)]["version"] in wanted.specifier
+
+
+@pytest.mark.parametrize("name", locked())
+def test_every_locked_package_has_a_hash(name: str) -> None:
+    assert "--hash=sha256:" in locked()[name]["rest"]
+
+
+def test_the_lock_is_understood_to_the_last_line() -> None:
+    left_over = [line for line in ENTRY.sub("", LOCK).splitlines() if line and not line.lstrip().startswith("#")]
+    assert left_over == []
+
+
+@pytest.mark.parametrize("address", ["://", "--index-url", "--extra-index-url", "--find-links", " @ ", "file:"])
+def test_the_lock_records_no_address(address: str) -> None:
+    assert address not in LOCK
+
+
+def test_the_environment_is_the_locked_one() -> None:
+    here = {name: importlib.metadata.version(name) for name in ("pytest", "pyroute2", "scapy", "tenacity")}
+    assert here == {name: locked()[name]["version"] for name in here}
+
+
+def test_pytest_finds_the_plugin_by_its_entry_point() -> None:
+    distribution = importlib.metadata.distribution("tcp-harness")
+    (entry,) = distribution.entry_points.select(group="pytest11")
+    assert entry.value == "harness.plugin"
+    assert entry.load().__name__ == "harness.plugin"
