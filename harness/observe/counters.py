@@ -1,0 +1,361 @@
+"""The kernel's own counters (SNMP MIBs) of one host: snapshots, and what moved between two of them."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import os
+import platform
+import re
+import weakref
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from harness.errors import CounterMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+    from harness.lab.host import Host
+
+# /proc/thread-self, not /proc/self or /proc/net: those show the namespace of the process's first
+# thread, and `with host:` switches the calling thread alone (fs/proc/proc_net.c).
+TABLES = ("snmp", "netstat")
+LONG_TABLE = "snmp6"
+DIRECTORY = "/proc/thread-self/net"
+
+READ_SIZE = 1 << 16
+SNMP6_GROUP = re.compile(r"(Ip6|Icmp6|UdpLite6|Udp6)(?=[A-Z])")
+
+
+class Group:
+    """The counters of one MIB group (`Tcp`, `TcpExt`, `Ip`, ...), an attribute each, under the kernel's names.
+
+    Raises CounterMissing when the running kernel has no counter of that name.
+    """
+
+    __slots__ = ("_name", "_values")
+
+    def __init__(self, name: str, values: Mapping[str, int]) -> None:
+        self._name = name
+        self._values = values
+
+    def __getattr__(self, counter: str) -> int:
+        if counter.startswith("_"):
+            raise AttributeError(counter)
+        return self[counter]
+
+    def __getitem__(self, counter: str) -> int:
+        try:
+            return self._values[counter]
+        except KeyError:
+            raise _missing(f"{self._name}.{counter}", self._names()) from None
+
+    def _names(self) -> list[str]:
+        return [f"{self._name}.{counter}" for counter in self._values]
+
+    def __contains__(self, counter: object) -> bool:
+        return counter in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._values]
+
+    def __repr__(self) -> str:
+        return f"<{self._name}: {len(self)} counters>"
+
+
+class Table:
+    """Counters by group: `table.TcpExt.ListenOverflows` is the same integer as `table["TcpExt.ListenOverflows"]`."""
+
+    Ip: Group
+    Icmp: Group
+    IcmpMsg: Group
+    Tcp: Group
+    Udp: Group
+    UdpLite: Group
+    TcpExt: Group
+    IpExt: Group
+    MPTcpExt: Group
+    Ip6: Group
+    Icmp6: Group
+    Udp6: Group
+    UdpLite6: Group
+
+    def __init__(self, groups: Mapping[str, Mapping[str, int]]) -> None:
+        self._groups = groups
+
+    def __getattr__(self, group: str) -> Group:
+        if group.startswith("_"):
+            raise AttributeError(group)
+        try:
+            return Group(group, self._groups[group])
+        except KeyError:
+            raise _missing(group, list(self._groups)) from None
+
+    def __getitem__(self, name: str) -> int:
+        group, _dot, counter = name.partition(".")
+        try:
+            return self._groups[group][counter]
+        except KeyError:
+            raise _missing(name, list(self)) from None
+
+    def __contains__(self, name: object) -> bool:
+        group, _, counter = str(name).partition(".")
+        return counter in self._groups.get(group, ())
+
+    def __iter__(self) -> Iterator[str]:
+        """All names, `Group.Counter`, in the kernel's order."""
+        for group, values in self._groups.items():
+            for counter in values:
+                yield f"{group}.{counter}"
+
+    def __len__(self) -> int:
+        return sum(map(len, self._groups.values()))
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._groups]
+
+    def as_dict(self) -> dict[str, int]:
+        """All counters by full name, in the kernel's order."""
+        return {
+            f"{group}.{counter}": value for group, values in self._groups.items() for counter, value in values.items()
+        }
+
+
+class Counters(Table):
+    """The counters of a host at one moment.
+
+    Values are totals since the host's network namespace was made. A few are gauges or settings
+    (Tcp.CurrEstab, Tcp.MaxConn, Ip.DefaultTTL): they stand in the same files and are read alike.
+    The kernel sums per-CPU values without stopping the others (net/ipv4/proc.c): a snapshot during
+    traffic is exact for each counter, not across counters.
+    """
+
+    def __sub__(self, before: Counters) -> Delta:
+        """How far each counter moved since `before`.
+
+        A counter which `before` does not have moved from 0: the rows of IcmpMsg appear when first used.
+        """
+        nothing: dict[str, int] = {}
+        return Delta(
+            {
+                group: {
+                    counter: value - before._groups.get(group, nothing).get(counter, 0)
+                    for counter, value in values.items()
+                }
+                for group, values in self._groups.items()
+            }
+        )
+
+    def __repr__(self) -> str:
+        return f"<Counters: {len(self)} of {', '.join(self._groups)}>"
+
+
+class Delta(Table):
+    """How far the counters of a host moved between two snapshots."""
+
+    def __bool__(self) -> bool:
+        """Whether anything moved."""
+        return any(any(values.values()) for values in self._groups.values())
+
+    def nonzero(self) -> dict[str, int]:
+        """What moved, by full name, in the kernel's order."""
+        return {name: value for name, value in self.as_dict().items() if value}
+
+    def only(self, *patterns: str) -> Delta:
+        """The part whose full names match one of the shell patterns (`TcpExt.Listen*`).
+
+        Raises CounterMissing for a pattern that matches no counter of this kernel: an assertion that
+        nothing moved must not pass because of a misspelling.
+        """
+        return self._select(self._matching(patterns), keep=True)
+
+    def without(self, *patterns: str) -> Delta:
+        """The part whose full names match none of the shell patterns; CounterMissing as in `only`."""
+        return self._select(self._matching(patterns), keep=False)
+
+    def _matching(self, patterns: tuple[str, ...]) -> set[str]:
+        names = list(self)
+        chosen: set[str] = set()
+        for pattern in patterns:
+            matches = fnmatch.filter(names, pattern)
+            if not matches:
+                raise _missing(pattern, names)
+            chosen.update(matches)
+        return chosen
+
+    def _select(self, names: set[str], *, keep: bool) -> Delta:
+        groups: dict[str, dict[str, int]] = {}
+        for group, values in self._groups.items():
+            part = {counter: value for counter, value in values.items() if (f"{group}.{counter}" in names) is keep}
+            if part:
+                groups[group] = part
+        return Delta(groups)
+
+    def __repr__(self) -> str:
+        moved = ", ".join(f"{name} {value:+d}" for name, value in self.nonzero().items())
+        return f"<Delta: {moved or 'nothing moved'}>"
+
+
+class Counting:
+    """The deltas of a host since the `with` began: live inside it, frozen after it."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._before = counters(host)
+        self._final: Delta | None = None
+
+    @property
+    def delta(self) -> Delta:
+        """The deltas up to now, or up to the end of the `with` once that has passed."""
+        if self._final is not None:
+            return self._final
+        return counters(self._host) - self._before
+
+    def __getattr__(self, group: str) -> Group:
+        if group.startswith("_"):
+            raise AttributeError(group)
+        found: Group = getattr(self.delta, group)
+        return found
+
+    def __getitem__(self, name: str) -> int:
+        return self.delta[name]
+
+    def nonzero(self) -> dict[str, int]:
+        """As Delta.nonzero."""
+        return self.delta.nonzero()
+
+    def only(self, *patterns: str) -> Delta:
+        """As Delta.only."""
+        return self.delta.only(*patterns)
+
+    def without(self, *patterns: str) -> Delta:
+        """As Delta.without."""
+        return self.delta.without(*patterns)
+
+    def __enter__(self) -> Counting:
+        self._before = counters(self._host)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._final = self.delta
+
+    def __repr__(self) -> str:
+        return repr(self.delta)
+
+
+def counters(host: Host) -> Counters:
+    """Read all counters of `host`: Ip, Icmp, Tcp, Udp (snmp), TcpExt, IpExt (netstat), Ip6 ... (snmp6).
+
+    The groups of IPv6 are absent where the kernel has no IPv6.
+    """
+    groups: dict[str, Mapping[str, int]] = {}
+    for name, text in _files_of(host).read():
+        groups.update(parse_snmp6(text) if name == LONG_TABLE else parse_table(text))
+    return Counters(groups)
+
+
+def counting(host: Host) -> Counting:
+    """Count what moves inside a `with`: `with counting(host) as delta: ...; delta.Tcp.ActiveOpens`."""
+    return Counting(host)
+
+
+def parse_table(text: bytes) -> dict[str, dict[str, int]]:
+    """Parse the format of netstat and snmp: a line of names and a line of values for each group."""
+    lines = text.splitlines()
+    groups = {}
+    for header, line in zip(lines[::2], lines[1::2], strict=True):
+        group, names = _header(header)
+        _prefix, values = line.split(b":", 1)
+        groups[group] = dict(zip(names, map(int, values.split()), strict=True))
+    return groups
+
+
+def parse_snmp6(text: bytes) -> dict[str, dict[str, int]]:
+    """Parse the format of snmp6: a name and a value on each line, the group being the name's beginning."""
+    words = text.split()
+    values = list(map(int, words[1::2]))
+    return {
+        group: dict(zip(names, values[start:], strict=False))
+        for group, start, names in _snmp6_layout(tuple(words[::2]))
+    }
+
+
+@lru_cache(maxsize=64)
+def _header(line: bytes) -> tuple[str, list[str]]:
+    group, names = line.decode("ascii").split(":", 1)
+    return group, names.split()
+
+
+@lru_cache(maxsize=8)
+def _snmp6_layout(words: tuple[bytes, ...]) -> list[tuple[str, int, list[str]]]:
+    """Where in the column of values each group begins, and the names of its counters."""
+    layout: list[tuple[str, int, list[str]]] = []
+    for position, word in enumerate(words):
+        name = word.decode("ascii")
+        found = SNMP6_GROUP.match(name)
+        group, counter = (found[1], name[found.end() :]) if found else ("", name)
+        if not layout or layout[-1][0] != group:
+            layout.append((group, position, []))
+        layout[-1][2].append(counter)
+    return layout
+
+
+class _Files:
+    """The counter files of one host, kept open: opened inside, they show its namespace from anywhere.
+
+    An open file holds the namespace, so they are closed with the lab.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self.open: list[tuple[str, int]] = []
+        with host:
+            for name in (*TABLES, LONG_TABLE):
+                try:
+                    descriptor = os.open(f"{DIRECTORY}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+                except FileNotFoundError:
+                    if name != LONG_TABLE:
+                        raise
+                else:
+                    self.open.append((name, descriptor))
+
+    def read(self) -> Iterator[tuple[str, bytes]]:
+        for name, descriptor in self.open:
+            yield name, os.pread(descriptor, READ_SIZE, 0)
+
+    def close(self) -> None:
+        while self.open:
+            os.close(self.open.pop()[1])
+
+
+_open_files: weakref.WeakKeyDictionary[Host, _Files] = weakref.WeakKeyDictionary()
+
+
+def _files_of(host: Host) -> _Files:
+    files = _open_files.get(host)
+    if files is None:
+        files = _open_files[host] = _Files(host)
+        weakref.finalize(host, files.close)
+        host.lab.on_close(files.close)
+    return files
+
+
+def _missing(name: str, known: list[str]) -> CounterMissing:
+    system = platform.uname()
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6) or [
+        full for full in known if full.rpartition(".")[2] == name.rpartition(".")[2]
+    ]
+    hint = f"; near: {', '.join(near)}" if near else ""
+    return CounterMissing(f"{name}: Linux {system.release} ({system.version}) has no such counter{hint}")
