@@ -30,9 +30,7 @@ class MissingProgram(HarnessError):
     """
 
     def __init__(self, program: str, package: str) -> None:
-        super().__init__(
-            f"{program} is not installed; on Debian: apt-get install {package}"
-        )
+        super().__init__(f"{program} is not installed; on Debian: apt-get install {package}")
         self.program = program
         self.package = package
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import tenacity
 
 from harness.errors import NotReady
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 T = TypeVar("T")
 
@@ -15,9 +17,7 @@ SHORTEST_PAUSE = 0.0005
 LONGEST_PAUSE = 0.02
 
 
-def until(
-    condition: Callable[[], T], *, deadline: float = 5.0, what: str = "the condition"
-) -> T:
+def until(condition: Callable[[], T], *, deadline: float = 5.0, what: str = "the condition") -> T:
     """Call `condition` until it returns something true, and return that.
 
     `deadline` is in seconds; between calls the pause grows from half a millisecond to 20 ms, so that a
@@ -38,6 +38,4 @@ def until(
     try:
         return retrying(attempt)
     except tenacity.RetryError:
-        raise NotReady(
-            f"{what}: not met within {deadline:g} s (last seen: {last[0]!r})"
-        ) from None
+        raise NotReady(f"{what}: not met within {deadline:g} s (last seen: {last[0]!r})") from None

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from harness.errors import BadInput
@@ -17,6 +15,9 @@ from harness.lab.program import Program, Ran, run
 from harness.lab.sysctl import Sysctls
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
     from pyroute2 import IPRoute
 
     from harness.lab.lab import Lab
@@ -26,13 +27,17 @@ IPV4, IPV6 = socket.AF_INET, socket.AF_INET6
 
 @dataclass(frozen=True)
 class Interface:
-    """An interface as it was set up: its name, index, MAC, addresses by family and the segment it is on."""
+    """An interface as it was set up: its name, index, MAC, addresses by family, MTU in bytes.
+
+    `far_end` is where its cable ends: what is sent there arrives here.
+    """
 
     name: str
     index: int
     mac: str
     addresses: dict[int, str] = field(default_factory=dict)
     mtu: int = 1500
+    far_end: tuple[Namespace, str] | None = None
 
 
 class Host:
@@ -85,14 +90,14 @@ class Host:
     def open(self, path: str | Path, mode: str = "r") -> IO[Any]:
         """Open a file as this host sees it (/proc/thread-self/net, /proc/sys/net)."""
         with self:
-            return open(path, mode)
+            return Path(path).open(mode)
 
-    def run(self, *argv: object, input: str | None = None, timeout: float = 30.0, check: bool = True) -> Ran:
+    def run(self, *argv: object, stdin: str | None = None, timeout: float = 30.0, check: bool = True) -> Ran:
         """Run a program inside to its end and keep its output; `timeout` in seconds.
 
         Raises MissingProgram, ProgramFailed (with `check`, on a status other than 0), NotReady.
         """
-        return run(self.namespace, _words(argv), input=input, timeout=timeout, check=check)
+        return run(self.namespace, _words(argv), stdin=stdin, timeout=timeout, check=check)
 
     def start(self, *argv: object, ready: Callable[[], object] | None = None, deadline: float = 10.0) -> Program:
         """Start a program inside, in the background; with `ready`, wait until that is true (`deadline` seconds).
@@ -183,10 +188,9 @@ class Host:
         settings["ipv6/conf/all/disable_ipv6"] = "0"
         with self:
             for name, value in settings.items():
-                path = f"/proc/sys/net/{name}"
-                if os.path.exists(path):
-                    with open(path, "w") as file:
-                        file.write(value)
+                path = Path("/proc/sys/net", name)
+                if path.exists():
+                    path.write_text(value)
 
 
 def _words(argv: Sequence[object]) -> list[str]:

@@ -35,14 +35,15 @@ class World:
     pid: int
     network: int
     programs: int
+    init: subprocess.Popen[bytes]
     machine_sysctls: frozenset[str]
 
 
 # Set for the processes that we start: a worker finds itself root of a user namespace that its controller made.
 USER_NAMESPACE_MARK = "TCP_HARNESS_USER_NAMESPACE"
 
-_world: World | None = None
-_init: subprocess.Popen[bytes] | None = None
+# One a process; a list because a fork leaves its parent's behind.
+_made: list[World] = []
 _lock = threading.Lock()
 
 
@@ -84,7 +85,7 @@ def _unshare(flags: int) -> None:
 
 def _why_refused(flags: int, error: OSError) -> str:
     if flags & CLONE_NEWUSER:
-        threads = len(os.listdir("/proc/self/task"))
+        threads = len(list(Path("/proc/self/task").iterdir()))
         if threads > 1:
             return (
                 f"an ordinary user's labs need a user namespace, which a process with {threads} threads cannot enter; "
@@ -115,9 +116,8 @@ def isolate(*, user_only: bool = False) -> None:
     it so that they inherit the right to make the rest. Raises Forbidden, naming the setting, where the machine
     forbids it.
     """
-    global _world
     with _lock:
-        if _world is not None and _world.pid == os.getpid():
+        if _made and _made[-1].pid == os.getpid():
             return
         if os.geteuid() != 0:
             _become_root_of_a_user_namespace()
@@ -129,20 +129,23 @@ def isolate(*, user_only: bool = False) -> None:
         # Slave, not private: what the machine unmounts must not stay busy because of us.
         mount("none", "/", "none", MS_REC | MS_SLAVE)
         mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
-        os.makedirs("/run/netns")
-        _world = World(
-            pid=os.getpid(),
-            network=os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC),
-            programs=_start_init(),
-            machine_sysctls=machine_sysctls,
+        Path("/run/netns").mkdir()
+        init, programs = _start_init()
+        _made.append(
+            World(
+                pid=os.getpid(),
+                network=os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC),
+                programs=programs,
+                init=init,
+                machine_sysctls=machine_sysctls,
+            )
         )
 
 
 def world() -> World:
     """The namespaces of this process; isolates it first if that was not done."""
     isolate()
-    assert _world is not None
-    return _world
+    return _made[-1]
 
 
 def _become_root_of_a_user_namespace() -> None:
@@ -179,17 +182,12 @@ def _raise_descriptor_limit() -> None:
 def _sysctls_of_the_machine() -> list[str]:
     """The network sysctls of the namespace we start in, without those kept per interface or neighbour table."""
     base = Path("/proc/sys/net")
-    return [
-        ".".join(("net", *(folder / name).relative_to(base).parts))
-        for folder in (base, *(base / part for part in os.listdir(base)))
-        if folder.is_dir()
-        for name in os.listdir(folder)
-    ]
+    folders = (base, *(path for path in base.iterdir() if path.is_dir()))
+    return [".".join(("net", *path.relative_to(base).parts)) for folder in folders for path in folder.iterdir()]
 
 
-def _start_init() -> int:
-    """Start the PID namespace in which the programs of labs live; returns a file descriptor of it."""
-    global _init
+def _start_init() -> tuple[subprocess.Popen[bytes], int]:
+    """Start the PID namespace in which the programs of labs live: its init, and a file descriptor of it."""
     process = subprocess.Popen(
         ["unshare", "--pid", "--fork", "--kill-child", "cat"],
         stdin=subprocess.PIPE,
@@ -198,11 +196,12 @@ def _start_init() -> int:
         start_new_session=True,
         env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
     )
-    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
     process.stdin.write(b"init\n")
     process.stdin.flush()
     # The echo says that `cat` runs as PID 1; before that, our first program would become init.
     if process.stdout.readline() != b"init\n":
         raise Forbidden(f"no PID namespace for the programs of labs: {process.stderr.read().decode().strip()}")
-    _init = process
-    return os.open(f"/proc/{process.pid}/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
+    return process, os.open(f"/proc/{process.pid}/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)

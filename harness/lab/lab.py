@@ -6,16 +6,21 @@ import itertools
 import os
 import shutil
 import socket
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 from harness.errors import BadInput, NotReady, Unsupported
 from harness.lab import isolation, nft
 from harness.lab.host import IPV4, IPV6, Host, Interface
 from harness.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from harness.lab.netns import Namespace
 
 # Each host of a segment has every other as a permanent neighbour, which is quadratic: in larger segments only the
 # first host and the others know each other beforehand.
@@ -33,10 +38,16 @@ class Segment:
 
     number: int
     members: list[tuple[Host, str]] = field(default_factory=list)
+    given: int = 0
 
     def address(self, n: int, family: int) -> str:
         """The n-th address of the segment."""
         return f"10.{self.number}.{n >> 8}.{n & 255}" if family == IPV4 else f"fd00:{self.number:x}::{n:x}"
+
+    def unowned(self) -> int:
+        """The number of an address that no interface has; another one at each call."""
+        self.given += 1
+        return 0xFF00 - self.given
 
     def mac(self, n: int) -> str:
         """The MAC of the n-th address: locally administered."""
@@ -61,7 +72,7 @@ class Lab:
         self._undo = ExitStack()
         self._routed: list[tuple[Host, Host]] = []
         self._ready = 0
-        self._has_ipv6 = os.path.exists("/proc/sys/net/ipv6")
+        self._has_ipv6 = Path("/proc/sys/net/ipv6").exists()
         if family == IPV6 and not self._has_ipv6:
             raise Unsupported("the running kernel has IPv6 switched off (ipv6.disable=1 on its command line)")
         self.directory.mkdir()
@@ -119,8 +130,9 @@ class Lab:
             address=segment.mac(1),
             peer={"ifname": names[1], "address": segment.mac(2), "net_ns_fd": b.namespace.fd},
         )
-        for n, (host, name) in enumerate(zip((a, b), names, strict=True), start=1):
-            self._attach(segment, host, name, n, mtu, offloads)
+        for n, (host, name, far) in enumerate(zip((a, b), names, (b, a), strict=True), start=1):
+            far_end = (far.namespace, names[2 - n])
+            self._attach(segment, host, name, n=n, mtu=mtu, offloads=offloads, far_end=far_end)
         return segment
 
     def switch(self, *hosts: Host, mtu: int = 1500, offloads: bool = False) -> Segment:
@@ -145,7 +157,8 @@ class Lab:
                 peer={"ifname": port, "net_ns_fd": switch.namespace.fd},
             )
             netlink.link("set", index=_index(switch, port), master=bridge, mtu=mtu, state="up")
-            self._attach(segment, host, name, n, mtu, offloads)
+            far_end = (switch.namespace, port)
+            self._attach(segment, host, name, n=n, mtu=mtu, offloads=offloads, far_end=far_end)
         return segment
 
     def gateway(self, gateway: Host, *, inside: Segment, outside: Segment, masquerade: bool = True) -> None:
@@ -178,17 +191,11 @@ class Lab:
             hub = segment.members[0][0]
             for host, _ in segment.members[1:]:
                 for family in self._families():
-                    _exchange(
-                        hub,
-                        self._address_on(hub, segment, family),
-                        host,
-                        family,
-                        deadline,
-                        self._address_on(host, segment, family),
-                    )
+                    here, there = (self._address_on(each, segment, family) for each in (hub, host))
+                    _exchange((hub, here), (host, there), family, deadline)
         for client, server in self._routed:
             for family in self._families():
-                _exchange(client, client.address(family), server, family, deadline, server.address(family))
+                _exchange((client, client.address(family)), (server, server.address(family)), family, deadline)
         self._ready = len(self.segments)
         self._routed.clear()
         for host in (*self.all_hosts.values(), *self.switches):
@@ -204,9 +211,20 @@ class Lab:
         self.segments.append(segment)
         return segment
 
-    def _attach(self, segment: Segment, host: Host, name: str, n: int, mtu: int, offloads: bool) -> None:
+    def _attach(
+        self,
+        segment: Segment,
+        host: Host,
+        name: str,
+        *,
+        n: int,
+        mtu: int,
+        offloads: bool,
+        far_end: tuple[Namespace, str],
+    ) -> None:
         addresses = {family: segment.address(n, family) for family in self._families()}
-        host.add_interface(Interface(name, _index(host, name), segment.mac(n), addresses, mtu), offloads)
+        interface = Interface(name, _index(host, name), segment.mac(n), addresses, mtu, far_end)
+        host.add_interface(interface, offloads)
         segment.members.append((host, name))
 
     def _introduce(self, segment: Segment) -> None:
@@ -216,6 +234,13 @@ class Lab:
                     there = other.interfaces[other_name]
                     for family in self._families():
                         host.neighbour(name, there.addresses[family], there.mac, family)
+
+    def segment_of(self, host: Host) -> Segment:
+        """The segment that the first interface of a host is on."""
+        for segment in self.segments:
+            if any(member is host for member, _ in segment.members):
+                return segment
+        raise BadInput(f"host {host.name} is not on any segment yet: link it, or put it on a switch")
 
     def _interface_on(self, host: Host, segment: Segment) -> str:
         for member, name in segment.members:
@@ -247,18 +272,17 @@ def _index(host: Host, interface: str) -> int:
         return socket.if_nametoindex(interface)
 
 
-def _exchange(a: Host, a_address: str, b: Host, family: int, deadline: float, b_address: str) -> None:
-    """A datagram from a to b, and an answer to where it came from."""
-    with a.socket(socket.SOCK_DGRAM, family) as here, b.socket(socket.SOCK_DGRAM, family) as there:
-        there.bind((b_address, 0))
-        there.settimeout(0)
-        here.bind((a_address, 0))
-        here.settimeout(0)
+def _exchange(a: tuple[Host, str], b: tuple[Host, str], family: int, deadline: float) -> None:
+    """A datagram from a to b, and an answer to where it came from; each with its address."""
+    with a[0].socket(socket.SOCK_DGRAM, family) as here, b[0].socket(socket.SOCK_DGRAM, family) as there:
+        for end, address in ((here, a[1]), (there, b[1])):
+            end.bind((address, 0))
+            end.settimeout(0)
         port = there.getsockname()[1]
 
         def passed() -> bool:
             try:
-                here.sendto(b"ready?", (b_address, port))
+                here.sendto(b"ready?", (b[1], port))
                 _, source = there.recvfrom(16)
                 there.sendto(b"ready", source)
                 return here.recv(16) == b"ready"
@@ -266,6 +290,6 @@ def _exchange(a: Host, a_address: str, b: Host, family: int, deadline: float, b_
                 return False
 
         try:
-            until(passed, deadline=deadline, what=f"a datagram from {a.name} to {b.name} and back")
+            until(passed, deadline=deadline, what=f"a datagram from {a[0].name} to {b[0].name} and back")
         except NotReady as error:
             raise NotReady(f"the lab is not ready: {error}") from None

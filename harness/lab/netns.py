@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 from harness.lab import isolation
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 
 class _Path(threading.local):

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import Unsupported
-from harness.lab.netns import Namespace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.lab.netns import Namespace
 
 FAMILIES = {"inet": 1, "ip": 2, "ip6": 10}
 NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
@@ -47,7 +50,8 @@ class Match:
 
 
 def _expression(name: str, **fields: Any) -> Expression:
-    attributes = [(f"NFTA_{name.upper()}_{key.upper()}", value) for key, value in fields.items()]
+    prefix = "NG" if name == "numgen" else name.upper()
+    attributes = [(f"NFTA_{prefix}_{key.upper()}", value) for key, value in fields.items()]
     return {"attrs": [("NFTA_EXPR_NAME", name), ("NFTA_EXPR_DATA", {"attrs": attributes})]}
 
 
@@ -125,9 +129,11 @@ class Table:
         for message in self._call("rules_of_all_tables", "dump"):
             if message.get_attr("NFTA_RULE_TABLE") != self._name:
                 continue
-            for expression in message.get_attr("NFTA_RULE_EXPRESSIONS") or []:
-                if expression.get_attr("NFTA_EXPR_NAME") == "counter":
-                    counted.append(int(expression.get_attr("NFTA_EXPR_DATA").get_attr("NFTA_COUNTER_PACKETS")))
+            counted += [
+                int(expression.get_attr("NFTA_EXPR_DATA").get_attr("NFTA_COUNTER_PACKETS"))
+                for expression in message.get_attr("NFTA_RULE_EXPRESSIONS") or []
+                if expression.get_attr("NFTA_EXPR_NAME") == "counter"
+            ]
         return counted
 
     def remove(self) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import array
 import errno
 import fcntl
-import socket
 import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
 
 # include/uapi/linux/ethtool.h
 ETHTOOL_STXCSUM, ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_SGRO = 0x17, 0x1F, 0x24, 0x2C

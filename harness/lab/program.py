@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from harness.errors import MissingProgram, NotReady, ProgramFailed
 from harness.lab import isolation
-from harness.lab.netns import Namespace
 from harness.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from harness.lab.netns import Namespace
 
 SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
 # Where the package's name is not the program's.
@@ -103,23 +107,19 @@ class Program:
     def stop(self) -> None:
         """End it and all that it started in its session: politely, and after two seconds by force."""
         for number, patience in ((signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0)):
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
-            except ProcessLookupError:
-                pass
             try:
                 self._process.wait(patience)
             except subprocess.TimeoutExpired:
                 continue
             break
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def run(
-    namespace: Namespace, argv: Sequence[str], *, input: str | None = None, timeout: float = 30.0, check: bool = True
+    namespace: Namespace, argv: Sequence[str], *, stdin: str | None = None, timeout: float = 30.0, check: bool = True
 ) -> Ran:
     """Run a program to its end inside the namespace.
 
@@ -130,12 +130,12 @@ def run(
     with namespace:
         process = _spawn(
             [path, *words[1:]],
-            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
     try:
-        out, err = process.communicate(None if input is None else input.encode(), timeout=timeout)
+        out, err = process.communicate(None if stdin is None else stdin.encode(), timeout=timeout)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from harness.lab.host import Host
-from harness.lab.lab import Lab, Segment
+if TYPE_CHECKING:
+    from harness.lab.host import Host
+    from harness.lab.lab import Lab, Segment
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,25 @@
+"""What runs in a lab: listeners, connectors, raw peers, floods, impairments."""
 
+from harness.traffic.connector import Attempt, Attempts, connect
+from harness.traffic.flood import Flood, flood
+from harness.traffic.impair import Drop, Hold, drop, hold
+from harness.traffic.listener import Listener, echo, listen
+from harness.traffic.raw import SYN_OPTIONS, RawConnection, RawPeer
+
+__all__ = [
+    "SYN_OPTIONS",
+    "Attempt",
+    "Attempts",
+    "Drop",
+    "Flood",
+    "Hold",
+    "Listener",
+    "RawConnection",
+    "RawPeer",
+    "connect",
+    "drop",
+    "echo",
+    "flood",
+    "hold",
+    "listen",
+]

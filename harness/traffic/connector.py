@@ -1,0 +1,196 @@
+"""Real clients: one connection, many at once, or at a rate, and what became of each."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harness.errors import NotReady
+from harness.traffic.listener import Listener
+from harness.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.lab import Host
+
+PENDING = "pending"
+CONNECTED = "connected"
+
+
+@dataclass
+class Attempt:
+    """One connect(): its socket, and how it ended.
+
+    `result` is "connected", "pending" while the kernel still tries, or the name of the errno ("ECONNREFUSED").
+    `seconds` is how long it took to end, on the monotonic clock.
+    """
+
+    socket: socket.socket
+    started: float
+    result: str = PENDING
+    seconds: float | None = None
+
+    def settle(self) -> None:
+        """Read the result if the kernel has one."""
+        if self.result != PENDING:
+            return
+        poll = select.poll()
+        poll.register(self.socket, select.POLLOUT)
+        if not poll.poll(0):
+            return
+        error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self.result = CONNECTED if error == 0 else errno.errorcode[error]
+        self.seconds = time.monotonic() - self.started
+
+    @property
+    def port(self) -> int:
+        """The local port."""
+        port: int = self.socket.getsockname()[1]
+        return port
+
+
+@dataclass
+class Attempts:
+    """The connect() calls of one connect(); iterable, and countable by result."""
+
+    host: Host
+    each: list[Attempt] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Attempt]:
+        return iter(self.each)
+
+    def __len__(self) -> int:
+        return len(self.each)
+
+    def __getitem__(self, index: int) -> Attempt:
+        return self.each[index]
+
+    def results(self) -> Counter[str]:
+        """How many ended how, up to now."""
+        for attempt in self.each:
+            attempt.settle()
+        return Counter(attempt.result for attempt in self.each)
+
+    @property
+    def connected(self) -> int:
+        """How many are connected, as the client's kernel sees it."""
+        return self.results()[CONNECTED]
+
+    @property
+    def pending(self) -> int:
+        """How many the kernel still tries."""
+        return self.results()[PENDING]
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """The sockets of those that are connected."""
+        self.results()
+        return [attempt.socket for attempt in self.each if attempt.result == CONNECTED]
+
+    def wait(self, connected: int | None = None, *, deadline: float = 5.0) -> Attempts:
+        """Wait until `connected` of them are, or until none is pending; NotReady after `deadline` seconds."""
+
+        def done() -> bool:
+            results = self.results()
+            return results[PENDING] == 0 if connected is None else results[CONNECTED] >= connected
+
+        wanted = "all connect() calls" if connected is None else f"{connected} connect() calls"
+        try:
+            until(done, deadline=deadline, what=f"{wanted} on {self.host.name} to end")
+        except NotReady as error:
+            raise NotReady(f"{error}; results: {dict(self.results())}") from None
+        return self
+
+    def ask(self, request: bytes = b"?", *, deadline: float = 5.0) -> int:
+        """Send a request on every connected socket; how many got an answer of that length within `deadline`."""
+        for connection in self.sockets:
+            connection.send(request)
+        answered: set[int] = set()
+
+        def all_answered() -> bool:
+            for connection in self.sockets:
+                if connection.fileno() not in answered and _read(connection, len(request)):
+                    answered.add(connection.fileno())
+            return len(answered) == len(self.sockets)
+
+        with contextlib.suppress(NotReady):
+            until(all_answered, deadline=deadline, what="all requests answered")
+        return len(answered)
+
+    def close(self) -> None:
+        """Close all of them."""
+        for attempt in self.each:
+            attempt.socket.close()
+
+    def __enter__(self) -> Attempts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _read(connection: socket.socket, size: int) -> bool:
+    try:
+        return len(connection.recv(size, socket.MSG_PEEK)) == size and bool(connection.recv(size))
+    except OSError:
+        return False
+
+
+def connect(
+    host: Host,
+    to: Listener | tuple[str, int],
+    n: int = 1,
+    *,
+    rate: float | None = None,
+    source: tuple[str, int] | None = None,
+    wait: bool = False,
+    deadline: float = 5.0,
+) -> Attempts:
+    """Start n connect() calls from a host and return without waiting for the handshakes, unless `wait`.
+
+    `rate` spreads them (calls a second); `source` binds the first to an address and port. With `wait`, all must have
+    ended within `deadline` seconds. A connect() that fails at once (EADDRNOTAVAIL) is a result like any other. The
+    sockets are closed with the lab.
+    """
+    address = to.address if isinstance(to, Listener) else to
+    attempts = Attempts(host)
+    host.lab.on_close(attempts.close)
+    started = time.monotonic()
+    with host:
+        for i in range(n):
+            if rate:
+                _wait_for(started + i / rate)
+            attempts.each.append(_start(host, address, source))
+    return attempts.wait(deadline=deadline) if wait else attempts
+
+
+def _start(host: Host, address: tuple[str, int], source: tuple[str, int] | None) -> Attempt:
+    connecting = socket.socket(host.family, socket.SOCK_STREAM)
+    connecting.setblocking(False)
+    attempt = Attempt(connecting, time.monotonic())
+    try:
+        if source is not None:
+            connecting.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            connecting.bind(source)
+        error = connecting.connect_ex(address)
+    except OSError as failed:
+        error = failed.errno or errno.EIO
+    if error not in (0, errno.EINPROGRESS):
+        attempt.result = errno.errorcode.get(error, os.strerror(error))
+        attempt.seconds = time.monotonic() - attempt.started
+    return attempt
+
+
+def _wait_for(moment: float) -> None:
+    """Let the clock reach a moment: the kernel's own timer, through an empty select()."""
+    remaining = moment - time.monotonic()
+    if remaining > 0:
+        select.select([], [], [], remaining)

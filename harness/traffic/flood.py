@@ -1,0 +1,195 @@
+"""Floods: frames made once by scapy, sent in batches, bounded in count or time, and the rate they achieve."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.errors import BadInput
+from harness.traffic import frames
+from harness.traffic.listener import Listener
+from harness.traffic.raw import ETH_P_ALL, SOL_PACKET, SYN_OPTIONS, RawPeer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.lab import Host
+
+PACKET_QDISC_BYPASS = 20
+BATCH = 256
+DISTINCT = 16384
+LONGEST = 120.0
+
+
+class _IoVec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+class _MessageHeader(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_void_p),
+        ("name_length", ctypes.c_uint32),
+        ("vectors", ctypes.POINTER(_IoVec)),
+        ("vector_count", ctypes.c_size_t),
+        ("control", ctypes.c_void_p),
+        ("control_length", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+        ("sent", ctypes.c_uint32),
+    )
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Batches:
+    """Frames laid out for sendmmsg(2), to be sent round and round."""
+
+    def __init__(self, made: Sequence[bytes]) -> None:
+        self.count = len(made)
+        self._bytes = ctypes.create_string_buffer(b"".join(made))
+        self._vectors = (_IoVec * self.count)()
+        self._headers = (_MessageHeader * self.count)()
+        at = ctypes.addressof(self._bytes)
+        for i, frame in enumerate(made):
+            self._vectors[i].base = at
+            self._vectors[i].length = len(frame)
+            self._headers[i].vectors = ctypes.pointer(self._vectors[i])
+            self._headers[i].vector_count = 1
+            at += len(frame)
+        self._next = 0
+
+    def send(self, fd: int, most: int) -> int:
+        """Send up to `most` frames in one call; how many the kernel took."""
+        n = min(most, self.count - self._next)
+        here = ctypes.byref(self._headers, self._next * ctypes.sizeof(_MessageHeader))
+        sent: int = _libc.sendmmsg(fd, here, n, 0)
+        if sent < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, f"sendmmsg: {os.strerror(number)}")
+        self._next = (self._next + sent) % self.count
+        return sent
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What a flood achieved: packets sent, in how many seconds."""
+
+    sent: int
+    seconds: float
+
+    @property
+    def per_second(self) -> float:
+        """Packets a second."""
+        return self.sent / self.seconds if self.seconds else 0.0
+
+
+class Flood:
+    """SYNs from spoofed addresses at a listener that are never acknowledged; runs in a thread of its own.
+
+    Made by flood(). `with` stops it at the end of the block; it stops by itself at its bound.
+    """
+
+    def __init__(
+        self, fd_owner: socket.socket, batches: Batches, count: int | None, seconds: float, rate: float | None
+    ) -> None:
+        self._socket = fd_owner
+        self._batches = batches
+        self._count = count
+        self._seconds = seconds
+        self._rate = rate
+        self._stop = threading.Event()
+        self._error: OSError | None = None
+        self._started = time.monotonic()
+        self._ended: float | None = None
+        self.sent = 0
+        self._thread = threading.Thread(target=self._run, name="flood", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set() and (self._count is None or self.sent < self._count):
+                elapsed = time.monotonic() - self._started
+                if elapsed >= self._seconds:
+                    break
+                most = BATCH if self._count is None else min(BATCH, self._count - self.sent)
+                if self._rate is not None:
+                    most = min(most, int(elapsed * self._rate) - self.sent)
+                    if most <= 0:
+                        self._stop.wait(0.001)
+                        continue
+                self.sent += self._batches.send(self._socket.fileno(), most)
+        except OSError as error:
+            self._error = error
+        self._ended = time.monotonic()
+
+    def running(self) -> bool:
+        """Whether it still sends."""
+        return self._thread.is_alive()
+
+    def rate(self) -> Rate:
+        """The rate achieved up to now, or up to its end."""
+        return Rate(self.sent, (self._ended or time.monotonic()) - self._started)
+
+    def wait(self) -> Rate:
+        """Wait until it has reached its bound."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self.rate()
+
+    def stop(self) -> Rate:
+        """Stop it now."""
+        self._stop.set()
+        return self.wait()
+
+    def __enter__(self) -> Flood:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def flood(
+    host: Host,
+    near: Host,
+    to: Listener | int,
+    *,
+    count: int | None = None,
+    seconds: float | None = None,
+    rate: float | None = None,
+    distinct: int = DISTINCT,
+) -> Flood:
+    """Flood a listener of `host` with SYNs from the other end of its cable, where `near` is.
+
+    Bounded by `count` packets, or `seconds`, or both; `rate` (packets a second) holds it back. `distinct` is how many
+    different (address, port) pairs take part before they repeat: a SYN that repeats while its request still waits
+    is a retransmission and makes no new request. Raises BadInput without a bound.
+    """
+    if count is None and seconds is None:
+        raise BadInput("a flood needs a bound: count (packets) or seconds")
+    if seconds is not None and not 0 < seconds <= LONGEST:
+        raise BadInput(f"a flood lasts up to {LONGEST:g} seconds, not {seconds:g}")
+    peer = RawPeer(host, near)
+    peer.claim_spoofed_network()
+    port = to.port if isinstance(to, Listener) else to
+    template = peer.frame(ports=(1024, port), flags="S", options=SYN_OPTIONS)
+    wanted = distinct if count is None else min(distinct, count)
+    batches = Batches(list(frames.spoofed(template, host.family, wanted)))
+    segment = host.lab.segment_of(host)
+    (interface,) = (name for member, name in segment.members if member is near)
+    with near:
+        sending = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    sending.bind((interface, 0))
+    sending.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
+    host.lab.on_close(sending.close)
+    running = Flood(sending, batches, count, LONGEST if seconds is None else seconds, rate)
+    host.lab.on_close(running.stop)
+    return running
+
+
+__all__ = ["ETH_P_ALL", "Batches", "Flood", "Rate", "flood"]

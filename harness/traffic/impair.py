@@ -1,0 +1,164 @@
+"""Impairments of one direction: what arrives at a host is dropped by what it is and when, or held and let go later.
+
+Dropping is done by nf_tables in the receiving host, because a filter at the sender does not see packet sockets, and
+because kernels without netem exist. A held packet is dropped there too, but a packet socket of the host has seen it
+before the filter did (net/core/dev.c, __netif_receive_skb_core()); releasing it sends the same frame again from the
+far end of the cable.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.errors import BadInput
+from harness.lab import Host, nft
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+FLAG_BITS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16}
+ETH_P_ALL = 3
+PACKET_OUTGOING = 4
+_numbers = itertools.count(1)
+
+
+class Drop:
+    """A rule that drops arriving TCP segments; lifted by lift(), at the end of `with`, or with the lab."""
+
+    def __init__(self, host: Host, expressions: list[nft.Expression]) -> None:
+        self._table = nft.Table(host.namespace, f"impair{next(_numbers)}")
+        self._table.chain("arriving", "prerouting", nft.RAW_PRIORITY)
+        self._table.rule("arriving", [*expressions, *nft.counter(), *nft.drop()])
+        self._lifted = False
+
+    @property
+    def count(self) -> int:
+        """How many segments it has dropped."""
+        return self._table.counts()[0] if not self._lifted else self._last
+
+    def lift(self) -> int:
+        """Let everything pass again; returns how many were dropped."""
+        if not self._lifted:
+            self._last = self.count
+            self._table.remove()
+            self._lifted = True
+        return self._last
+
+    def __enter__(self) -> Drop:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.lift()
+
+
+class Hold(Drop):
+    """Held segments: dropped now, delivered by release() in the order in which they arrived."""
+
+    def __init__(self, host: Host, expressions: list[nft.Expression], wanted: _Wanted) -> None:
+        self._host = host
+        self._wanted = wanted
+        self._interface = next(iter(host.interfaces.values()))
+        with host:
+            self._seen = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        self._seen.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self._seen.bind((self._interface.name, ETH_P_ALL))
+        self._seen.setblocking(False)
+        host.lab.on_close(self._seen.close)
+        super().__init__(host, expressions)
+
+    def held(self) -> list[bytes]:
+        """Take the frames held up to now out of the kernel's hands; each is returned once."""
+        frames: list[bytes] = []
+        while True:
+            try:
+                frame, source = self._seen.recvfrom(65536)
+            except BlockingIOError:
+                return frames
+            if source[2] != PACKET_OUTGOING and self._wanted.matches(frame):
+                frames.append(frame)
+
+    def release(self) -> int:
+        """Lift the rule and deliver what was held; how many frames."""
+        self.lift()
+        frames = self.held()
+        self._seen.close()
+        assert self._interface.far_end is not None
+        namespace, name = self._interface.far_end
+        with namespace, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sending:
+            sending.bind((name, 0))
+            for frame in frames:
+                sending.send(frame)
+        return len(frames)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is impaired: TCP flags as bits, and ports; None matches any."""
+
+    flags: int | None
+    sport: int | None
+    dport: int | None
+
+    def matches(self, frame: bytes) -> bool:
+        """The same match as the nf_tables rule's, on a frame that a packet socket has read."""
+        from scapy.layers.inet import TCP
+        from scapy.layers.l2 import Ether
+
+        packet = Ether(frame)
+        if TCP not in packet:
+            return False
+        tcp = packet[TCP]
+        return (
+            (self.flags is None or int(tcp.flags) & 0x1F == self.flags)
+            and (self.sport is None or tcp.sport == self.sport)
+            and (self.dport is None or tcp.dport == self.dport)
+        )
+
+
+def drop(
+    host: Host,
+    flags: str | None = None,
+    *,
+    sport: int | None = None,
+    dport: int | None = None,
+    first: int = 1,
+    count: int | None = None,
+) -> Drop:
+    """Drop TCP segments that arrive at a host.
+
+    `flags` are exactly those set among FIN, SYN, RST, PSH and ACK, as letters ("A" is a bare ACK, "PA" data); ports
+    are the segment's. Of the matching segments those from the `first` (1 is the next) are dropped, `count` of them or
+    all: `drop(server, "A", dport=80, count=1)` loses the third ACK of the next handshake.
+    """
+    return Drop(host, _expressions(host, _Wanted(_bits(flags), sport, dport), first, count))
+
+
+def hold(host: Host, flags: str | None = None, *, sport: int | None = None, dport: int | None = None) -> Hold:
+    """Hold TCP segments that arrive at the first interface of a host until release(); the match is drop()'s."""
+    wanted = _Wanted(_bits(flags), sport, dport)
+    return Hold(host, _expressions(host, wanted, 1, None), wanted)
+
+
+def _bits(flags: str | None) -> int | None:
+    if flags is None:
+        return None
+    if not flags or set(flags) - set(FLAG_BITS):
+        raise BadInput(f"TCP flags are letters of {''.join(FLAG_BITS)}, not {flags!r}")
+    return sum(FLAG_BITS[letter] for letter in set(flags))
+
+
+def _expressions(host: Host, wanted: _Wanted, first: int, count: int | None) -> list[nft.Expression]:
+    expressions = [*nft.version(host.family), *nft.protocol(socket.IPPROTO_TCP)]
+    for port, offset in ((wanted.sport, 0), (wanted.dport, 2)):
+        if port is not None:
+            expressions += nft.Match(nft.TRANSPORT_HEADER, offset, port.to_bytes(2, "big")).expressions()
+    if wanted.flags is not None:
+        expressions += nft.Match(nft.TRANSPORT_HEADER, 13, bytes([wanted.flags]), b"\x1f").expressions()
+    if first != 1 or count is not None:
+        expressions += nft.occurrence(first, count)
+    return expressions

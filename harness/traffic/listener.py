@@ -1,0 +1,201 @@
+"""Real listeners: a backlog, and a policy of when to accept."""
+
+from __future__ import annotations
+
+import selectors
+import socket as sockets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harness.errors import NotReady
+from harness.waiting import until
+
+if TYPE_CHECKING:
+    from harness.lab import Host
+
+Answer = Callable[[bytes], bytes]
+
+
+def echo(request: bytes) -> bytes:
+    """The service that answers with what it was sent."""
+    return request
+
+
+@dataclass
+class Listener:
+    """A listening socket of a host, its accepted connections, and the thread that accepts if there is one.
+
+    Made by listen(). `accepted` holds the connections in the order in which accept() gave them.
+    """
+
+    host: Host
+    socket: sockets.socket
+    backlog: int
+    accepted: list[sockets.socket] = field(default_factory=list)
+    _acceptor: _Acceptor | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        name = self.socket.getsockname()
+        return name[0], name[1]
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return self.address[1]
+
+    def listen(self, backlog: int) -> None:
+        """Call listen() once more on the same socket."""
+        self.socket.listen(backlog)
+        self.backlog = backlog
+
+    def accept(self, n: int = 1, *, deadline: float = 5.0) -> list[sockets.socket]:
+        """Accept n connections now; NotReady if they do not come within `deadline` seconds."""
+        taken: list[sockets.socket] = []
+
+        def enough() -> bool:
+            while len(taken) < n:
+                try:
+                    connection, _ = self.socket.accept()
+                except BlockingIOError:
+                    return False
+                connection.setblocking(False)
+                taken.append(connection)
+            return True
+
+        try:
+            until(enough, deadline=deadline, what=f"{n} connections to accept on {self.host.name}:{self.port}")
+        finally:
+            self.accepted.extend(taken)
+        return taken
+
+    def accept_all(self) -> list[sockets.socket]:
+        """Accept whatever waits now, which may be nothing."""
+        before = len(self.accepted)
+        try:
+            while True:
+                self.accept(1, deadline=0)
+        except NotReady:
+            return self.accepted[before:]
+
+    def stall(self) -> None:
+        """Stop accepting; connections that are accepted already are still answered."""
+        if self._acceptor is not None:
+            self._acceptor.accepting.clear()
+
+    def resume(self) -> None:
+        """Accept again, as the policy says."""
+        if self._acceptor is None:
+            self.start_accepting(None, None)
+        else:
+            self._acceptor.accepting.set()
+
+    def start_accepting(self, rate: float | None, answer: Answer | None) -> None:
+        """Accept in a thread from now on, `rate` connections a second or as fast as they come, and answer them."""
+        self._acceptor = _Acceptor(self, rate, answer)
+        self._acceptor.start()
+
+    def close(self) -> None:
+        """Stop the thread, close the listener and every accepted connection."""
+        if self._acceptor is not None:
+            self._acceptor.stop()
+        self.socket.close()
+        for connection in self.accepted:
+            connection.close()
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Acceptor(threading.Thread):
+    """Accepts and answers in one thread for all connections of a listener."""
+
+    PAUSE = 0.005
+
+    def __init__(self, listener: Listener, rate: float | None, answer: Answer | None) -> None:
+        super().__init__(name=f"accept {listener.host.name}:{listener.port}", daemon=True)
+        self._listener = listener
+        self._interval = 1 / rate if rate else 0.0
+        self._answer = answer
+        self._next = time.monotonic()
+        self._ended = threading.Event()
+        self.accepting = threading.Event()
+        self.accepting.set()
+
+    def stop(self) -> None:
+        self._ended.set()
+        self.join()
+
+    def run(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            while not self._ended.is_set():
+                if self.accepting.is_set():
+                    self._accept_due(selector)
+                ready = selector.select(self.PAUSE) if selector.get_map() else self._ended.wait(self.PAUSE)
+                if isinstance(ready, list):
+                    for key, _ in ready:
+                        self._serve(key.fileobj, selector)  # type: ignore[arg-type]
+
+    def _accept_due(self, selector: selectors.BaseSelector) -> None:
+        while not self._ended.is_set() and self.accepting.is_set():
+            if self._interval and time.monotonic() < self._next:
+                return
+            try:
+                connection, _ = self._listener.socket.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            self._next = max(self._next + self._interval, time.monotonic() - self._interval)
+            connection.setblocking(False)
+            self._listener.accepted.append(connection)
+            if self._answer is not None:
+                selector.register(connection, selectors.EVENT_READ)
+
+    def _serve(self, connection: sockets.socket, selector: selectors.BaseSelector) -> None:
+        assert self._answer is not None
+        try:
+            request = connection.recv(65536)
+            if request:
+                connection.send(self._answer(request))
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        selector.unregister(connection)
+        connection.close()
+
+
+def listen(
+    host: Host,
+    backlog: int = 128,
+    *,
+    port: int = 0,
+    address: str | None = None,
+    accept: bool = False,
+    rate: float | None = None,
+    answer: Answer | None = None,
+) -> Listener:
+    """Listen on a host, on a free port unless told.
+
+    By default nobody ever accepts, and the scenario does it on demand (Listener.accept). `accept=True` starts a
+    thread that accepts at once, `rate` (connections a second) one that accepts slowly; `answer` makes it a server
+    that answers each request with `answer(request)` and implies `accept`. Listener.stall() and resume() interrupt it.
+    Closed with the lab.
+    """
+    listening = host.socket()
+    listening.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
+    listening.setblocking(False)
+    listening.bind((address or host.ip, port))
+    listening.listen(backlog)
+    listener = Listener(host, listening, backlog)
+    host.lab.on_close(listener.close)
+    if accept or rate is not None or answer is not None:
+        listener.start_accepting(rate, answer)
+    return listener
