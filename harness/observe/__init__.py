@@ -1,5 +1,20 @@
 """What the kernel says: its counters, sockets, packets, log and reasons for dropping."""
 
+# Imported at once, not when asked for: functions share their names with the modules that hold them, and an import
+# of a submodule would put the module in the function's place. Nothing here imports more than the standard library.
 from harness.observe.counters import Counters, Counting, Delta, counters, counting
+from harness.observe.sockets import Socket, Timer, count, sockets
+from harness.observe.tcp_info import TcpInfo
 
-__all__ = ["Counters", "Counting", "Delta", "counters", "counting"]
+__all__ = [
+    "Counters",
+    "Counting",
+    "Delta",
+    "Socket",
+    "TcpInfo",
+    "Timer",
+    "count",
+    "counters",
+    "counting",
+    "sockets",
+]

@@ -1,0 +1,162 @@
+"""The TCP sockets of a host as the kernel lists them: state, addresses, queues, timer."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harness.observe import diag, states, tcp_info
+from harness.observe.filters import Filter, compile_filter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.lab.host import Host
+
+FAMILIES = (socket.AF_INET, socket.AF_INET6)
+
+# struct inet_diag_msg, idiag_timer (net/ipv4/inet_diag.c)
+TIMERS = ("none", "on", "keepalive", "timewait", "persist")
+# A timer that is due but has not run yet is reported as a time before now, in unsigned arithmetic.
+PAST_DUE = 1 << 31
+
+EVERYTHING = diag.extension(diag.INET_DIAG_INFO, diag.INET_DIAG_CONG, diag.INET_DIAG_SKMEMINFO)
+SK_MEMINFO_DROPS = struct.Struct("=32xI")
+
+Endpoint = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """The timer that a socket waits for.
+
+    `kind` as ss prints it: "on" (retransmission; of a half-open request: of the SYN-ACK), "keepalive",
+    "timewait", "persist" (zero window probe). `expires` in seconds from now. `retransmits`: how often it
+    has fired since the last progress.
+    """
+
+    kind: str
+    expires: float
+    retransmits: int
+
+    def __str__(self) -> str:
+        return f"timer:({self.kind},{self.expires:.3f}s,{self.retransmits})"
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """One TCP socket.
+
+    Of a listening socket `recv_q` is the number of connections that wait to be accepted and `send_q` its
+    backlog; of others they are bytes not read yet and not acknowledged yet. `interface` is the index it is
+    bound to, 0 for none; `inode` is 0 of half-open requests, connections not accepted yet and those that
+    nobody holds any more. `drops` counts what the socket itself dropped (of a listener: SYNs and ACKs that
+    found no room), None where the kernel does not say. `v6only` is None except for unconnected IPv6 sockets.
+    """
+
+    state: str
+    family: socket.AddressFamily
+    local: Endpoint
+    remote: Endpoint
+    recv_q: int
+    send_q: int
+    timer: Timer | None
+    inode: int
+    uid: int
+    interface: int
+    cookie: int
+    congestion: str | None = None
+    drops: int | None = None
+    raw_info: bytes | None = field(default=None, repr=False)
+
+    @property
+    def info(self) -> tcp_info.TcpInfo | None:
+        """struct tcp_info; None of sockets without one: half-open requests and TIME-WAIT."""
+        return None if self.raw_info is None else tcp_info.decode(self.raw_info)
+
+    def __str__(self) -> str:
+        """One line as ss prints it."""
+        local, remote = (_printed(self.family, endpoint) for endpoint in (self.local, self.remote))
+        line = f"{self.state:<10} {self.recv_q:>6} {self.send_q:>6} {local:>21} {remote:>21}"
+        return f"{line} {self.timer}" if self.timer else line
+
+
+def sockets(host: Host, filter: str = "", *, family: int | None = None) -> list[Socket]:  # noqa: A002
+    """The TCP sockets of a host, in the kernel's order: IPv4 first, listeners before others.
+
+    `filter` is what one would give to ss: `state syn-recv`, `sport = :80`, `exclude time-wait dst 10.0.0.0/24`
+    (see harness.observe.filters); without one, everything, listeners included. `family` restricts to AF_INET
+    or AF_INET6. Half-open requests are "SYN-RECV". Raises BadInput for a filter that is not understood.
+    """
+    return [_socket(message, block) for message, block in _matching(host, filter, family, EVERYTHING)]
+
+
+def count(host: Host, filter: str = "", *, family: int | None = None) -> int:  # noqa: A002
+    """How many TCP sockets of a host match: sockets() without the details, for asking often."""
+    return sum(1 for _ in _matching(host, filter, family, 0))
+
+
+def _matching(host: Host, text: str, family: int | None, extensions: int) -> Iterator[tuple[diag.Message, bytes]]:
+    asked = _compile(host, text)
+    for each in FAMILIES if family is None else (family,):
+        for message, block in diag.dump(host, each, asked.states, extensions):
+            if asked.condition is None or asked.condition(message):
+                yield message, block
+
+
+def _compile(host: Host, text: str) -> Filter:
+    def index_of(name: str) -> int:
+        with host:
+            return socket.if_nametoindex(name)
+
+    return compile_filter(text, index_of)
+
+
+def _socket(message: diag.Message, block: bytes) -> Socket:
+    extra = diag.attributes(block)
+    family = socket.AddressFamily(message.family)
+    congestion = extra.get(diag.INET_DIAG_CONG)
+    return Socket(
+        state=states.printed(message.state),
+        family=family,
+        local=_endpoint(family, message.source, message.sport),
+        remote=_endpoint(family, message.destination, message.dport),
+        recv_q=message.receive_queue,
+        send_q=message.send_queue,
+        timer=_timer(message),
+        inode=message.inode,
+        uid=message.uid,
+        interface=message.interface,
+        cookie=int.from_bytes(message.cookie, sys.byteorder),
+        congestion=congestion.rstrip(b"\0").decode() if congestion else None,
+        drops=_drops(extra.get(diag.INET_DIAG_SKMEMINFO, b"")),
+        raw_info=extra.get(diag.INET_DIAG_INFO),
+    )
+
+
+def _endpoint(family: int, address: bytes, port: bytes) -> Endpoint:
+    packed = address[:4] if family == socket.AF_INET else address
+    return socket.inet_ntop(family, packed), int.from_bytes(port, "big")
+
+
+def _timer(message: diag.Message) -> Timer | None:
+    if not message.timer:
+        return None
+    expires = 0 if message.expires >= PAST_DUE else message.expires
+    return Timer(TIMERS[message.timer], expires / 1000, message.retransmits)
+
+
+def _drops(memory: bytes) -> int | None:
+    """SK_MEMINFO_DROPS: of sk_drops; 5.x kernels and later, older ones send a shorter array."""
+    if len(memory) < SK_MEMINFO_DROPS.size:
+        return None
+    dropped: int = SK_MEMINFO_DROPS.unpack_from(memory)[0]
+    return dropped
+
+
+def _printed(family: int, endpoint: Endpoint) -> str:
+    address, port = endpoint
+    return f"{f'[{address}]' if family == socket.AF_INET6 else address}:{port or '*'}"
