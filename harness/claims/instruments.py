@@ -1,0 +1,112 @@
+"""What a phase of an experiment reads the kernel with; harness.observe, unless a test hands in something else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness.lab.host import Host
+    from harness.lab.lab import Lab
+    from harness.observe.capture import Capture
+    from harness.observe.counters import Counters, Delta
+
+SOCKETS_KEPT = 50
+SOCKETS_READ = 5000
+
+# Settings and gauges that stand among the counters: no news on a host that was made within the phase.
+SETTINGS = frozenset({"Ip.Forwarding", "Ip.DefaultTTL", "Tcp.RtoAlgorithm", "Tcp.RtoMin", "Tcp.RtoMax", "Tcp.MaxConn"})
+STATES = ("established", "syn-sent", "syn-recv", "fin-wait-1", "fin-wait-2", "time-wait", "close-wait", "last-ack",
+          "listening", "closing")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """The functions of harness.observe that a record calls."""
+
+    counters: Callable[[Host], Counters]
+    sockets: Callable[[Host], Sequence[Any]]
+    count: Callable[[Host, str], int]
+
+
+def of_the_kernel() -> Instruments:
+    """The real ones; imported here because most tests of a session never need them."""
+    from harness import observe
+
+    return Instruments(observe.counters, observe.sockets, observe.count)
+
+
+def moved(before: Counters | None, after: Counters) -> tuple[Delta, dict[str, list[int]]]:
+    """The delta, and [before, after, delta] of each counter that moved; a new host's counters began at zero."""
+    from harness.observe.counters import Counters as Table
+
+    delta = after - (before if before is not None else Table({}))
+    start = before.as_dict() if before is not None else {}
+    changed = {
+        name: [start.get(name, 0), after[name], by]
+        for name, by in delta.nonzero().items()
+        if before is not None or name not in SETTINGS
+    }
+    return delta, changed
+
+
+def socket_table(host: Host, instruments: Instruments) -> dict[str, Any]:
+    """A host's sockets as evidence: the total, how many in each state, and the first rows.
+
+    Rows are [state, recv_q, send_q, local, remote, timer]. Above 5000 sockets they are counted, not listed.
+    """
+    total = instruments.count(host, "")
+    if total > SOCKETS_READ:
+        states = {state: instruments.count(host, f"state {state}") for state in STATES}
+        return {"total": total, "states": {state: n for state, n in states.items() if n}, "rows": []}
+    found = instruments.sockets(host)
+    by_state: dict[str, int] = {}
+    for one in found:
+        by_state[one.state] = by_state.get(one.state, 0) + 1
+    return {"total": len(found), "states": by_state, "rows": [_row(one) for one in found[:SOCKETS_KEPT]]}
+
+
+def pcapng(captures: Sequence[tuple[str, Capture]]) -> bytes:
+    """Several captures as one pcapng file."""
+    import tempfile
+
+    from harness import observe
+
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "packets.pcapng")
+        observe.write_pcapng(path, [capture for _, capture in captures])
+        return path.read_bytes()
+
+
+def exchange(capture: Capture) -> list[str]:
+    """A capture as lines to read."""
+    from harness import observe
+
+    return list(observe.exchange(capture.segments()))
+
+
+def _row(one: Any) -> list[Any]:
+    return [one.state, one.recv_q, one.send_q, _endpoint(one.local), _endpoint(one.remote), _timer(one.timer)]
+
+
+def _endpoint(pair: tuple[str, int]) -> str:
+    address, port = pair
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _timer(timer: Any) -> str:
+    if timer is None or timer.kind == "none":
+        return ""
+    return f"{timer.kind} {timer.expires:.3g}s, {timer.retransmits} retransmits"
+
+
+def hosts_of(labs: Sequence[Lab]) -> dict[str, Host]:
+    """Every host of the labs by name; a name that two labs have gets the lab's number."""
+    hosts: dict[str, Host] = {}
+    for index, lab in enumerate(labs):
+        for name, host in lab.all_hosts.items():
+            hosts[name if name not in hosts else f"{name}#{index + 1}"] = host
+    return hosts

@@ -1,0 +1,137 @@
+"""The pytest plugin: options, hooks and fixtures that wire labs and claims to tests; the work is done elsewhere.
+
+Options: `--evidence DIR` (default: out/evidence below the directory that pytest was started in), `--hold`.
+Ini options: `claims` (directories or files with claims; default: claims/ beside the test or above it, up to the
+root directory), `lab_isolation` ("first-use", or "startup", which ordinary users need with xdist).
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness import pytest_claims
+from harness.errors import Forbidden, GlobalSysctl, HarnessError, MissingProgram, Unsupported
+from harness.pytest_fixtures import behind_nat, claim, family, lab, lan, pair, restrict_family
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from _pytest.outcomes import Skipped
+    from _pytest.runner import CallInfo
+
+__all__ = ["behind_nat", "claim", "family", "lab", "lan", "pair"]
+
+DEFAULT_EVIDENCE = "out/evidence"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of the module's docstring."""
+    group = parser.getgroup("harness", "TCP claims")
+    group.addoption(
+        "--evidence",
+        metavar="DIR",
+        default=DEFAULT_EVIDENCE,
+        help="where the evidence of claims goes, one JSON file a claim (default: %(default)s)",
+    )
+    group.addoption(
+        "--hold",
+        action="store_true",
+        help="when a test that has a lab fails, keep the lab and print how to enter its hosts, until Enter",
+    )
+    parser.addini("claims", "files or directories with claims (default: claims/ beside the test)", type="paths")
+    parser.addini("lab_isolation", "when an ordinary user's process makes its user namespace: first-use or startup",
+                  default="first-use")  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Markers, and who collects the results."""
+    config.addinivalue_line("markers", "claim(name): the test settles this claim of the claim files")
+    config.addinivalue_line("markers", "ipv4_only(reason): the test's lab is for IPv4 alone")
+    if config.getini("lab_isolation") not in ("first-use", "startup"):
+        raise pytest.UsageError(f"lab_isolation must be first-use or startup, not {config.getini('lab_isolation')!r}")
+    if _is_worker(config):
+        return
+    if config.getoption("hold"):
+        if _distributes(config):
+            raise pytest.UsageError("--hold waits at the terminal, which workers do not have: run with -n 0")
+        from harness.pytest_hold import Hold
+
+        config.pluginmanager.register(Hold(config), "harness-hold")
+    from harness.pytest_summary import Results
+
+    directory = Path(config.invocation_params.dir, config.getoption("evidence"))
+    config.pluginmanager.register(Results(config, directory), "harness-results")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Make an ordinary user's user namespace while the process has one thread and no workers, if that is asked for."""
+    config = session.config
+    wanted = config.getini("lab_isolation") == "startup" and not config.getoption("collectonly")
+    if not wanted or os.geteuid() == 0 or _is_worker(config):
+        return
+    from harness.lab.isolation import isolate
+
+    # Where it is forbidden, tests without a lab can run all the same; those with one skip for the same reason.
+    with suppress(Forbidden):
+        isolate(user_only=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Honour ipv4_only."""
+    restrict_family(metafunc)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give each test its claim; a claim that does not exist is a mistake of usage, not of a test."""
+    problems = pytest_claims.assign(config, items)
+    if problems and not _is_worker(config):
+        raise pytest.UsageError(*problems)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, None, None]:
+    """What this machine cannot do is skipped, with the reason."""
+    try:
+        yield
+    except (MissingProgram, Unsupported, Forbidden) as error:
+        raise _skipped(error) from error
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Run the test; if it has a claim, draw the verdict."""
+    try:
+        with pytest_claims.settling(item):
+            return (yield)
+    except (MissingProgram, Unsupported, Forbidden) as error:
+        raise _skipped(error) from error
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Attach the evidence of a claim to the report, so that it travels with it."""
+    report = yield
+    pytest_claims.attach(item, call, report)
+    return report
+
+
+def _skipped(error: HarnessError) -> Skipped:
+    reason = f"needs a kernel of its own: {error}" if isinstance(error, GlobalSysctl) else str(error)
+    return pytest.skip.Exception(reason, _use_item_location=True)
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def _distributes(config: pytest.Config) -> bool:
+    return bool(config.getoption("tx", None)) and config.getoption("dist", "no") != "no"

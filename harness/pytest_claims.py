@@ -1,0 +1,164 @@
+"""Claims in pytest: from the marker to the record, and from the record to the report."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.errors import ClaimError, Forbidden, MissingProgram, Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from _pytest.runner import CallInfo
+
+    from harness.claims.data import Claim
+    from harness.claims.record import ClaimRun
+
+CLAIM: pytest.StashKey[Claim] = pytest.StashKey()
+PROBLEM: pytest.StashKey[str] = pytest.StashKey()
+RECORD: pytest.StashKey[ClaimRun] = pytest.StashKey()
+
+# Attributes of a report: a JSON text {claim, run}, and the bytes of a pcapng file.
+EVIDENCE = "harness_evidence"
+PACKETS = "harness_packets"
+
+
+def assign(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
+    """Give each marked test its claim; returns what is wrong with markers and files, a line each."""
+    library = Library(config)
+    problems: dict[str, None] = {}
+    for item in items:
+        try:
+            name = _claim_named_by(item)
+            if name is not None:
+                item.stash[CLAIM] = library.find(name, item.path)
+        except ClaimError as error:
+            item.stash[PROBLEM] = str(error)
+            problems[str(error)] = None
+    return list(problems)
+
+
+def _claim_named_by(item: pytest.Item) -> str | None:
+    markers = list(item.iter_markers("claim"))
+    if not markers:
+        return None
+    where = f"{item.nodeid}:"
+    if len(markers) > 1:
+        raise ClaimError(f"{where} a test settles one claim, its markers name {len(markers)}")
+    arguments = markers[0].args
+    if len(arguments) != 1 or not isinstance(arguments[0], str):
+        raise ClaimError(f'{where} write the marker as claim("group.id")')
+    return arguments[0]
+
+
+class Library:
+    """The claim files of a session, each read once."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._root = config.rootpath
+        self._configured: list[Path] = config.getini("claims")
+        self._read: dict[Path, dict[str, Claim]] = {}
+
+    def find(self, name: str, test: Path) -> Claim:
+        """The claim that a test means; ClaimError if its files are malformed or have no such claim."""
+        from harness.claims import data
+
+        claims: dict[str, Claim] = {}
+        for place in self._configured or [self._beside(test)]:
+            if place not in self._read:
+                self._read[place] = data.load(place)
+            claims |= self._read[place]
+        try:
+            return data.find(name, claims)
+        except ClaimError as error:
+            raise ClaimError(f"{test}: {error}") from None
+
+    def _beside(self, test: Path) -> Path:
+        for directory in test.parents:
+            place = directory / "claims"
+            if any(place.glob("*.toml")):
+                return place
+            if directory == self._root:
+                break
+        raise ClaimError(f"{test}: no claims/*.toml beside it; set the ini option `claims` to where they are")
+
+
+def record_of(item: pytest.Item) -> ClaimRun | None:
+    """The record of the test's claim, begun when first asked for; None for a test without a claim."""
+    if item.stash.get(PROBLEM, None):
+        pytest.fail(item.stash[PROBLEM], pytrace=False)
+    claim = item.stash.get(CLAIM, None)
+    if claim is None:
+        return None
+    if RECORD not in item.stash:
+        from harness.claims.record import ClaimRun
+
+        item.stash[RECORD] = ClaimRun(claim)
+    return item.stash[RECORD]
+
+
+@contextmanager
+def settling(item: pytest.Item) -> Iterator[None]:
+    """Around the test's own code: time it, draw the verdict at its end, and stop its captures."""
+    record = record_of(item)
+    if record is None:
+        yield
+        return
+    from harness.claims.failures import ClaimFailure
+
+    record.started = time.time()
+    begun = time.perf_counter()
+    try:
+        yield
+        try:
+            record.settle()
+        except ClaimFailure as failure:
+            raise pytest.fail.Exception(f"{record.outcome}: {failure}", pytrace=False) from None
+    except (MissingProgram, Unsupported, Forbidden, pytest.skip.Exception) as error:
+        record.leave_unsettled(str(error))
+        raise
+    except BaseException as error:
+        if record.outcome is None:
+            record.fail(error)
+        raise
+    finally:
+        record.duration = time.perf_counter() - begun
+        record.stop_captures()
+        item.user_properties += [
+            ("claim", record.claim.name),
+            ("verdict", str(record.verdict or record.outcome)),
+            ("kernel", str(record.kernel)),
+        ]
+
+
+def attach(item: pytest.Item, call: CallInfo[None], report: pytest.TestReport) -> None:
+    """Put the evidence of a claim's run on the report that ends it, and the part that matters into a failure."""
+    ends_the_run = report.when == "call" or (report.when == "setup" and not report.passed)
+    if not ends_the_run or item.stash.get(CLAIM, None) is None:
+        return
+    record = record_of(item)
+    assert record is not None
+    if report.when == "setup" and call.excinfo is not None:
+        if report.skipped:
+            record.leave_unsettled(str(call.excinfo.value))
+        else:
+            record.fail(call.excinfo.value)
+    import json
+
+    from harness.claims import evidence, render
+
+    params = item.callspec.id if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ""
+    run = {"kernel": evidence.kernel_as_dict(record.kernel), "nodeid": item.nodeid, "params": params}
+    run |= record.as_dict()
+    claim = evidence.claim_as_dict(record.claim)
+    setattr(report, EVIDENCE, json.dumps({"claim": claim, "run": run}, ensure_ascii=False))
+    if record.packets is not None:
+        setattr(report, PACKETS, record.packets)
+    if report.failed:
+        title = f"claim {record.claim.name} [{params}] on {record.kernel}"
+        report.sections.append((title, "\n".join(render.failure_lines(run, record.exchanges()))))

@@ -1,0 +1,88 @@
+"""The fixtures: labs, for IPv4 and IPv6, and the record of a claim."""
+
+from __future__ import annotations
+
+import socket
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.pytest_claims import record_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from harness.claims.record import ClaimRun
+    from harness.lab import BehindNat, Lab, Lan, Pair
+
+FAMILIES = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
+
+# The labs of a test, for --hold.
+LABS: pytest.StashKey[list[Lab]] = pytest.StashKey()
+
+
+@pytest.fixture(params=tuple(FAMILIES.values()), ids=tuple(FAMILIES))
+def family(request: pytest.FixtureRequest) -> socket.AddressFamily:
+    """The address family of the test's lab: each test runs for IPv4 and for IPv6.
+
+    `@pytest.mark.ipv4_only("why")` leaves IPv6 out.
+    """
+    chosen: socket.AddressFamily = request.param
+    return chosen
+
+
+@pytest.fixture
+def lab(request: pytest.FixtureRequest, family: socket.AddressFamily) -> Iterator[Lab]:
+    """An empty lab of the test's family, closed when the test ends."""
+    from harness.lab import Lab
+
+    with Lab(family) as made:
+        request.node.stash.setdefault(LABS, []).append(made)
+        record = record_of(request.node)
+        if record is not None:
+            record.watch(made)
+        yield made
+
+
+@pytest.fixture
+def pair(lab: Lab) -> Pair:
+    """A client and a server on one cable, ready."""
+    from harness.lab import pair
+
+    return pair(lab)
+
+
+@pytest.fixture
+def lan(lab: Lab) -> Callable[..., Lan]:
+    """`lan(n)`: n hosts on one switch, ready."""
+    from harness.lab import lan
+
+    return partial(lan, lab)
+
+
+@pytest.fixture
+def behind_nat(lab: Lab) -> Callable[..., BehindNat]:
+    """`behind_nat(n=2)`: n clients behind a masquerading gateway and a server outside, ready."""
+    from harness.lab import behind_nat
+
+    return partial(behind_nat, lab)
+
+
+@pytest.fixture
+def claim(request: pytest.FixtureRequest) -> ClaimRun:
+    """The record of the claim that the test's marker names: `claim.effect(…)`, `claim.control(…)`."""
+    record = record_of(request.node)
+    if record is None:
+        pytest.fail('the claim fixture needs the marker: @pytest.mark.claim("group.id")', pytrace=False)
+    return record
+
+
+def restrict_family(metafunc: pytest.Metafunc) -> None:
+    """Parametrise a test that is marked ipv4_only with that family alone."""
+    marker = metafunc.definition.get_closest_marker("ipv4_only")
+    if marker is None or "family" not in metafunc.fixturenames:
+        return
+    if not (marker.args or marker.kwargs.get("reason")):
+        raise pytest.Collector.CollectError(f"{metafunc.definition.nodeid}: ipv4_only needs its reason")
+    metafunc.definition.add_marker(pytest.mark.parametrize("family", [socket.AF_INET], ids=["ipv4"], indirect=True))

@@ -1,0 +1,47 @@
+"""--hold: a failed test's lab stays as it is until the user has looked at it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.pytest_fixtures import LABS
+
+if TYPE_CHECKING:
+    import pytest
+
+    from harness.lab import Lab
+
+
+class Hold:
+    """Waits at the terminal after a failure, before the fixtures of the test are torn down."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def pytest_exception_interact(self, node: pytest.Item | pytest.Collector, report: pytest.CollectReport) -> None:
+        """Hold the lab of a test whose call failed."""
+        labs = node.stash.get(LABS, None)
+        if labs and getattr(report, "when", None) == "call":
+            self._hold(node.nodeid, labs)
+
+    def _hold(self, nodeid: str, labs: list[Lab]) -> None:
+        capturing = self.config.pluginmanager.getplugin("capturemanager")
+        if capturing is not None:
+            capturing.suspend(in_=True)
+        try:
+            _wait_at_terminal(nodeid, labs)
+        finally:
+            if capturing is not None:
+                capturing.resume()
+
+
+def _wait_at_terminal(nodeid: str, labs: list[Lab]) -> None:
+    print(f"\n\nheld: {nodeid}")
+    for lab in labs:
+        width = max(map(len, lab.all_hosts), default=0)
+        for name, host in lab.all_hosts.items():
+            print(f"  {name:<{width}}  {host.enter_command()}")
+    try:
+        input("Enter lets go of the lab: ")
+    except (EOFError, KeyboardInterrupt):
+        print()

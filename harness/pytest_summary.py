@@ -1,0 +1,139 @@
+"""Results in the process that talks to the user: evidence files as reports come in, and the summary at the end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.claims.evidence import EvidenceDirectory
+from harness.claims.render import comparison_line
+from harness.errors import BadInput, ClaimError
+from harness.pytest_claims import EVIDENCE, PACKETS
+
+# Headings of the summary in their order, with pytest's colours: the loudest last, nearest to the prompt.
+HEADINGS = {
+    "holds": {"green": True},
+    "refuted": {"green": True},
+    "not applicable": {"green": True},
+    "not settled": {"yellow": True},
+    "failed": {"red": True},
+    "incomplete": {"red": True},
+    "broken": {"red": True},
+    "unexplained": {"red": True, "bold": True},
+    "unexpected": {"red": True, "bold": True},
+}
+LOUD = ("not settled", "failed", "incomplete", "broken", "unexplained", "unexpected")
+STATEMENT_WIDTH = 100
+
+
+class Results:
+    """Keeps the runs of claims that the reports bring, writes their evidence, and says at the end what came out."""
+
+    def __init__(self, config: pytest.Config, directory: Path) -> None:
+        self.config = config
+        self.evidence = EvidenceDirectory(directory)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take the evidence off a report."""
+        text = getattr(report, EVIDENCE, None)
+        if text is None:
+            return
+        found = json.loads(text)
+        try:
+            self.evidence.add(found["claim"], found["run"], getattr(report, PACKETS, None))
+        except BadInput as error:
+            pytest.exit(str(error), returncode=int(pytest.ExitCode.USAGE_ERROR))
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """The claims by verdict, a part for each kernel."""
+        runs = [(name, run) for name, by_test in self.evidence.runs.items() for run in by_test.values()]
+        for kernel in sorted({run["kernel"]["release"] for _, run in runs}):
+            here = [(name, run) for name, run in runs if run["kernel"]["release"] == kernel]
+            terminalreporter.section(f"claims on Linux {kernel}", sep="=")
+            self._one_kernel(terminalreporter, here)
+        if runs:
+            missing = self._never_run()
+            if missing:
+                terminalreporter.write_line(f"without a scenario: {', '.join(missing)}", yellow=True)
+            terminalreporter.write_line(f"evidence: {_shortest(self.evidence.path)}")
+
+    def _one_kernel(self, terminal: pytest.TerminalReporter, runs: list[tuple[str, dict[str, Any]]]) -> None:
+        grouped: dict[str, dict[str, list[dict[str, Any]]]] = {heading: {} for heading in HEADINGS}
+        for name, run in sorted(runs, key=lambda one: (one[0], one[1]["nodeid"])):
+            grouped[heading_of(run)].setdefault(name, []).append(run)
+        totals: dict[str, int] = {}
+        for name, _ in runs:
+            totals[name] = totals.get(name, 0) + 1
+        width = max(len(self._label(name, runs_, totals)) for by in grouped.values() for name, runs_ in by.items())
+        for heading, colour in HEADINGS.items():
+            claims = grouped[heading]
+            if not claims or (self.config.get_verbosity() < 0 and heading not in LOUD):
+                continue
+            terminal.write_line(f"{heading} ({len(claims)})", **colour)
+            for name, its_runs in claims.items():
+                label = self._label(name, its_runs, totals)
+                text = _shorten(self.evidence.claims[name]["statement"])
+                if heading == "not settled":
+                    text = "; ".join(dict.fromkeys(run["reason"] for run in its_runs))
+                terminal.write_line(f"  {label:<{width}}  {text}".rstrip(), **(colour if heading in LOUD else {}))
+                if heading in LOUD and heading != "not settled":
+                    for line in _why(its_runs):
+                        terminal.write_line(f"      {line}", **colour)
+        counts = ", ".join(f"{len(by)} {heading}" for heading, by in grouped.items() if by)
+        bad = any(grouped[heading] for heading in LOUD if heading != "not settled")
+        terminal.write_line(f"{len(totals)} claims: {counts}", red=bad, green=not bad, bold=True)
+
+    @staticmethod
+    def _label(name: str, runs: list[dict[str, Any]], totals: dict[str, int]) -> str:
+        """The claim's name; which of its runs are meant, if it is not all."""
+        if len(runs) == totals[name]:
+            return name
+        return f"{name} [{', '.join(run['params'] or run['nodeid'].rpartition('::')[2] for run in runs)}]"
+
+    def _never_run(self) -> list[str]:
+        """Claims of a directory that was run as a whole which no test settled."""
+        narrowed = ("keyword", "markexpr", "lf", "deselect", "maxfail", "collectonly", "ignore", "ignore_glob")
+        if any(self.config.getoption(option, None) for option in narrowed):
+            return []
+        from harness.claims.data import load
+
+        names: dict[str, None] = {}
+        for argument in self.config.args:
+            place = Path(self.config.invocation_params.dir, argument, "claims")
+            try:
+                names |= dict.fromkeys(load(place)) if any(place.glob("*.toml")) else {}
+            except ClaimError:
+                continue
+        return [name for name in names if name not in self.evidence.runs]
+
+
+def heading_of(run: dict[str, Any]) -> str:
+    """Under which heading of the summary a run belongs."""
+    outcome: str = run["outcome"]
+    if outcome == "expected":
+        return str(run["verdict"]).replace("-", " ")
+    return "not settled" if outcome == "unsettled" else outcome
+
+
+def _why(runs: list[dict[str, Any]]) -> list[str]:
+    """Expectation and measurement of the runs that went wrong; equal lines of several runs once."""
+    lines: dict[str, None] = {}
+    for run in runs:
+        lines |= dict.fromkeys(run["reason"].splitlines()[:4])
+        if run["outcome"] == "unexpected":
+            wanted = "kernel" if run["verdict"] == "refuted" else "document"
+            told = [one for phase in run["phases"] for one in phase["comparisons"] if one["result"] == wanted]
+            lines |= dict.fromkeys(comparison_line(one) for one in told[:3])
+    return list(lines)
+
+
+def _shorten(statement: str) -> str:
+    statement = " ".join(statement.split())
+    return statement if len(statement) <= STATEMENT_WIDTH else f"{statement[: STATEMENT_WIDTH - 1].rstrip()}…"
+
+
+def _shortest(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
