@@ -1,0 +1,115 @@
+"""What .ci/install does about missing programs, on a machine that is made of stand-ins for apt-get, sudo and id."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ORDINARY_USER = "echo 1000"
+SUPERUSER = "echo 0"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A search path with a few real programs and the stand-ins; wrk and netstat are not on it."""
+
+    programs: Path
+
+    def put(self, name: str, script: str) -> None:
+        path = self.programs / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    def install(self) -> subprocess.CompletedProcess[str]:
+        """Run `.ci/install programs` there."""
+        return subprocess.run(
+            ["/bin/sh", ".ci/install", "programs"],
+            cwd=ROOT,
+            env={"PATH": str(self.programs), "TMPDIR": str(self.programs), "PYTHON": sys.executable},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    for name in ("env", "sort", "mktemp", "chmod", "rm", "grep", "tail", "cat"):
+        (tmp_path / name).symlink_to(shutil.which(name) or name)
+    here = Machine(tmp_path)
+    here.put("id", ORDINARY_USER)
+    here.put("sudo", "exit 1")
+    here.put("apt-get", 'echo "$@" >>"$TMPDIR/asked"')
+    here.put("update-rc.d", "exit 0")
+    return here
+
+
+def asked(machine: Machine) -> list[str]:
+    """The command lines that apt-get was given, in order."""
+    path = machine.programs / "asked"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_without_the_right_to_install_the_apt_line_is_printed_and_nothing_fails(machine: Machine) -> None:
+    ran = machine.install()
+    (line,) = ran.stderr.splitlines()
+    assert "sudo apt-get install " in line
+    assert {"net-tools", "wrk"} <= set(line.split())
+    assert ran.returncode == 0
+    assert asked(machine) == []
+
+
+@pytest.mark.parametrize("right", ["root", "sudo"])
+def test_with_the_right_only_what_is_missing_is_installed(machine: Machine, right: str) -> None:
+    if right == "root":
+        machine.put("id", SUPERUSER)
+    else:
+        machine.put("sudo", 'shift; "$@"')
+    machine.put("wrk", "exit 0")
+    assert machine.install().returncode == 0
+    (line,) = asked(machine)
+    packages = line.partition(" -- ")[2].split()
+    assert "net-tools" in packages
+    assert "wrk" not in packages
+
+
+def test_the_package_lists_are_fetched_only_when_the_first_attempt_fails(machine: Machine) -> None:
+    machine.put("id", SUPERUSER)
+    machine.put(
+        "apt-get",
+        'echo "$@" >>"$TMPDIR/asked"; case $* in *update*) touch "$TMPDIR/lists" ;; esac; test -e "$TMPDIR/lists"',
+    )
+    (machine.programs / "touch").symlink_to(shutil.which("touch") or "touch")
+    assert machine.install().returncode == 0
+    assert ["update" in line for line in asked(machine)] == [False, True, False]
+
+
+def test_one_package_that_cannot_be_had_does_not_keep_the_others_away(machine: Machine) -> None:
+    machine.put("id", SUPERUSER)
+    machine.put("apt-get", 'echo "$@" >>"$TMPDIR/asked"; case $* in *wrk*) echo "E: no wrk here"; exit 100 ;; esac')
+    ran = machine.install()
+    assert "wrk could not be installed: E: no wrk here" in ran.stderr
+    assert any(line.endswith("-- net-tools") for line in asked(machine))
+    assert ran.returncode == 0
+
+
+def test_no_service_is_started_while_apt_runs(machine: Machine) -> None:
+    """dpkg runs a package's scripts with DPkg::Path as their PATH; what starts services there must do nothing."""
+    machine.put("id", SUPERUSER)
+    machine.put("apt-get", 'for word; do case $word in DPkg::Path=*) echo "${word#*=}" >"$TMPDIR/path" ;; esac; done')
+    machine.put("rm", "exit 0")  # leave the directory for us to look at; it is inside tmp_path
+    machine.install()
+    search_path = (machine.programs / "path").read_text().strip()
+    for command in ("invoke-rc.d", "deb-systemd-invoke"):
+        found = shutil.which(command, path=search_path)
+        assert found is not None
+        assert Path(found).is_relative_to(machine.programs)
+        assert Path(found).read_text() == "#!/bin/sh\nexit 0\n"
