@@ -2,19 +2,29 @@
 
 # Imported at once, not when asked for: functions share their names with the modules that hold them, and an import
 # of a submodule would put the module in the function's place. Nothing here imports more than the standard library.
+from harness.observe.capture import Capture, Packet, capture
 from harness.observe.counters import Counters, Counting, Delta, counters, counting
+from harness.observe.pcapng import pcapng, write_pcapng
+from harness.observe.segments import Segment, exchange
 from harness.observe.sockets import Socket, Timer, count, sockets
 from harness.observe.tcp_info import TcpInfo
 
 __all__ = [
+    "Capture",
     "Counters",
     "Counting",
     "Delta",
+    "Packet",
+    "Segment",
     "Socket",
     "TcpInfo",
     "Timer",
+    "capture",
     "count",
     "counters",
     "counting",
+    "exchange",
+    "pcapng",
     "sockets",
+    "write_pcapng",
 ]

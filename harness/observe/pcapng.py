@@ -1,0 +1,82 @@
+"""Captures as pcapng, for wireshark and tcpdump: several hosts in one file, each interface by its name."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from harness.observe.capture import Capture, Packet
+
+# draft-ietf-opsawg-pcapng, sections 4.1 (section header), 4.2 (interface description), 4.3 (enhanced packet)
+SECTION_HEADER, INTERFACE, ENHANCED_PACKET = 0x0A0D0D0A, 1, 6
+BYTE_ORDER_MAGIC, UNKNOWN_LENGTH = 0x1A2B3C4D, 0xFFFFFFFFFFFFFFFF
+END_OF_OPTIONS, USER_APPLICATION, IF_NAME, IF_TIMESTAMP_RESOLUTION, EPB_FLAGS = 0, 4, 2, 9, 2
+NANOSECONDS = b"\x09"
+LINKTYPE_ETHERNET, LINKTYPE_RAW = 1, 101
+INBOUND, OUTBOUND = 1, 2
+
+
+def pcapng(captures: Iterable[Capture]) -> bytes:
+    """The packets of these captures in the order of their times; an interface is called HOST:NAME."""
+    interfaces: dict[tuple[str, bool], int] = {}
+    tagged = sorted(
+        ((capture.host.name, packet) for capture in captures for packet in capture.packets()),
+        key=lambda each: each[1].time_ns,
+    )
+    descriptions, blocks = [], []
+    for host, packet in tagged:
+        key = f"{host}:{packet.interface}", packet.ethernet
+        if key not in interfaces:
+            interfaces[key] = len(interfaces)
+            descriptions.append(_interface(*key))
+        blocks.append(_packet(packet, interfaces[key]))
+    return b"".join([_section(), *descriptions, *blocks])
+
+
+def write_pcapng(path: Path | str, captures: Iterable[Capture]) -> None:
+    """Write pcapng(captures) to a file: the whole of it or nothing."""
+    target = Path(path)
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(pcapng(captures))
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _section() -> bytes:
+    body = struct.pack("=IHHQ", BYTE_ORDER_MAGIC, 1, 0, UNKNOWN_LENGTH)
+    return _block(SECTION_HEADER, body + _option(END_OF_OPTIONS, b""))
+
+
+def _interface(name: str, ethernet: bool) -> bytes:
+    link = LINKTYPE_ETHERNET if ethernet else LINKTYPE_RAW
+    options = _option(IF_NAME, name.encode()) + _option(IF_TIMESTAMP_RESOLUTION, NANOSECONDS)
+    return _block(INTERFACE, struct.pack("=HHI", link, 0, 0) + options + _option(END_OF_OPTIONS, b""))
+
+
+def _packet(packet: Packet, interface: int) -> bytes:
+    high, low = divmod(packet.time_ns, 1 << 32)
+    head = struct.pack("=IIIII", interface, high, low, len(packet.frame), packet.length)
+    flags = struct.pack("=I", OUTBOUND if packet.direction == "out" else INBOUND)
+    return _block(
+        ENHANCED_PACKET, head + _padded(packet.frame) + _option(EPB_FLAGS, flags) + _option(END_OF_OPTIONS, b"")
+    )
+
+
+def _block(kind: int, body: bytes) -> bytes:
+    length = len(body) + 12
+    return struct.pack("=II", kind, length) + body + struct.pack("=I", length)
+
+
+def _option(code: int, value: bytes) -> bytes:
+    return struct.pack("=HH", code, len(value)) + _padded(value)
+
+
+def _padded(value: bytes) -> bytes:
+    return value + bytes(-len(value) % 4)
