@@ -23,6 +23,7 @@ class Machine:
 
     def put(self, name: str, script: str) -> None:
         path = self.programs / name
+        path.unlink(missing_ok=True)  # never write through a link to the real program
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
 
