@@ -5,11 +5,13 @@
 from harness.observe.capture import Capture, Packet, capture
 from harness.observe.counters import Counters, Counting, Delta, counters, counting
 from harness.observe.pcapng import pcapng, write_pcapng
+from harness.observe.queues import AcceptQueue, accept_queue, half_open
 from harness.observe.segments import Segment, exchange
 from harness.observe.sockets import Socket, Timer, count, sockets
 from harness.observe.tcp_info import TcpInfo
 
 __all__ = [
+    "AcceptQueue",
     "Capture",
     "Counters",
     "Counting",
@@ -19,11 +21,13 @@ __all__ = [
     "Socket",
     "TcpInfo",
     "Timer",
+    "accept_queue",
     "capture",
     "count",
     "counters",
     "counting",
     "exchange",
+    "half_open",
     "pcapng",
     "sockets",
     "write_pcapng",

@@ -1,0 +1,126 @@
+"""The real nginx, in a host, with a configuration in the lab's own directory."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from harness.waiting import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.lab import Host, Program
+
+CONFIGURATION = """
+daemon off;
+user root;
+worker_processes {workers};
+worker_rlimit_nofile 100000;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log warn;
+events {{ worker_connections 50000; multi_accept on; }}
+http {{
+    access_log off;
+    keepalive_timeout {keepalive};
+    keepalive_requests 1000000;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    server {{
+        listen {listen};
+        location / {{ {location} }}
+    }}
+}}
+"""
+
+
+class Nginx:
+    """A running nginx. `listen` is the argument of its directive without the address ("8088 backlog=5000").
+
+    It listens on the host's address in the lab's family and answers each request with "ok", unless `location` says
+    otherwise. Stopped with the lab. Raises MissingProgram where nginx is not installed.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        listen: str = "80",
+        *,
+        location: str = 'return 200 "ok";',
+        keepalive: int = 65,
+        workers: int = 1,
+    ) -> None:
+        self.host = host
+        self.port = int(listen.split()[0])
+        self._settings = {"location": location, "keepalive": keepalive, "workers": workers}
+        self.directory: Path = host.lab.directory / f"{host.name}-nginx-{self.port}"
+        self.directory.mkdir(exist_ok=True)
+        self.configure(listen)
+        self.program = self._start()
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://{self._literal()}:{self.port}/"
+
+    def configure(self, listen: str) -> None:
+        """Write a new configuration; reload() or restart() makes it count."""
+        self._file.write_text(
+            CONFIGURATION.format(
+                directory=self.directory,
+                listen=f"{self._literal()}:{listen}",
+                **self._settings,
+            )
+        )
+
+    def reload(self) -> None:
+        """`nginx -s reload`; returns when the workers of before have gone."""
+        old = self.workers()
+        self.host.run("nginx", "-p", self.directory, "-c", self._file, "-s", "reload")
+        until(
+            lambda: (now := self.workers()) and not set(now) & set(old),
+            deadline=20,
+            what="nginx's new workers in place of the old",
+        )
+
+    def restart(self) -> None:
+        """Stop it and start it again."""
+        self.program.stop()
+        self.program = self._start()
+
+    def workers(self) -> list[int]:
+        """The process ids of the workers."""
+        return self.program.children()
+
+    def stall(self) -> None:
+        """Stop the workers as a blocking call would: the kernel goes on queueing for them."""
+        self._signal_workers(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let the workers run again."""
+        self._signal_workers(signal.SIGCONT)
+
+    @property
+    def _file(self) -> Path:
+        return self.directory / "nginx.conf"
+
+    def _literal(self) -> str:
+        return f"[{self.host.ip}]" if ":" in self.host.ip else self.host.ip
+
+    def _signal_workers(self, number: int) -> None:
+        for worker in self.workers():
+            os.kill(worker, number)
+
+    def _start(self) -> Program:
+        program = self.host.start("nginx", "-p", self.directory, "-c", self._file)
+        program.wait_ready(lambda: program.children() and self._answers(), 20)
+        return program
+
+    def _answers(self) -> bool:
+        with self.host.socket() as probe:
+            probe.settimeout(1)
+            return probe.connect_ex((self.host.ip, self.port)) == 0
