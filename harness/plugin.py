@@ -70,8 +70,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Make an ordinary user's user namespace while the process has one thread and no workers, if that is asked for."""
+    """Refuse malformed claim files before workers start; make an ordinary user's namespace before threads do."""
     config = session.config
+    problems = [] if _is_worker(config) else pytest_claims.malformed(config)
+    if problems:
+        raise pytest.UsageError(*problems)
     wanted = config.getini("lab_isolation") == "startup" and not config.getoption("collectonly")
     if not wanted or os.geteuid() == 0 or _is_worker(config):
         return
@@ -107,11 +110,11 @@ def pytest_runtest_setup() -> Generator[None, None, None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Run the test; if it has a claim, draw the verdict."""
-    try:
-        with pytest_claims.settling(item):
+    with pytest_claims.settling(item):
+        try:
             return (yield)
-    except (MissingProgram, Unsupported, Forbidden) as error:
-        raise _skipped(error) from error
+        except (MissingProgram, Unsupported, Forbidden) as error:
+            raise _skipped(error) from error
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import ClaimError, Forbidden, MissingProgram, Unsupported
+from harness.errors import ClaimError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from _pytest.runner import CallInfo
 
@@ -41,6 +41,27 @@ def assign(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
             item.stash[PROBLEM] = str(error)
             problems[str(error)] = None
     return list(problems)
+
+
+def malformed(config: pytest.Config) -> list[str]:
+    """What is wrong with the claim files that the session will need, as far as its arguments tell, a line each."""
+    from harness.claims.data import load
+
+    problems: list[str] = []
+    for place in claim_places(config):
+        try:
+            load(place)
+        except ClaimError as error:
+            problems.append(str(error))
+    return problems
+
+
+def claim_places(config: pytest.Config) -> list[Path]:
+    """The configured claim files, or the claims/ of the directories that pytest was told to run."""
+    configured: list[Path] = config.getini("claims")
+    arguments = [Path(config.invocation_params.dir, argument.partition("::")[0]) for argument in config.args]
+    beside = [(path if path.is_dir() else path.parent) / "claims" for path in arguments]
+    return configured or list(dict.fromkeys(place for place in beside if any(place.glob("*.toml"))))
 
 
 def _claim_named_by(item: pytest.Item) -> str | None:
@@ -119,7 +140,7 @@ def settling(item: pytest.Item) -> Iterator[None]:
             record.settle()
         except ClaimFailure as failure:
             raise pytest.fail.Exception(f"{record.outcome}: {failure}", pytrace=False) from None
-    except (MissingProgram, Unsupported, Forbidden, pytest.skip.Exception) as error:
+    except pytest.skip.Exception as error:
         record.leave_unsettled(str(error))
         raise
     except BaseException as error:

@@ -10,8 +10,8 @@ import pytest
 
 from harness.claims.evidence import EvidenceDirectory
 from harness.claims.render import comparison_line
-from harness.errors import BadInput, ClaimError
-from harness.pytest_claims import EVIDENCE, PACKETS
+from harness.errors import BadInput
+from harness.pytest_claims import EVIDENCE, PACKETS, claim_places
 
 # Headings of the summary in their order, with pytest's colours: the loudest last, nearest to the prompt.
 HEADINGS = {
@@ -84,14 +84,16 @@ class Results:
                         terminal.write_line(f"      {line}", **colour)
         counts = ", ".join(f"{len(by)} {heading}" for heading, by in grouped.items() if by)
         bad = any(grouped[heading] for heading in LOUD if heading != "not settled")
-        terminal.write_line(f"{len(totals)} claims: {counts}", red=bad, green=not bad, bold=True)
+        terminal.write_line(
+            f"{len(totals)} claim{'s' * (len(totals) != 1)}: {counts}", red=bad, green=not bad, bold=True
+        )
 
     @staticmethod
     def _label(name: str, runs: list[dict[str, Any]], totals: dict[str, int]) -> str:
         """The claim's name; which of its runs are meant, if it is not all."""
         if len(runs) == totals[name]:
             return name
-        return f"{name} [{', '.join(run['params'] or run['nodeid'].rpartition('::')[2] for run in runs)}]"
+        return f"{name} [{', '.join(run['nodeid'].rpartition('::')[2] for run in runs)}]"
 
     def _never_run(self) -> list[str]:
         """Claims of a directory that was run as a whole which no test settled."""
@@ -100,13 +102,9 @@ class Results:
             return []
         from harness.claims.data import load
 
-        names: dict[str, None] = {}
-        for argument in self.config.args:
-            place = Path(self.config.invocation_params.dir, argument, "claims")
-            try:
-                names |= dict.fromkeys(load(place)) if any(place.glob("*.toml")) else {}
-            except ClaimError:
-                continue
+        if not all(Path(self.config.invocation_params.dir, argument).is_dir() for argument in self.config.args):
+            return []
+        names = [name for place in claim_places(self.config) for name in load(place)]
         return [name for name in names if name not in self.evidence.runs]
 
 

@@ -62,7 +62,7 @@ def socket_table(host: Host, instruments: Instruments) -> dict[str, Any]:
     if total > SOCKETS_READ:
         states = {state: instruments.count(host, f"state {state}") for state in STATES}
         return {"total": total, "states": {state: n for state, n in states.items() if n}, "rows": []}
-    found = instruments.sockets(host)
+    found = sorted(instruments.sockets(host), key=_listeners_first)
     by_state: dict[str, int] = {}
     for one in found:
         by_state[one.state] = by_state.get(one.state, 0) + 1
@@ -86,6 +86,10 @@ def exchange(capture: Capture) -> list[str]:
     from harness import observe
 
     return list(observe.exchange(capture.segments()))
+
+
+def _listeners_first(one: Any) -> tuple[Any, ...]:
+    return one.state != "LISTEN", one.state, one.local, one.remote
 
 
 def _row(one: Any) -> list[Any]:

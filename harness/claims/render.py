@@ -21,9 +21,7 @@ def failure_lines(run: dict[str, Any], exchanges: Iterable[tuple[str, Sequence[s
         if index in chosen:
             lines += phase_lines(phase)
         else:
-            lines.append(
-                f"{phase['kind']}: {phase['title']}: {len(phase['comparisons'])} comparisons, as they should be"
-            )
+            lines.append(f"{phase['kind']}: {phase['title']}: {_as_it_should_be(len(phase['comparisons']))}")
     for place, exchange in exchanges:
         lines.append(f"packets at {place}")
         lines += [f"    {line}" for line in exchange[:PACKETS_SHOWN]]
@@ -78,6 +76,10 @@ def _phases_that_matter(run: dict[str, Any]) -> set[int]:
     if len(chosen) > 3:
         chosen = set(sorted(chosen)[:2]) | {max(chosen)}
     return chosen or ({len(phases) - 1} if phases else set())
+
+
+def _as_it_should_be(comparisons: int) -> str:
+    return f"{comparisons} comparison{'s' * (comparisons != 1)}, as it should be"
 
 
 def _socket_lines(host: str, table: dict[str, Any]) -> list[str]:

@@ -1,0 +1,338 @@
+"""The plugin without labs: markers, verdicts, summary, evidence, mistakes of usage."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytest_plugins = ["pytester"]
+
+PROJECT = Path(__file__).parents[2]
+
+CLAIM = """
+[[claim]]
+id = "%s"
+statement = "ten may wait"
+source = [ { document = "000", heading = "h" } ]
+[[claim.expect]]
+kernels = ">=3.0"
+verdict = "%s"
+because = "the queue is full only beyond its limit"
+commit = "64a146513f8f"
+subject = "s"
+release = "2.6.21"
+"""
+
+SCENARIO = """
+import pytest
+
+@pytest.mark.claim("queue.limit")
+def test_limit(claim):
+    with claim.effect("nobody accepts") as effect:
+        effect.compare("waiting", 11, document=10, kernel=11)
+    with claim.control("accepted at once") as control:
+        control.expect("overflows", 0, 0)
+"""
+
+
+@pytest.fixture
+def scenario(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
+    """Run a scenario beside a file with the claim queue.limit (and more, as id=verdict)."""
+    pytester.syspathinsert(PROJECT)
+    pytester.makeconftest('pytest_plugins = ["harness.plugin"]')
+
+    def run(text: str, *options: str, limit: str = "refuted", **more: str) -> pytest.RunResult:
+        pytester.makepyfile(test_scenario=text)
+        claims = pytester.mkdir("claims") / "queue.toml"
+        claims.write_text('group = "queue"\n' + "".join(CLAIM % one for one in {"limit": limit, **more}.items()))
+        return pytester.runpytest(*options)
+
+    return run
+
+
+def evidence(pytester: pytest.Pytester, name: str = "queue.limit") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((pytester.path / "out" / "evidence" / f"{name}.json").read_text())
+    return found
+
+
+def test_a_refuted_claim_that_is_expected_so_passes(
+    pytester: pytest.Pytester, scenario: Callable[..., pytest.RunResult]
+) -> None:
+    result = scenario(SCENARIO)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "=* claims on Linux * =*",
+            "refuted (1)",
+            "  queue.limit  ten may wait",
+            "1 claim: 1 refuted",
+            "evidence: out/evi*",
+        ]
+    )
+    found = evidence(pytester)
+    assert found["claim"]["expectations"][0]["commit"] == "64a146513f8f"
+    (run,) = found["runs"]
+    assert (run["outcome"], run["verdict"], run["expected"], run["params"]) == ("expected", "refuted", "refuted", "")
+    assert run["phases"][0]["comparisons"] == [
+        {"what": "waiting", "measured": 11, "document": 10, "kernel": 11, "result": "kernel"}
+    ]
+    assert run["phases"][1]["comparisons"] == [{"what": "overflows", "measured": 0, "wanted": 0, "result": "met"}]
+
+
+def test_a_scenario_without_a_control_fails_as_incomplete(
+    pytester: pytest.Pytester, scenario: Callable[..., pytest.RunResult]
+) -> None:
+    result = scenario(SCENARIO[: SCENARIO.index("    with claim.control")])
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["incomplete: the scenario measured no control*", "incomplete (1)"])
+    assert evidence(pytester)["runs"][0]["outcome"] == "incomplete"
+
+
+def test_a_scenario_that_does_not_use_the_fixture_fails_as_incomplete(
+    scenario: Callable[..., pytest.RunResult],
+) -> None:
+    result = scenario('import pytest\n@pytest.mark.claim("queue.limit")\ndef test_limit(): pass\n')
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["incomplete: the scenario measured nothing*"])
+
+
+def test_an_expectation_turned_round_fails_as_unexpected(
+    pytester: pytest.Pytester, scenario: Callable[..., pytest.RunResult]
+) -> None:
+    result = scenario(SCENARIO, limit="holds")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "--* claim queue.limit * --*",
+            "effect: nobody accepts",
+            "unexpected (1)",
+            "      queue.limit on *: refuted, but holds is expected for >=3.0 (the*, commit 64a146513f8f in 2.6.21)",
+            "      not what the document says: waiting: measured 11, document 10, kernel 11",
+            "1 claim: 1 unexpected",
+        ]
+    )
+    assert evidence(pytester)["runs"][0]["verdict"] == "refuted"
+
+
+def test_what_neither_account_says_fails_as_unexplained(scenario: Callable[..., pytest.RunResult]) -> None:
+    result = scenario(SCENARIO.replace("kernel=11", "kernel=12"))
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["unexplained: test_scenario.py:6: waiting: measured 11, the document says 10, our account of the kernel 12"]
+    )
+
+
+def test_a_broken_control_fails_where_it_stands(scenario: Callable[..., pytest.RunResult]) -> None:
+    result = scenario(SCENARIO.replace('"overflows", 0, 0', '"overflows", 2, 0'))
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [">*control.expect*", "E *Broken: control 'accepted at once': overflows: measured 2, must be 0", "broken (1)"]
+    )
+
+
+def test_what_a_machine_lacks_is_skipped_and_listed_as_not_settled(
+    pytester: pytest.Pytester, scenario: Callable[..., pytest.RunResult]
+) -> None:
+    result = scenario(
+        """
+        import pytest
+        from harness.errors import Forbidden, GlobalSysctl, MissingProgram
+
+        @pytest.fixture
+        def wrk():
+            raise MissingProgram("wrk", "wrk")
+
+        @pytest.mark.claim("queue.limit")
+        def test_setup(wrk, claim): pass
+
+        @pytest.mark.claim("queue.nginx")
+        def test_call(claim):
+            raise MissingProgram("nginx", "nginx-light")
+
+        @pytest.mark.claim("queue.files")
+        def test_global(claim):
+            raise GlobalSysctl("fs.file-max is the whole machine's")
+
+        @pytest.mark.claim("queue.marked")
+        @pytest.mark.skip(reason="later")
+        def test_marked(claim): pass
+
+        def test_plain():
+            raise Forbidden("no user namespaces")
+        """,
+        "-rs",
+        nginx="holds",
+        files="holds",
+        marked="holds",
+    )
+    result.assert_outcomes(skipped=5)
+    result.stdout.fnmatch_lines(
+        [
+            "not settled (4)",
+            "  queue.files   needs a kernel of its own: fs.file-max is the whole machine's",
+            "  queue.limit   wrk is not installed; on Debian: apt-get install wrk",
+            "  queue.marked  later",
+            "  queue.nginx   nginx is not installed; on Debian: apt-get install nginx-light",
+            "SKIPPED * no user namespaces",
+        ]
+    )
+    (run,) = evidence(pytester, "queue.nginx")["runs"]
+    assert (run["outcome"], run["verdict"]) == ("unsettled", None)
+
+
+def test_an_error_of_the_scenario_itself_is_a_failure(
+    pytester: pytest.Pytester, scenario: Callable[..., pytest.RunResult]
+) -> None:
+    result = scenario(SCENARIO + "    assert claim is None\n")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["failed (1)"])
+    (run,) = evidence(pytester)["runs"]
+    assert (run["outcome"], run["reason"][:14]) == ("failed", "AssertionError")
+
+
+def test_runs_that_differ_are_told_apart(scenario: Callable[..., pytest.RunResult]) -> None:
+    text = SCENARIO.replace(
+        "def test_limit(claim)", '@pytest.mark.parametrize("n", [11, 12])\ndef test_limit(claim, n)'
+    )
+    result = scenario(text.replace('"waiting", 11', '"waiting", n'))
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "refuted (1)",
+            "  queue.limit [[]test_limit[[]11[]][]]*",
+            "unexplained (1)",
+            "  queue.limit [[]test_limit[[]12[]][]]*",
+        ]
+    )
+
+
+def test_claims_that_nothing_ran_are_named_after_a_whole_run(scenario: Callable[..., pytest.RunResult]) -> None:
+    result = scenario(SCENARIO, "--import-mode=importlib", str(Path()), forgotten="holds")
+    result.stdout.fnmatch_lines(["without a scenario: queue.forgotten"])
+
+
+def test_and_not_after_a_part_of_it(scenario: Callable[..., pytest.RunResult]) -> None:
+    result = scenario(SCENARIO, "-k", "limit", forgotten="holds")
+    result.stdout.no_fnmatch_line("without a scenario*")
+
+
+def test_quiet_leaves_only_what_needs_attention(scenario: Callable[..., pytest.RunResult]) -> None:
+    result = scenario(SCENARIO, "-q")
+    result.stdout.fnmatch_lines(["1 claim: 1 refuted"])
+    result.stdout.no_fnmatch_line("refuted (1)")
+
+
+def test_workers_bring_the_same(pytester: pytest.Pytester, scenario: Callable[..., pytest.RunResult]) -> None:
+    result = scenario(SCENARIO, "-n", "1", "--evidence", "elsewhere")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["1 claim: 1 refuted", "evidence: elsewhere"])
+    assert (
+        json.loads((pytester.path / "elsewhere" / "queue.limit.json").read_text())["runs"][0]["outcome"] == "expected"
+    )
+    assert not (pytester.path / "out").exists()
+
+
+def test_junit_has_claim_verdict_and_kernel(
+    pytester: pytest.Pytester, scenario: Callable[..., pytest.RunResult]
+) -> None:
+    scenario(SCENARIO, "--junitxml", "junit.xml")
+    junit = (pytester.path / "junit.xml").read_text()
+    assert re.findall(r'<property name="(\w+)" value="([^"]+)"', junit)[:2] == [
+        ("claim", "queue.limit"),
+        ("verdict", "refuted"),
+    ]
+    assert 'name="kernel"' in junit
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["alone", "workers"])
+def test_a_malformed_claim_file_is_one_line(
+    scenario: Callable[..., pytest.RunResult], workers: tuple[str, ...]
+) -> None:
+    result = scenario(SCENARIO, *workers, limit="true")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *queue.toml: claim queue.limit: expect '>=3.0': verdict 'true' is none of *"])
+    assert "Traceback" not in result.stderr.str() + result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (('"queue.limit"', '"queue.limits"'), "no claim is named 'queue.limits'; the nearest: queue.limit"),
+        (('("queue.limit")', "()"), 'write the marker as claim("group.id")'),
+        (("@pytest", '@pytest.mark.claim("queue.limit")\n@pytest'), "a test settles one claim, its markers name 2"),
+    ],
+)
+def test_a_wrong_marker_is_a_mistake_of_usage(
+    scenario: Callable[..., pytest.RunResult], change: tuple[str, str], complaint: str
+) -> None:
+    result = scenario(SCENARIO.replace(*change))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert complaint in result.stderr.str()
+    assert "Traceback" not in result.stderr.str() + result.stdout.str()
+
+
+def test_a_wrong_marker_is_an_error_of_the_test_in_a_worker(scenario: Callable[..., pytest.RunResult]) -> None:
+    result = scenario(SCENARIO.replace("queue.limit", "queue.limits"), "-n", "1")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*no claim is named 'queue.limits'; the nearest: queue.limit*"])
+
+
+def test_claims_may_lie_elsewhere(pytester: pytest.Pytester, scenario: Callable[..., pytest.RunResult]) -> None:
+    pytester.makeini("[pytest]\nclaims = more/queue.toml")
+    pytester.mkdir("more").joinpath("queue.toml").write_text('group = "queue"\n' + CLAIM % ("limit", "refuted"))
+    scenario(SCENARIO, limit="holds").assert_outcomes(passed=1)
+
+
+def test_without_claim_files_the_ini_option_is_named(pytester: pytest.Pytester) -> None:
+    pytester.syspathinsert(PROJECT)
+    pytester.makeconftest('pytest_plugins = ["harness.plugin"]')
+    pytester.makepyfile(SCENARIO)
+    result = pytester.runpytest()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *no claims/*.toml beside it; set the ini option `claims` *"])
+
+
+def test_the_fixture_needs_the_marker(scenario: Callable[..., pytest.RunResult]) -> None:
+    result = scenario("def test_limit(claim): pass")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["the claim fixture needs the marker: *"])
+
+
+def test_holding_needs_a_terminal(scenario: Callable[..., pytest.RunResult]) -> None:
+    result = scenario(SCENARIO, "--hold", "-n", "1")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --hold * run with -n 0"])
+
+
+def test_an_evidence_directory_that_cannot_be_made_is_a_mistake_of_usage(
+    scenario: Callable[..., pytest.RunResult],
+) -> None:
+    result = scenario(SCENARIO, "--evidence", "conftest.py/x")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(["*evidence cannot be written to *conftest.py/x: Not a directory; see --evidence*"])
+
+
+def test_a_session_without_claims_leaves_nothing_behind(pytester: pytest.Pytester) -> None:
+    pytester.syspathinsert(PROJECT)
+    pytester.makeconftest('pytest_plugins = ["harness.plugin"]')
+    pytester.makepyfile("def test_nothing(): pass")
+    result = pytester.runpytest()
+    result.stdout.no_fnmatch_line("*claims on Linux*")
+    assert not (pytester.path / "out").exists()
+
+
+def test_importing_the_plugin_brings_no_heavy_library() -> None:
+    code = "import sys, harness.plugin; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, check=True, capture_output=True, text=True
+    ).stdout
+    assert not {"pyroute2", "scapy", "hypothesis", "tenacity", "lark", "packaging.specifiers"} & set(loaded.split())
