@@ -4,6 +4,8 @@
 # of a submodule would put the module in the function's place. Nothing here imports more than the standard library.
 from harness.observe.capture import Capture, Packet, capture
 from harness.observe.counters import Counters, Counting, Delta, counters, counting
+from harness.observe.drop_reasons import Drop, DropReasons, drop_reasons
+from harness.observe.kernel_log import KernelLog, Record, kernel_log
 from harness.observe.pcapng import pcapng, write_pcapng
 from harness.observe.queues import AcceptQueue, accept_queue, half_open
 from harness.observe.segments import Segment, exchange
@@ -16,7 +18,11 @@ __all__ = [
     "Counters",
     "Counting",
     "Delta",
+    "Drop",
+    "DropReasons",
+    "KernelLog",
     "Packet",
+    "Record",
     "Segment",
     "Socket",
     "TcpInfo",
@@ -26,8 +32,10 @@ __all__ = [
     "count",
     "counters",
     "counting",
+    "drop_reasons",
     "exchange",
     "half_open",
+    "kernel_log",
     "pcapng",
     "sockets",
     "write_pcapng",
