@@ -45,7 +45,7 @@ venv: ## the virtual environment alone
 	@$(INSTALL) venv
 
 lock: venv ## write requirements.lock anew, with the newest releases
-	$(RUN) pip install --quiet --no-cache-dir '$(LOCK_TOOL)'
+	$(RUN) pip install --quiet --quiet --no-cache-dir '$(LOCK_TOOL)'
 	UV_CUSTOM_COMPILE_COMMAND='make lock' $(RUN) uv pip compile --quiet --no-cache --universal --python-version 3.11 \
 	    --extra dev --generate-hashes --no-emit-index-url --no-emit-find-links --upgrade \
 	    --output-file requirements.lock pyproject.toml

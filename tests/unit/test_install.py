@@ -17,13 +17,15 @@ SUPERUSER = "echo 0"
 
 @dataclass(frozen=True)
 class Machine:
-    """A search path with a few real programs and the stand-ins; wrk and netstat are not on it."""
+    """A directory of stand-ins, without wrk and netstat.
+
+    Those that only pass on to the real program are scripts as well: a link could be written through.
+    """
 
     programs: Path
 
     def put(self, name: str, script: str) -> None:
         path = self.programs / name
-        path.unlink(missing_ok=True)  # never write through a link to the real program
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
 
@@ -43,9 +45,9 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    for name in ("env", "sort", "mktemp", "chmod", "rm", "grep", "tail", "cat"):
-        (tmp_path / name).symlink_to(shutil.which(name) or name)
     here = Machine(tmp_path)
+    for name in ("env", "sort", "mktemp", "chmod", "rm", "grep", "tail", "cat"):
+        here.put(name, f'exec {shutil.which(name)} "$@"')
     here.put("id", ORDINARY_USER)
     here.put("sudo", "exit 1")
     here.put("apt-get", 'echo "$@" >>"$TMPDIR/asked"')
@@ -88,7 +90,7 @@ def test_the_package_lists_are_fetched_only_when_the_first_attempt_fails(machine
         "apt-get",
         'echo "$@" >>"$TMPDIR/asked"; case $* in *update*) touch "$TMPDIR/lists" ;; esac; test -e "$TMPDIR/lists"',
     )
-    (machine.programs / "touch").symlink_to(shutil.which("touch") or "touch")
+    machine.put("touch", f'exec {shutil.which("touch")} "$@"')
     assert machine.install().returncode == 0
     assert ["update" in line for line in asked(machine)] == [False, True, False]
 
