@@ -42,6 +42,7 @@ def _wait_at_terminal(nodeid: str, labs: list[Lab]) -> None:
         for name, host in lab.all_hosts.items():
             print(f"  {name:<{width}}  {host.enter_command()}")
     try:
-        input("Enter lets go of the lab: ")
+        print("Enter lets go of the lab.", flush=True)
+        input()
     except (EOFError, KeyboardInterrupt):
         print()

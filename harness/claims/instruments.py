@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,8 +18,19 @@ SOCKETS_READ = 5000
 
 # Settings and gauges that stand among the counters: no news on a host that was made within the phase.
 SETTINGS = frozenset({"Ip.Forwarding", "Ip.DefaultTTL", "Tcp.RtoAlgorithm", "Tcp.RtoMin", "Tcp.RtoMax", "Tcp.MaxConn"})
-STATES = ("established", "syn-sent", "syn-recv", "fin-wait-1", "fin-wait-2", "time-wait", "close-wait", "last-ack",
-          "listening", "closing")  # fmt: skip
+# As sockets are shown, and as a filter names them.
+STATES = {
+    "ESTAB": "established",
+    "SYN-SENT": "syn-sent",
+    "SYN-RECV": "syn-recv",
+    "FIN-WAIT-1": "fin-wait-1",
+    "FIN-WAIT-2": "fin-wait-2",
+    "TIME-WAIT": "time-wait",
+    "CLOSE-WAIT": "close-wait",
+    "LAST-ACK": "last-ack",
+    "LISTEN": "listening",
+    "CLOSING": "closing",
+}
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,7 @@ def socket_table(host: Host, instruments: Instruments) -> dict[str, Any]:
     """
     total = instruments.count(host, "")
     if total > SOCKETS_READ:
-        states = {state: instruments.count(host, f"state {state}") for state in STATES}
+        states = {shown: instruments.count(host, f"state {name}") for shown, name in STATES.items()}
         return {"total": total, "states": {state: n for state, n in states.items() if n}, "rows": []}
     found = sorted(instruments.sockets(host), key=_listeners_first)
     by_state: dict[str, int] = {}
@@ -69,23 +79,11 @@ def socket_table(host: Host, instruments: Instruments) -> dict[str, Any]:
     return {"total": len(found), "states": by_state, "rows": [_row(one) for one in found[:SOCKETS_KEPT]]}
 
 
-def pcapng(captures: Sequence[tuple[str, Capture]]) -> bytes:
+def pcapng(captures: Sequence[Capture]) -> bytes:
     """Several captures as one pcapng file."""
-    import tempfile
-
     from harness import observe
 
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory, "packets.pcapng")
-        observe.write_pcapng(path, [capture for _, capture in captures])
-        return path.read_bytes()
-
-
-def exchange(capture: Capture) -> list[str]:
-    """A capture as lines to read."""
-    from harness import observe
-
-    return list(observe.exchange(capture.segments()))
+    return observe.pcapng(captures)
 
 
 def _listeners_first(one: Any) -> tuple[Any, ...]:

@@ -58,7 +58,7 @@ class ClaimRun:
         self.reason = ""
         self.started = time.time()
         self.duration = 0.0
-        self.captures: list[tuple[str, Capture]] = []
+        self.captures: list[Capture] = []
         self.packets: bytes | None = None
         self._instruments = instruments
         self._open: Phase | None = None
@@ -83,15 +83,17 @@ class ClaimRun:
         self.labs.append(lab)
         lab.on_close(lambda: self._forget(lab))
 
-    def capture(self, host: Host, interface: str | None = None, *, limit: int = PACKETS_KEPT) -> Capture:
-        """Capture at a host's interface until the run ends; saved with the evidence, shown if the run fails.
+    def capture(
+        self, host: Host, interface: str | None = None, *, limit: int = PACKETS_KEPT, port: int | None = None
+    ) -> Capture:
+        """Capture at a host until the run ends; saved with the evidence, and shown if the run fails.
 
-        `limit` is in packets.
+        Keeps the first `limit` packets; the rest as harness.observe.capture.
         """
-        from harness.observe import capture
+        from harness import observe
 
-        started = capture(host, interface, limit=limit).__enter__()
-        self.captures.append((f"{host.name}:{interface}" if interface else host.name, started))
+        started = observe.capture(host, interface, limit=limit, port=port).__enter__()
+        self.captures.append(started)
         return started
 
     # For the phases.
@@ -150,12 +152,12 @@ class ClaimRun:
         """Stop what capture() started when the scenario is over, and keep what was seen."""
         if self.captures and self.packets is None:
             self.packets = reading.pcapng(self.captures)
-            for _, capture in self.captures:
-                capture.__exit__(None, None, None)
+        for capture in self.captures:
+            capture.__exit__(None, None, None)
 
     def exchanges(self) -> list[tuple[str, list[str]]]:
         """What was captured, as lines, by where it was."""
-        return [(place, reading.exchange(capture)) for place, capture in self.captures]
+        return [(_place(capture), capture.exchange()) for capture in self.captures]
 
     def as_dict(self) -> dict[str, Any]:
         """The run as evidence; harness.claims.evidence says what each part means."""
@@ -218,3 +220,7 @@ def _neither(comparison: dict[str, Any]) -> str:
         f"{comparison['where']}: {comparison['what']}: measured {comparison['measured']}, "
         f"the document says {comparison['document']}, our account of the kernel {comparison['kernel']}"
     )
+
+
+def _place(capture: Capture) -> str:
+    return f"{capture.host.name}:{capture.interface}" if capture.interface else capture.host.name
