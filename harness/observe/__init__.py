@@ -4,7 +4,7 @@
 # of a submodule would put the module in the function's place. Nothing here imports more than the standard library.
 from harness.observe.capture import Capture, Packet, capture
 from harness.observe.counters import Counters, Counting, Delta, counters, counting
-from harness.observe.drop_reasons import Drop, DropReasons, drop_reasons
+from harness.observe.drop_reasons import Dropped, DropReasons, drop_reasons
 from harness.observe.kernel_log import KernelLog, Record, kernel_log
 from harness.observe.pcapng import pcapng, write_pcapng
 from harness.observe.queues import AcceptQueue, accept_queue, half_open
@@ -18,7 +18,7 @@ __all__ = [
     "Counters",
     "Counting",
     "Delta",
-    "Drop",
+    "Dropped",
     "DropReasons",
     "KernelLog",
     "Packet",

@@ -22,7 +22,7 @@ PAGES = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Drop:
+class Dropped:
     """One dropped packet: `time` in seconds since the epoch, `protocol` its ethertype (0x0800 is IPv4)."""
 
     time: float
@@ -54,11 +54,11 @@ class DropReasons:
         self._format: Format | None = None
         self._listener: Listener | None = None
         self._stack = ExitStack()
-        self._drops: list[Drop] = []
+        self._drops: list[Dropped] = []
         self.lost = 0
         """Drops that were not recorded, for want of room."""
 
-    def events(self, reason: str | None = None, *, protocol: int | None = None) -> list[Drop]:
+    def events(self, reason: str | None = None, *, protocol: int | None = None) -> list[Dropped]:
         """The drops so far, in the order of time; those with a reason (`NO_SOCKET`) or an ethertype only."""
         self._drain()
         return [
@@ -100,9 +100,9 @@ class DropReasons:
             self.lost = self._listener.lost
 
 
-def _drop(layout: Format, sample: Sample) -> Drop:
+def _drop(layout: Format, sample: Sample) -> Dropped:
     number = layout.value(sample.record, "reason")
-    return Drop(
+    return Dropped(
         time=sample.time_ns / 1e9,
         reason=layout.symbols.get(number, str(number)),
         protocol=layout.value(sample.record, "protocol"),
