@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PENDING = "pending"
 CONNECTED = "connected"
+OPEN = "open"
+CLOSED = "closed"
 
 
 @dataclass
@@ -37,6 +39,21 @@ class Attempt:
     started: float
     result: str = PENDING
     seconds: float | None = None
+    _fate: str = OPEN
+
+    def fate(self) -> str:
+        """What the application learns by reading: an errno's name, "closed", or "open" while there is nothing to learn.
+
+        The kernel reports an error once; it is remembered here.
+        """
+        if self._fate == OPEN:
+            try:
+                self._fate = OPEN if self.socket.recv(1, socket.MSG_PEEK) else CLOSED
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                self._fate = errno.errorcode[error.errno or 0]
+        return self._fate
 
     def settle(self) -> None:
         """Read the result if the kernel has one."""
@@ -89,6 +106,10 @@ class Attempts:
         """How many the kernel still tries."""
         return self.results()[PENDING]
 
+    def fates(self) -> Counter[str]:
+        """How many applications have learned what (Attempt.fate)."""
+        return Counter(attempt.fate() for attempt in self.each)
+
     @property
     def sockets(self) -> list[socket.socket]:
         """The sockets of those that are connected."""
@@ -112,7 +133,8 @@ class Attempts:
     def ask(self, request: bytes = b"?", *, deadline: float = 5.0) -> int:
         """Send a request on every connected socket; how many got an answer of that length within `deadline`."""
         for connection in self.sockets:
-            connection.send(request)
+            with contextlib.suppress(OSError):
+                connection.send(request)
         answered: set[int] = set()
 
         def all_answered() -> bool:

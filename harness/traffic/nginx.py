@@ -22,7 +22,9 @@ pid {directory}/nginx.pid;
 error_log {directory}/error.log warn;
 events {{ worker_connections 50000; multi_accept on; }}
 http {{
-    access_log off;
+    map $connection_requests $first {{ 1 1; default 0; }}
+    log_format client $remote_port;
+    access_log {directory}/clients.log client if=$first;
     keepalive_timeout {keepalive};
     keepalive_requests 1000000;
     client_body_temp_path {directory}/body;
@@ -55,7 +57,7 @@ class Nginx:
         workers: int = 1,
     ) -> None:
         self.host = host
-        self.port = int(listen.split()[0])
+        self.port = int(listen.split(maxsplit=1)[0])
         self._settings = {"location": location, "keepalive": keepalive, "workers": workers}
         self.directory: Path = host.lab.directory / f"{host.name}-nginx-{self.port}"
         self.directory.mkdir(exist_ok=True)
@@ -96,6 +98,10 @@ class Nginx:
         """The process ids of the workers."""
         return self.program.children()
 
+    def clients_served(self) -> int:
+        """How many connections have had an answer since it started: nginx logs the first request of each."""
+        return len(self._log.read_text().splitlines())
+
     def stall(self) -> None:
         """Stop the workers as a blocking call would: the kernel goes on queueing for them."""
         self._signal_workers(signal.SIGSTOP)
@@ -118,9 +124,21 @@ class Nginx:
     def _start(self) -> Program:
         program = self.host.start("nginx", "-p", self.directory, "-c", self._file)
         program.wait_ready(lambda: program.children() and self._answers(), 20)
+        # nginx appends, so it goes on behind what is cut off here: the question whether it answers is no client.
+        self._log.write_text("")
         return program
 
+    @property
+    def _log(self) -> Path:
+        return self.directory / "clients.log"
+
     def _answers(self) -> bool:
+        """Ask and read to the end, so that nothing of the question is left in a queue."""
         with self.host.socket() as probe:
-            probe.settimeout(1)
-            return probe.connect_ex((self.host.ip, self.port)) == 0
+            probe.settimeout(2)
+            try:
+                probe.connect((self.host.ip, self.port))
+                probe.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                return b"".join(iter(lambda: probe.recv(4096), b"")).startswith(b"HTTP/1.")
+            except OSError:
+                return False

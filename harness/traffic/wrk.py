@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import ProgramFailed
 
 if TYPE_CHECKING:
-    from harness.lab import Host, Program
+    from harness.lab import Host
 
 _REQUESTS = re.compile(r"(\d+) requests in ([\d.]+)(ms|s|m)")
 _ERRORS = re.compile(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)")
@@ -43,13 +44,21 @@ class Load:
         return cls(int(found[1]), float(found[2]) * _SECONDS[found[3]], *kinds)
 
 
-def start_wrk(host: Host, url: str, *, connections: int, seconds: int, headers: tuple[str, ...] = ()) -> Program:
-    """Start wrk in the background; Load.parse() reads its output when it has ended."""
-    options = [word for header in headers for word in ("-H", header)]
-    return host.start("wrk", "-t", "1", "-c", connections, "-d", f"{seconds}s", *options, url)
+class Wrk:
+    """wrk running against a URL with so many connections, until it is stopped or its seconds are over."""
 
+    def __init__(
+        self, host: Host, url: str, *, connections: int, seconds: int = 60, headers: tuple[str, ...] = ()
+    ) -> None:
+        options = [word for header in headers for word in ("-H", header)]
+        self._seconds = seconds
+        self._program = host.start("wrk", "-t", "1", "-c", connections, "-d", f"{seconds}s", *options, url)
 
-def wrk(host: Host, url: str, *, connections: int, seconds: int, headers: tuple[str, ...] = ()) -> Load:
-    """Run wrk against a URL: so many connections for so many whole seconds."""
-    program = start_wrk(host, url, connections=connections, seconds=seconds, headers=headers)
-    return Load.parse(program.wait(seconds + 30).stdout)
+    def wait(self) -> Load:
+        """Let it run to its end."""
+        return Load.parse(self._program.wait(self._seconds + 30).stdout)
+
+    def stop(self) -> Load:
+        """End it as Ctrl-C does; it reports what it did."""
+        self._program.signal(signal.SIGINT)
+        return self.wait()
