@@ -131,20 +131,25 @@ class Attempts:
         return self
 
     def ask(self, request: bytes = b"?", *, deadline: float = 5.0) -> int:
-        """Send a request on every connected socket; how many got an answer of that length within `deadline`."""
-        for connection in self.sockets:
+        """Send a request on every connected socket; how many got an answer of that length within `deadline` seconds.
+
+        Those whose connection ends meanwhile are not waited for.
+        """
+        self.results()
+        asked = [attempt for attempt in self.each if attempt.result == CONNECTED]
+        for attempt in asked:
             with contextlib.suppress(OSError):
-                connection.send(request)
+                attempt.socket.send(request)
         answered: set[int] = set()
 
-        def all_answered() -> bool:
-            for connection in self.sockets:
-                if connection.fileno() not in answered and _read(connection, len(request)):
-                    answered.add(connection.fileno())
-            return len(answered) == len(self.sockets)
+        def all_ended() -> bool:
+            for i, attempt in enumerate(asked):
+                if i not in answered and attempt.fate() == OPEN and _read(attempt.socket, len(request)):
+                    answered.add(i)
+            return all(i in answered or attempt.fate() != OPEN for i, attempt in enumerate(asked))
 
         with contextlib.suppress(NotReady):
-            until(all_answered, deadline=deadline, what="all requests answered")
+            until(all_ended, deadline=deadline, what="all requests answered")
         return len(answered)
 
     def close(self) -> None:

@@ -85,7 +85,7 @@ class Listener:
     def stall(self) -> None:
         """Stop accepting; connections that are accepted already are still answered."""
         if self._acceptor is not None:
-            self._acceptor.accepting.clear()
+            self._acceptor.stall()
 
     def resume(self) -> None:
         """Accept again, as the policy says."""
@@ -126,8 +126,14 @@ class _Acceptor(threading.Thread):
         self._answer = answer
         self._next = time.monotonic()
         self._ended = threading.Event()
+        self._turn = threading.Lock()
         self.accepting = threading.Event()
         self.accepting.set()
+
+    def stall(self) -> None:
+        # With the lock, because an accept() that has been decided on must be over when this returns.
+        with self._turn:
+            self.accepting.clear()
 
     def stop(self) -> None:
         self._ended.set()
@@ -144,11 +150,14 @@ class _Acceptor(threading.Thread):
                         self._serve(key.fileobj, selector)  # type: ignore[arg-type]
 
     def _accept_due(self, selector: selectors.BaseSelector) -> None:
-        while not self._ended.is_set() and self.accepting.is_set():
+        while not self._ended.is_set():
             if self._interval and time.monotonic() < self._next:
                 return
             try:
-                connection, _ = self._listener.socket.accept()
+                with self._turn:
+                    if not self.accepting.is_set():
+                        return
+                    connection, _ = self._listener.socket.accept()
             except (BlockingIOError, InterruptedError):
                 return
             self._next = max(self._next + self._interval, time.monotonic() - self._interval)
