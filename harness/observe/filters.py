@@ -17,13 +17,14 @@ from harness.observe.states import NAMES, bits
 if TYPE_CHECKING:
     from lark import Lark, Token, Tree
 
-# The precedence is that of ss: not, then and (which may be left out), then or.
+# As in ss (misc/ssfilter.y): `and` may be left out, and there is no precedence but from left to right.
 GRAMMAR = r"""
-start: selection* disjunction?
+start: selection* expression?
 selection: INCLUDE STATE | EXCLUDE STATE
-disjunction: conjunction (_OR conjunction)*
-conjunction: term (_AND? term)*
-?term: negation | "(" disjunction ")" | port | host | device
+?expression: term | disjunction | conjunction
+disjunction: expression _OR term
+conjunction: expression _AND? term
+?term: negation | "(" expression ")" | port | host | device
 negation: _NOT term
 port: PORT_SIDE COMPARISON? PORT
 host: HOST_SIDE EQUALITY? HOST
@@ -71,15 +72,16 @@ def compile_filter(text: str, index_of: Callable[[str], int] = socket.if_nametoi
     """Compile a filter such as `state time-wait sport = :443` or `dst 10.0.0.0/24 and dport >= :1000`.
 
     As in ss(8): `state` and `exclude` come first and take a state or a group (all, connected, synchronized,
-    bucket, big); then conditions on sport, dport, src, dst and dev with and, or, not and parentheses.
-    Shell quoting is accepted and ignored. Without `state`, all states. `index_of` gives the index of an
-    interface by name. Raises BadInput with the position of what is wrong.
+    bucket, big); then conditions on sport, dport, src, dst and dev with not, and, or and parentheses. As in
+    ss, `and` and `or` bind alike, from left to right: `A or B and C` is `( A or B ) and C`. Shell quoting is
+    accepted and ignored. Without `state`, all states. `index_of` gives the index of an interface by name.
+    Raises BadInput with the position of what is wrong.
     """
     tree = _parse(text)
     compiler = _Compiler(text, index_of)
     parts = [part for part in tree.children if not isinstance(part, str)]
     states = compiler.states([part for part in parts if part.data == "selection"])
-    expressions = [part for part in parts if part.data == "disjunction"]
+    expressions = [part for part in parts if part.data != "selection"]
     return Filter(states, compiler.compile(expressions[0]) if expressions else None)
 
 
@@ -139,9 +141,9 @@ class _Compiler:
     def compile(self, tree: Tree[Token]) -> Condition:
         parts = [self.compile(child) for child in tree.children if not isinstance(child, str)]
         if tree.data == "disjunction":
-            return parts[0] if len(parts) == 1 else lambda message: any(part(message) for part in parts)
+            return lambda message: parts[0](message) or parts[1](message)
         if tree.data == "conjunction":
-            return parts[0] if len(parts) == 1 else lambda message: all(part(message) for part in parts)
+            return lambda message: parts[0](message) and parts[1](message)
         if tree.data == "negation":
             return lambda message: not parts[0](message)
         tokens = [_token(child) for child in tree.children]

@@ -8,6 +8,8 @@ import weakref
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from harness.errors import HarnessError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -25,8 +27,11 @@ SNMP6_GROUP = re.compile(r"(Ip6|Icmp6|UdpLite6|Udp6)(?=[A-Z])")
 
 def read(host: Host) -> dict[str, Mapping[str, int]]:
     """All counters of a host now, by group and name, in the kernel's order."""
+    files = _files_of(host)
+    if not files.open:
+        raise HarnessError(f"{host.name} counts no more: its lab is closed")
     groups: dict[str, Mapping[str, int]] = {}
-    for name, text in _files_of(host).read():
+    for name, text in files.read():
         groups.update(parse_snmp6(text) if name == LONG_TABLE else parse_table(text))
     return groups
 
