@@ -24,7 +24,7 @@ Schema version 1:
         knobs       {host: {sysctl: [before the lab set it, in force]}}
         counters    {host: {MIB name: [before, after, delta]}}, those that moved
         sockets     {host: {total, states {state: n}, rows [[state, recv_q, send_q, local, remote, timer]]}}
-                    at the end of the phase, 50 rows at most
+                    at the end of the phase, 20 rows at most
         comparisons [{what, measured, document, kernel, result: document | kernel | neither}] of compare(), and
                     [{what, measured, wanted, result: met | not met}] of expect(); `where` if it went wrong
         notes       {key: value}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from harness.observe.capture import Capture
     from harness.observe.counters import Counters, Delta
 
-SOCKETS_KEPT = 50
+SOCKETS_KEPT = 20
 SOCKETS_READ = 5000
 
 # Settings and gauges that stand among the counters: no news on a host that was made within the phase.

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 pytest_plugins = ["pytester"]
 
 PROJECT = Path(__file__).parents[2]
+# Its summary imports all of Hypothesis, afresh in each session of pytester.
+QUICK = ("-p", "no:hypothesispytest")
 
 CLAIMS = """
 group = "queue"
@@ -77,7 +79,7 @@ def scenario(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
 
     def run(text: str, *options: str) -> pytest.RunResult:
         pytester.makepyfile(test_scenario=text)
-        return pytester.runpytest(*options)
+        return pytester.runpytest(*QUICK, *options)
 
     return run
 
@@ -196,7 +198,7 @@ def test_a_lab_is_released_with_its_test(scenario: Callable[..., pytest.RunResul
 def test_hold_prints_how_to_enter_and_waits(pytester: pytest.Pytester) -> None:
     pytester.makeconftest('pytest_plugins = ["harness.plugin"]')
     pytester.makepyfile(test_held="def test_fails(pair):\n    assert pair is None\n")
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])}
     argv = [sys.executable, "-m", "pytest", "--hold", "-n", "0", "-k", "ipv4", "-p", "no:cacheprovider"]
     with subprocess.Popen(
         argv, cwd=pytester.path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -210,8 +212,12 @@ def test_hold_prints_how_to_enter_and_waits(pytester: pytest.Pytester) -> None:
             if line == "Enter lets go of the lab.\n":
                 break
         # The lab lives while the session waits: its server's address is there to be seen.
+        enter = commands["server"]
+        if Path("/proc/self/ns/user").samefile(f"/proc/{session.pid}/ns/user"):
+            # A session inside an ordinary user's session shares its user namespace, which setns(2) does not re-enter.
+            enter = enter.replace("--user --preserve-credentials ", "")
         inside = subprocess.run(
-            [*commands["server"].split(), "ip", "-4", "address"], check=True, capture_output=True, text=True
+            [*enter.split(), "ip", "-4", "address"], check=True, capture_output=True, text=True
         ).stdout
         assert "inet 10.1.0.2/16" in inside
         assert session.poll() is None

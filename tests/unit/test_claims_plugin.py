@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 pytest_plugins = ["pytester"]
 
 PROJECT = Path(__file__).parents[2]
+# Its summary imports all of Hypothesis, afresh in each session of pytester.
+QUICK = ("-p", "no:hypothesispytest")
 
 CLAIM = """
 [[claim]]
@@ -54,7 +57,7 @@ def scenario(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
         pytester.makepyfile(test_scenario=text)
         claims = pytester.mkdir("claims") / "queue.toml"
         claims.write_text('group = "queue"\n' + "".join(CLAIM % one for one in {"limit": limit, **more}.items()))
-        return pytester.runpytest(*options)
+        return pytester.runpytest(*QUICK, *options)
 
     return run
 
@@ -336,3 +339,27 @@ def test_importing_the_plugin_brings_no_heavy_library() -> None:
         [sys.executable, "-c", code], cwd=PROJECT, check=True, capture_output=True, text=True
     ).stdout
     assert not {"pyroute2", "scapy", "hypothesis", "tenacity", "lark", "packaging.specifiers"} & set(loaded.split())
+
+
+def test_installed_and_registered_by_a_conftest_is_one_plugin(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = pytester.mkdir("site") / "harness_as_installed-1.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: harness-as-installed\nVersion: 1\n")
+    (installed / "entry_points.txt").write_text("[pytest11]\nharness.plugin = harness.plugin\n")
+    paths = [str(installed.parent), str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    pytester.makepyfile('def test_it(pytestconfig): assert pytestconfig.getoption("hold") is False')
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)
+    pytester.makeconftest('pytest_plugins = ["harness.plugin"]')
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)
+
+
+def test_evidence_of_an_interrupted_session_is_whole(
+    pytester: pytest.Pytester, scenario: Callable[..., pytest.RunResult]
+) -> None:
+    result = scenario(SCENARIO + '\ndef test_stop():\n    pytest.exit("stop")\n')
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert [run["verdict"] for run in evidence(pytester)["runs"]] == ["refuted"]
+    result.stdout.fnmatch_lines(["1 claim: 1 refuted"])
