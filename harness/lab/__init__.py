@@ -2,6 +2,7 @@
 
 from harness.lab.host import IPV4, IPV6, Host, Interface
 from harness.lab.lab import Lab, Segment
+from harness.lab.netns import Namespace
 from harness.lab.program import Program, Ran
 from harness.lab.topologies import BehindNat, Lan, Pair, behind_nat, lan, pair
 
@@ -13,6 +14,7 @@ __all__ = [
     "Interface",
     "Lab",
     "Lan",
+    "Namespace",
     "Pair",
     "Program",
     "Ran",

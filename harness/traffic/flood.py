@@ -89,55 +89,74 @@ class Rate:
 
 
 class Flood:
-    """SYNs from spoofed addresses at a listener that are never acknowledged; runs in a thread of its own.
+    """SYNs from spoofed addresses at a listener that are never acknowledged; sent by threads of its own.
 
     Made by flood(). `with` stops it at the end of the block; it stops by itself at its bound.
     """
 
     def __init__(
-        self, fd_owner: socket.socket, batches: Batches, count: int | None, seconds: float, rate: float | None
+        self, senders: Sequence[tuple[socket.socket, Batches]], count: int | None, seconds: float, rate: float | None
     ) -> None:
-        self._socket = fd_owner
-        self._batches = batches
         self._count = count
         self._seconds = seconds
         self._rate = rate
         self._stop = threading.Event()
+        self._lock = threading.Lock()
         self._error: OSError | None = None
+        self._granted = 0
         self._started = time.monotonic()
         self._ended: float | None = None
         self.sent = 0
-        self._thread = threading.Thread(target=self._run, name="flood", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, args=sender, name=f"flood {i}", daemon=True)
+            for i, sender in enumerate(senders)
+        ]
+        for thread in self._threads:
+            thread.start()
 
-    def _run(self) -> None:
+    def _grant(self) -> int | None:
+        """How many frames a sender may send now; None when the flood is over."""
+        with self._lock:
+            elapsed = time.monotonic() - self._started
+            if self._stop.is_set() or elapsed >= self._seconds:
+                return None
+            most = BATCH
+            if self._count is not None:
+                most = min(most, self._count - self._granted)
+                if most == 0:
+                    return None
+            if self._rate is not None:
+                most = max(0, min(most, int(elapsed * self._rate) - self._granted))
+            self._granted += most
+            return most
+
+    def _run(self, sending: socket.socket, batches: Batches) -> None:
         try:
-            while not self._stop.is_set() and (self._count is None or self.sent < self._count):
-                elapsed = time.monotonic() - self._started
-                if elapsed >= self._seconds:
-                    break
-                most = BATCH if self._count is None else min(BATCH, self._count - self.sent)
-                if self._rate is not None:
-                    most = min(most, int(elapsed * self._rate) - self.sent)
-                    if most <= 0:
-                        self._stop.wait(0.001)
-                        continue
-                self.sent += self._batches.send(self._socket.fileno(), most)
+            while (granted := self._grant()) is not None:
+                if granted == 0:
+                    self._stop.wait(0.001)
+                while granted:
+                    sent = batches.send(sending.fileno(), granted)
+                    granted -= sent
+                    with self._lock:
+                        self.sent += sent
         except OSError as error:
             self._error = error
         self._ended = time.monotonic()
 
     def running(self) -> bool:
         """Whether it still sends."""
-        return self._thread.is_alive()
+        return any(thread.is_alive() for thread in self._threads)
 
     def rate(self) -> Rate:
         """The rate achieved up to now, or up to its end."""
-        return Rate(self.sent, (self._ended or time.monotonic()) - self._started)
+        ended = None if self.running() else self._ended
+        return Rate(self.sent, (ended or time.monotonic()) - self._started)
 
     def wait(self) -> Rate:
         """Wait until it has reached its bound."""
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         if self._error is not None:
             raise self._error
         return self.rate()
@@ -178,8 +197,24 @@ def flood(
     peer.claim_spoofed_network()
     port = to.port if isinstance(to, Listener) else to
     template = peer.frame(ports=(1024, port), flags="S", options=SYN_OPTIONS)
-    wanted = distinct if count is None else min(distinct, count)
-    batches = Batches(list(frames.spoofed(template, host.family, wanted)))
+    made = list(frames.spoofed(template, host.family, distinct if count is None else min(distinct, count)))
+    # A veth delivers on the processor that sends, so at full speed each processor needs a sender of its own. Bounded
+    # in count or held back, one is enough, and no frame goes twice before all have gone once.
+    share = max(1, len(made) // (_processors() if count is None and rate is None else 1))
+    senders = [
+        (_packet_socket(host, near), Batches(made[i : i + share])) for i in range(0, len(made) - share + 1, share)
+    ]
+    running = Flood(senders, count, LONGEST if seconds is None else seconds, rate)
+    host.lab.on_close(running.stop)
+    return running
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _packet_socket(host: Host, near: Host) -> socket.socket:
+    """A socket to send frames with from the end of the cable where `near` is."""
     segment = host.lab.segment_of(host)
     (interface,) = (name for member, name in segment.members if member is near)
     with near:
@@ -187,9 +222,7 @@ def flood(
     sending.bind((interface, 0))
     sending.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
     host.lab.on_close(sending.close)
-    running = Flood(sending, batches, count, LONGEST if seconds is None else seconds, rate)
-    host.lab.on_close(running.stop)
-    return running
+    return sending
 
 
 __all__ = ["ETH_P_ALL", "Batches", "Flood", "Rate", "flood"]
