@@ -88,3 +88,12 @@ def test_other_files_are_refused(tmp_path: Path, text: str, complaint: str) -> N
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(BadInput, match=complaint):
         read(tmp_path / "x.json")
+
+
+def test_a_reader_keeps_the_whole_file_that_it_opened(tmp_path: Path) -> None:
+    target = tmp_path / "x.json"
+    target.write_bytes(b"before")
+    with target.open("rb") as reader:
+        write_whole(target, b"after")
+        assert reader.read() == b"before"
+    assert target.read_bytes() == b"after"
