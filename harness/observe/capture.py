@@ -6,6 +6,7 @@ import mmap
 import socket
 import struct
 import threading
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,6 +80,7 @@ class Capture:
         self.host = host
         self.interface = interface
         self.limit = limit
+        self._snap = snap
         self._frame_size = (FRAME_OVERHEAD + snap + 15) & ~15
         self._port = port
         self._socket: socket.socket | None = None
@@ -150,17 +152,21 @@ class Capture:
         write_pcapng(path, [self])
 
     def __enter__(self) -> Capture:
-        blocks = -(-self.limit // (BLOCK // self._frame_size))
-        ring = RING.pack(BLOCK, blocks, self._frame_size, blocks * (BLOCK // self._frame_size))
-        with self.host:
-            self._socket = self._open()
-            self._socket.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V2)
-            self._socket.setsockopt(SOL_PACKET, PACKET_RX_RING, ring)
-            self._ring = mmap.mmap(self._socket.fileno(), BLOCK * blocks)
+        per_block = BLOCK // self._frame_size
+        blocks = -(-self.limit // per_block)
+        ring = RING.pack(BLOCK, blocks, self._frame_size, blocks * per_block)
+        with self.host, ExitStack() as undo:
+            index = self._index()
+            packets = undo.enter_context(self._open())
+            packets.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V2)
+            packets.setsockopt(SOL_PACKET, PACKET_RX_RING, ring)
+            self._ring = mmap.mmap(packets.fileno(), BLOCK * blocks)
             if self._port is not None:
-                bpf.attach(self._socket, bpf.tcp_port(self._port))
-            bpf.bind(self._socket, ETH_P_ALL, self._index())
+                bpf.attach(packets, bpf.tcp_port(self._port))
+            bpf.bind(packets, ETH_P_ALL, index)
             self._names = dict(socket.if_nameindex())
+            self._socket = packets
+            undo.pop_all()
         return self
 
     def __exit__(
@@ -215,7 +221,7 @@ class Capture:
             )
             if not status & TP_STATUS_USER:
                 return
-            frame = ring[slot + offset : slot + offset + captured]
+            frame = ring[slot + offset : slot + offset + min(captured, self._snap)]
             STATUS.pack_into(ring, slot, TP_STATUS_KERNEL)
             self._next = (self._next + 1) % slots
             # The loopback device shows each packet twice: as it goes out and as it comes in.

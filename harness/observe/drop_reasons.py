@@ -47,7 +47,9 @@ class DropReasons:
 
     The tracepoint is the machine's: drops of other labs and of the machine's own traffic are among them, and
     only the names of the reasons, the ethertype and the function tell them apart. NOT_SPECIFIED is what the
-    kernel says where nobody has given a reason yet, often for packets that were not lost at all.
+    kernel says where nobody has given a reason yet, often for packets that were not lost at all. And some that
+    are lost are not reported: a SYN that a full queue turns away is freed as if it had been received
+    (tcp_rcv_state_process(), consume_skb()); only the counters tell.
     """
 
     def __init__(self) -> None:
@@ -97,6 +99,8 @@ class DropReasons:
     def _drain(self) -> None:
         if self._listener is not None and self._format is not None:
             self._drops += [_drop(self._format, sample) for sample in self._listener.read()]
+            # One CPU is read after the other: a later read may bring earlier drops.
+            self._drops.sort(key=lambda drop: drop.time)
             self.lost = self._listener.lost
 
 

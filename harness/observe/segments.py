@@ -153,17 +153,15 @@ def _ip(frame: bytes, ethernet: bool) -> Datagram | None:
 
 
 def _ipv4(frame: bytes, start: int) -> Datagram | None:
-    length, fragment, ttl, protocol = struct.unpack_from("!2xH2xHBB", frame, start)
+    length, fragment, ttl, protocol, source, destination = struct.unpack_from("!2xH2xHBB2x4s4s", frame, start)
     if protocol != socket.IPPROTO_TCP or fragment & 0x1FFF:
         return None
-    source, destination = frame[start + 12 : start + 16], frame[start + 16 : start + 20]
     header = (frame[start] & 0xF) * 4
     return Datagram(socket.inet_ntoa(source), socket.inet_ntoa(destination), ttl, start + header, start + length)
 
 
 def _ipv6(frame: bytes, start: int) -> Datagram | None:
-    length, following, hops = struct.unpack_from("!4xHBB", frame, start)
-    source, destination = frame[start + 8 : start + 24], frame[start + 24 : start + 40]
+    length, following, hops, source, destination = struct.unpack_from("!4xHBB16s16s", frame, start)
     position = start + IPV6_SIZE
     while following in IPV6_OPTIONS or following == IPV6_FRAGMENT:
         if following == IPV6_FRAGMENT and struct.unpack_from("!H", frame, position + 2)[0] >> 3:
