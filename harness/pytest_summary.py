@@ -57,24 +57,24 @@ class Results:
         if runs:
             missing = self._never_run()
             if missing:
-                terminalreporter.write_line(f"without a scenario: {', '.join(missing)}", yellow=True)
+                terminalreporter.write_line(f"no result for: {', '.join(missing)}", yellow=True)
             terminalreporter.write_line(f"evidence: {_shortest(self.evidence.path)}")
 
     def _one_kernel(self, terminal: pytest.TerminalReporter, runs: list[tuple[str, dict[str, Any]]]) -> None:
         grouped: dict[str, dict[str, list[dict[str, Any]]]] = {heading: {} for heading in HEADINGS}
         for name, run in sorted(runs, key=lambda one: (one[0], one[1]["nodeid"])):
             grouped[heading_of(run)].setdefault(name, []).append(run)
-        totals: dict[str, int] = {}
-        for name, _ in runs:
-            totals[name] = totals.get(name, 0) + 1
-        width = max(len(self._label(name, runs_, totals)) for by in grouped.values() for name, runs_ in by.items())
+        every: dict[str, list[dict[str, Any]]] = {}
+        for name, run in runs:
+            every.setdefault(name, []).append(run)
+        width = max(len(self._label(name, runs_, every[name])) for by in grouped.values() for name, runs_ in by.items())
         for heading, colour in HEADINGS.items():
             claims = grouped[heading]
             if not claims or (self.config.get_verbosity() < 0 and heading not in LOUD):
                 continue
             terminal.write_line(f"{heading} ({len(claims)})", **colour)
             for name, its_runs in claims.items():
-                label = self._label(name, its_runs, totals)
+                label = self._label(name, its_runs, every[name])
                 text = _shorten(self.evidence.claims[name]["statement"])
                 if heading == "not settled":
                     text = "; ".join(dict.fromkeys(run["reason"] for run in its_runs))
@@ -84,19 +84,19 @@ class Results:
                         terminal.write_line(f"      {line}", **colour)
         counts = ", ".join(f"{len(by)} {heading}" for heading, by in grouped.items() if by)
         bad = any(grouped[heading] for heading in LOUD if heading != "not settled")
-        terminal.write_line(
-            f"{len(totals)} claim{'s' * (len(totals) != 1)}: {counts}", red=bad, green=not bad, bold=True
-        )
+        terminal.write_line(f"{len(every)} claim{'s' * (len(every) != 1)}: {counts}", red=bad, green=not bad, bold=True)
 
     @staticmethod
-    def _label(name: str, runs: list[dict[str, Any]], totals: dict[str, int]) -> str:
+    def _label(name: str, runs: list[dict[str, Any]], all_runs: list[dict[str, Any]]) -> str:
         """The claim's name; which of its runs are meant, if it is not all."""
-        if len(runs) == totals[name]:
+        if len(runs) == len(all_runs):
             return name
-        return f"{name} [{', '.join(run['nodeid'].rpartition('::')[2] for run in runs)}]"
+        tests = {run["nodeid"].partition("[")[0] for run in all_runs}
+        which = [run["params"] if len(tests) == 1 else run["nodeid"].rpartition("::")[2] for run in runs]
+        return f"{name} [{', '.join(which)}]"
 
     def _never_run(self) -> list[str]:
-        """Claims of a directory that was run as a whole which no test settled."""
+        """Claims of a directory that was run as a whole which no test brought a result for; its worker may have died."""
         narrowed = ("keyword", "markexpr", "lf", "deselect", "maxfail", "collectonly", "ignore", "ignore_glob")
         if any(self.config.getoption(option, None) for option in narrowed):
             return []

@@ -211,21 +211,21 @@ def test_runs_that_differ_are_told_apart(scenario: Callable[..., pytest.RunResul
     result.stdout.fnmatch_lines(
         [
             "refuted (1)",
-            "  queue.limit [[]test_limit[[]11[]][]]*",
+            "  queue.limit [[]11[]]*",
             "unexplained (1)",
-            "  queue.limit [[]test_limit[[]12[]][]]*",
+            "  queue.limit [[]12[]]*",
         ]
     )
 
 
 def test_claims_that_nothing_ran_are_named_after_a_whole_run(scenario: Callable[..., pytest.RunResult]) -> None:
     result = scenario(SCENARIO, "--import-mode=importlib", str(Path()), forgotten="holds")
-    result.stdout.fnmatch_lines(["without a scenario: queue.forgotten"])
+    result.stdout.fnmatch_lines(["no result for: queue.forgotten"])
 
 
 def test_and_not_after_a_part_of_it(scenario: Callable[..., pytest.RunResult]) -> None:
     result = scenario(SCENARIO, "-k", "limit", forgotten="holds")
-    result.stdout.no_fnmatch_line("without a scenario*")
+    result.stdout.no_fnmatch_line("no result for*")
 
 
 def test_quiet_leaves_only_what_needs_attention(scenario: Callable[..., pytest.RunResult]) -> None:
@@ -363,3 +363,17 @@ def test_evidence_of_an_interrupted_session_is_whole(
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert [run["verdict"] for run in evidence(pytester)["runs"]] == ["refuted"]
     result.stdout.fnmatch_lines(["1 claim: 1 refuted"])
+
+
+def test_a_claim_whose_worker_died_is_named(scenario: Callable[..., pytest.RunResult]) -> None:
+    died = """
+import os
+import pytest
+
+@pytest.mark.claim("queue.deadly")
+def test_deadly(claim):
+    os._exit(1)
+"""
+    result = scenario(SCENARIO + died, "-n", "1", deadly="holds")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["1 claim: 1 refuted", "no result for: queue.deadly"])
