@@ -96,7 +96,7 @@ class Results:
         return f"{name} [{', '.join(which)}]"
 
     def _never_run(self) -> list[str]:
-        """Claims of a directory that was run as a whole which no test brought a result for; its worker may have died."""
+        """Claims that no test brought a result for, if a directory was run as a whole; a worker may have died."""
         narrowed = ("keyword", "markexpr", "lf", "deselect", "maxfail", "collectonly", "ignore", "ignore_glob")
         if any(self.config.getoption(option, None) for option in narrowed):
             return []
