@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -64,8 +65,10 @@ class Program:
         self.argv = tuple(str(word) for word in argv)
         self._output = output
         path = find(self.argv[0])
-        with output.open("wb") as sink, namespace:
-            self._process = _spawn([path, *self.argv[1:]], stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
+        with output.open("wb") as sink:
+            self._process = _spawn(
+                namespace, [path, *self.argv[1:]], stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
+            )
 
     @property
     def pid(self) -> int:
@@ -142,13 +145,13 @@ def run(
     """
     words = [str(word) for word in argv]
     path = find(words[0])
-    with namespace:
-        process = _spawn(
-            [path, *words[1:]],
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+    process = _spawn(
+        namespace,
+        [path, *words[1:]],
+        stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     try:
         out, err = process.communicate(None if stdin is None else stdin.encode(), timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -161,26 +164,38 @@ def run(
     return ran
 
 
-def _spawn(argv: list[str], *, stdin: int, stdout: int | IO[bytes], stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:
-    """Start a program in the thread's network namespace and in the PID namespace that dies with this process.
+def _spawn(
+    namespace: Namespace, argv: list[str], *, stdin: int, stdout: int | IO[bytes], stderr: int | IO[bytes]
+) -> subprocess.Popen[bytes]:
+    """Start a program in a network namespace, and in the PID namespace that dies with this process.
 
-    setns() for PID namespaces moves only children made later, so it is undone at once: a thread that is left in
-    between could not create threads (kernel/fork.c, copy_process()).
+    In a thread of its own that ends at once: setns() for PID namespaces cannot be undone by an ordinary user, who has
+    no rights over the namespace that the process came from, and a thread that is left with another PID namespace for
+    its children cannot create threads (kernel/fork.c, copy_process()).
     """
     world = isolation.world()
-    here = os.open("/proc/thread-self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        isolation.setns(world.programs, isolation.CLONE_NEWPID)
+    results: list[subprocess.Popen[bytes] | BaseException] = []
+
+    def start() -> None:
         try:
-            return subprocess.Popen(
-                argv,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-                env=_environment(),
-                start_new_session=True,
-            )
-        finally:
-            isolation.setns(here, isolation.CLONE_NEWPID)
-    finally:
-        os.close(here)
+            with namespace:
+                isolation.setns(world.programs, isolation.CLONE_NEWPID)
+                results.append(
+                    subprocess.Popen(
+                        argv,
+                        stdin=stdin,
+                        stdout=stdout,
+                        stderr=stderr,
+                        env=_environment(),
+                        start_new_session=True,
+                    )
+                )
+        except BaseException as error:
+            results.append(error)
+
+    thread = threading.Thread(target=start, name=f"start {argv[0]}")
+    thread.start()
+    thread.join()
+    if isinstance(results[-1], BaseException):
+        raise results[-1]
+    return results[-1]

@@ -31,6 +31,8 @@ class _IoVec(ctypes.Structure):
 
 
 class _MessageHeader(ctypes.Structure):
+    """struct mmsghdr: a struct msghdr, padded to a multiple of eight bytes, and how much of it was sent."""
+
     _fields_ = (
         ("name", ctypes.c_void_p),
         ("name_length", ctypes.c_uint32),
@@ -39,6 +41,7 @@ class _MessageHeader(ctypes.Structure):
         ("control", ctypes.c_void_p),
         ("control_length", ctypes.c_size_t),
         ("flags", ctypes.c_int),
+        ("end_of_msghdr", ctypes.c_int),
         ("sent", ctypes.c_uint32),
     )
 
