@@ -183,7 +183,12 @@ def _sysctls_of_the_machine() -> list[str]:
     """The network sysctls of the namespace we start in, without those kept per interface or neighbour table."""
     base = Path("/proc/sys/net")
     folders = (base, *(path for path in base.iterdir() if path.is_dir()))
-    return [".".join(("net", *path.relative_to(base).parts)) for folder in folders for path in folder.iterdir()]
+    return [
+        ".".join(("net", *path.relative_to(base).parts))
+        for folder in folders
+        for path in folder.iterdir()
+        if path.is_file()
+    ]
 
 
 def _start_init() -> tuple[subprocess.Popen[bytes], int]:
