@@ -169,7 +169,7 @@ def test_a_lab_without_traffic_is_not_handed_over(lab: Lab) -> None:
         (lambda _, a: a.ip, "host a has no interface yet"),
         (lambda lab, a: lab.link(a, a), "host a cannot be linked to itself"),
         (lambda lab, a: lab.segment_of(a), "host a is not on any segment yet"),
-        (lambda lab, a: [lab._segment() for _ in range(251)], "at most 250 segments"),
+        (lambda lab, _: [lab._segment() for _ in range(251)], "at most 250 segments"),
         (lambda lab, a: lab.gateway(a, inside=lab.switch(), outside=lab.switch()), "host a is not on segment 1"),
     ],
     ids=["no interface", "itself", "no segment", "too many segments", "gateway elsewhere"],

@@ -1,0 +1,141 @@
+"""Programs inside hosts: their output is kept, they are ready when said so, and they end with their lab."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.errors import MissingProgram, NotReady, ProgramFailed
+from harness.lab import Lab, Ran
+from harness.waiting import until
+
+if TYPE_CHECKING:
+    import socket
+
+    from harness.lab import Host, Pair
+
+
+@pytest.fixture
+def host(lab: Lab) -> Host:
+    return lab.host("a")
+
+
+def test_a_program_runs_inside(pair: Pair) -> None:
+    ran = pair.server.run("ip", "-o", "address", "show", "dev", "eth0")
+    assert pair.server.ip in ran.stdout
+    assert (ran.returncode, ran.argv[0]) == (0, "ip")
+
+
+def test_input_and_both_outputs(host: Host) -> None:
+    ran = host.run(["sh", "-c", "cat; echo problem >&2"], stdin="hello")
+    assert (ran.stdout, ran.stderr) == ("hello", "problem\n")
+
+
+def test_a_program_without_input_reads_nothing(host: Host) -> None:
+    assert host.run("cat").stdout == ""
+
+
+def test_a_failure_has_command_and_output(host: Host) -> None:
+    with pytest.raises(ProgramFailed, match=r"(?s)sh -c .*: ended with status 3\nsaid\nproblem"):
+        host.run("sh", "-c", "echo said; echo problem >&2; exit 3")
+    assert host.run("sh", "-c", "exit 3", check=False).returncode == 3
+
+
+def test_a_program_that_does_not_end(host: Host) -> None:
+    with pytest.raises(NotReady, match=r"(?s)still running after 0.3 s\nsaid"):
+        host.run("sh", "-c", "echo said; sleep 1000", timeout=0.3)
+
+
+def test_a_missing_program_names_its_package(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MissingProgram, match=r"no-such-program is not installed; on Debian: apt-get install"):
+        host.run("no-such-program")
+    with pytest.raises(MissingProgram):
+        host.start("no-such-program")
+    monkeypatch.setattr("harness.lab.program.SEARCH_PATH", "/nowhere")
+    with pytest.raises(MissingProgram, match=r"nginx is not installed; on Debian: apt-get install nginx-light"):
+        host.run("nginx")
+
+
+def test_output_in_the_background_is_kept_in_order(host: Host) -> None:
+    program = host.start("sh", "-c", "echo one; echo two >&2; echo three; exit 4")
+    ran = program.wait()
+    assert (ran.returncode, ran.stdout) == (4, "one\ntwo\nthree\n")
+    assert program.output() == ran.stdout
+    assert not program.alive()
+
+
+def test_ready_is_waited_for(host: Host) -> None:
+    flag = host.lab.directory / "flag"
+    program = host.start("sh", "-c", f"sleep 0.2; touch {flag}; sleep 1000", ready=flag.exists)
+    assert (flag.exists(), program.alive()) == (True, True)
+
+
+def test_a_program_that_is_never_ready(host: Host) -> None:
+    with pytest.raises(NotReady, match=r"sleep ready: not met within 0.2 s"):
+        host.start("sleep", "1000", ready=lambda: False, deadline=0.2)
+
+
+def test_a_program_that_ends_before_it_is_ready(host: Host) -> None:
+    with pytest.raises(ProgramFailed, match=r"(?s)sh -c .*: ended with status 5\nno configuration"):
+        host.start("sh", "-c", "echo no configuration; exit 5", ready=lambda: False)
+
+
+def test_waiting_for_a_program_that_goes_on(host: Host) -> None:
+    program = host.start("sh", "-c", "echo said; sleep 1000")
+    until(program.output, what="output")
+    with pytest.raises(NotReady, match=r"(?s)still running after 0.1 s\nsaid"):
+        program.wait(0.1)
+
+
+def test_a_signal_reaches_the_program(host: Host) -> None:
+    program = host.start("sh", "-c", "trap 'echo caught; exit 6' USR1; echo ready; while :; do sleep 0.01; done")
+    until(program.output, what="output")
+    program.signal(signal.SIGUSR1)
+    assert program.wait() == Ran(program.argv, 6, "ready\ncaught\n", "")
+
+
+def test_stopping_ends_the_children_too_and_by_force(host: Host) -> None:
+    program = host.start("sh", "-c", "trap '' TERM; sleep 1000 & sleep 1001 & echo ready; wait; wait")
+    until(program.output, what="output")
+    family = [program.pid, *program.children()]
+    assert len(family) == 3
+    program.stop()
+    assert not program.alive()
+    until(lambda: not any(running(pid) for pid in family), what="the end of the children")
+
+
+def running(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_programs_end_with_their_lab(family: socket.AddressFamily) -> None:
+    with Lab(family) as lab:
+        program = lab.host("a").start("sh", "-c", "setsid sleep 1000 & echo ready; wait")
+        until(program.output, what="output")
+        output = lab.directory
+        (child,) = program.children()
+    assert not running(program.pid)
+    assert not output.exists()
+    # What made a session of its own outlives the lab, but not this process: it has a PID namespace that ends with it.
+    assert Path(f"/proc/{child}/ns/pid").readlink() != Path("/proc/self/ns/pid").readlink()
+    os.kill(child, signal.SIGKILL)
+
+
+def test_programs_see_the_host_and_its_sysctls(pair: Pair) -> None:
+    pair.server.sysctl["net.core.somaxconn"] = 33
+    assert pair.server.run("cat", "/proc/sys/net/core/somaxconn").stdout == "33\n"
+    assert pair.client.run("cat", "/proc/sys/net/core/somaxconn").stdout != "33\n"
+
+
+def test_the_command_that_enters_a_host(pair: Pair) -> None:
+    command = pair.server.enter_command()
+    shown = pair.client.run("sh", "-c", f"{command} ip -o address show dev eth0").stdout
+    assert pair.server.ip in shown
