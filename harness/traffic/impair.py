@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from harness.errors import BadInput
 from harness.lab import Host, nft
@@ -47,7 +47,7 @@ class Drop:
             self._lifted = True
         return self._last
 
-    def __enter__(self) -> Drop:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
