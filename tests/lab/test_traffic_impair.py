@@ -1,0 +1,134 @@
+"""Impairments of one direction: exactly the segments that were meant are dropped, or held and delivered later."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.errors import BadInput
+from harness.observe import accept_queue, capture, count, counting
+from harness.traffic import RawPeer, connect, drop, echo, hold, listen
+from harness.waiting import until
+
+if TYPE_CHECKING:
+    from harness.lab import Pair
+    from harness.traffic import Drop
+
+
+def knock(pair: Pair, n: int, flags: str = "S", port: int = 9) -> RawPeer:
+    """Send n segments to the server, to a port that answers each with RST."""
+    peer = RawPeer(pair.server, pair.client)
+    for _ in range(n):
+        peer.connection(port).send(flags)
+    return peer
+
+
+def answered(peer: RawPeer) -> list[int]:
+    """The ports whose segment reached TCP, which are numbered from 20000 in the order of sending."""
+    return [reply.dport - 20000 + 1 for reply in peer.poll()]
+
+
+@pytest.mark.parametrize(
+    ("first", "most", "lost"),
+    [(1, None, [1, 2, 3, 4, 5, 6]), (1, 1, [1]), (3, 1, [3]), (2, 3, [2, 3, 4]), (5, None, [5, 6]), (7, 1, [])],
+)
+def test_the_nth_segments_are_dropped(pair: Pair, first: int, most: int | None, lost: list[int]) -> None:
+    with drop(pair.server, "S", first=first, count=most) as rule, counting(pair.server) as moved:
+        peer = knock(pair, 6)
+        until(lambda: rule.count + moved.Tcp.InSegs >= 6, what="six SYNs")
+        assert (rule.count, moved.Tcp.InSegs) == (len(lost), 6 - len(lost))
+        wanted = [i for i in range(1, 7) if i not in lost]
+        until(lambda: len(answered(peer)) >= len(wanted), what="the answers")
+        assert answered(peer) == wanted
+
+
+@pytest.mark.parametrize(("flags", "lost"), [("S", 1), ("A", 1), ("PA", 1), ("AP", 1), ("SA", 0), (None, 3)])
+def test_flags_are_matched_exactly(pair: Pair, flags: str | None, lost: int) -> None:
+    with drop(pair.server, flags) as rule, counting(pair.server) as moved:
+        for one in ("S", "A", "PA"):
+            knock(pair, 1, one)
+        until(lambda: rule.count + moved.Tcp.InSegs >= 3, what="three segments")
+        assert (rule.count, moved.Tcp.InSegs) == (lost, 3 - lost)
+
+
+def test_ports_are_matched(pair: Pair) -> None:
+    with drop(pair.server, dport=9) as by_destination, drop(pair.server, sport=20000, dport=10) as by_both:
+        with counting(pair.server) as moved:
+            knock(pair, 2, port=9)
+            knock(pair, 2, port=10)
+            until(lambda: by_destination.count + by_both.count + moved.Tcp.InSegs >= 4, what="four segments")
+            assert (by_destination.count, by_both.count, moved.Tcp.InSegs) == (2, 1, 1)
+
+
+def test_only_one_direction_is_impaired(pair: Pair) -> None:
+    listener = listen(pair.server, answer=echo)
+    clients = connect(pair.client, listener, wait=True)
+    with drop(pair.client) as rule, capture(pair.server) as seen:
+        clients.sockets[0].send(b"hello")
+        until(lambda: rule.count >= 1, what="the answer to be dropped")
+        assert any(segment.payload == b"hello" for segment in seen.segments(direction="in"))
+        assert clients.ask(b"?", deadline=0.05) == 0
+
+
+def test_the_third_ack_is_lost_once_and_comes_again(pair: Pair) -> None:
+    listener = listen(pair.server)
+    with drop(pair.server, "A", dport=listener.port, count=1) as rule:
+        clients = connect(pair.client, listener, wait=True)
+        until(lambda: rule.count == 1, what="the ACK")
+        assert (clients.connected, count(pair.server, "state syn-recv")) == (1, 1)
+        # The server's SYN-ACK timer, one second, brings another.
+        until(lambda: accept_queue(pair.server, listener.port).waiting == 1, what="the handshake to complete")
+        assert rule.lift() == 1
+
+
+def test_a_lifted_rule_lets_everything_pass_and_keeps_its_count(pair: Pair) -> None:
+    def knocked(rule: Drop, n: int) -> None:
+        with counting(pair.server) as moved:
+            before = rule.count
+            knock(pair, n)
+            until(lambda: rule.count - before + moved.Tcp.InSegs >= n, what="the segments")
+
+    rule = drop(pair.server)
+    knocked(rule, 3)
+    assert (rule.lift(), rule.lift(), rule.count) == (3, 3, 3)
+    with counting(pair.server) as moved:
+        knock(pair, 2)
+        until(lambda: moved.Tcp.InSegs >= 2, what="the segments")
+    assert rule.count == 3
+
+
+def test_held_segments_come_late_and_in_order(pair: Pair) -> None:
+    with hold(pair.server, "S", dport=9) as held, counting(pair.server) as moved:
+        peer = knock(pair, 5)
+        until(lambda: held.count == 5, what="five SYNs")
+        assert (moved.Tcp.InSegs, answered(peer)) == (0, [])
+        assert held.release() == 5
+        until(lambda: len(answered(peer)) == 5, what="the answers")
+        assert answered(peer) == [1, 2, 3, 4, 5]
+        assert (moved.Tcp.InSegs, moved.Tcp.InCsumErrors) == (5, 0)
+
+
+def test_a_held_handshake_of_a_real_client(pair: Pair) -> None:
+    listener = listen(pair.server)
+    held = hold(pair.server, "A", dport=listener.port)
+    clients = connect(pair.client, listener, wait=True)
+    until(lambda: held.count >= 1, what="the ACK")
+    assert (clients.connected, count(pair.server, "state syn-recv")) == (1, 1)
+    assert held.release() >= 1
+    assert len(listener.accept()) == 1
+
+
+@pytest.mark.parametrize("flags", ["", "X", "SAX", "s"])
+def test_flags_that_are_none(pair: Pair, flags: str) -> None:
+    with pytest.raises(BadInput, match="TCP flags are letters of FSRPA, not"):
+        drop(pair.server, flags)
+
+
+def test_the_other_family_is_left_alone(pair: Pair) -> None:
+    from harness.lab import IPV4, IPV6
+
+    other = IPV6 if pair.server.family == IPV4 else IPV4
+    with drop(pair.server) as rule, counting(pair.server) as moved, pair.client.socket(family=other) as client:
+        assert client.connect_ex((pair.server.address(other), 9)) != 0
+        assert (rule.count, moved.Tcp.InSegs) == (0, 1)
