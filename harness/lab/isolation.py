@@ -127,7 +127,14 @@ def isolate(*, user_only: bool = False) -> None:
         machine_sysctls = frozenset(_sysctls_of_the_machine())
         _unshare(CLONE_NEWNS | CLONE_NEWNET)
         # Slave, not private: what the machine unmounts must not stay busy because of us.
-        mount("none", "/", "none", MS_REC | MS_SLAVE)
+        try:
+            mount("none", "/", "none", MS_REC | MS_SLAVE)
+        except OSError as error:
+            # In a chroot whose root is no mount point a mount on /run could spread to the machine.
+            raise Forbidden(
+                f"the root directory is not a mount point ({error.strerror}), as in a chroot; labs need a mount "
+                "namespace of their own: bind-mount the root directory on itself, or run outside"
+            ) from None
         mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
         Path("/run/netns").mkdir()
         init, programs = _start_init()

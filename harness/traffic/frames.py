@@ -8,6 +8,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from harness.lab.host import IPV4
+from harness.traffic.layers import layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,12 +31,9 @@ def segment(
     payload: bytes = b"",
 ) -> bytes:
     """The bytes of one Ethernet frame with a TCP segment, made by scapy; pairs are (source, destination)."""
-    from scapy.layers.inet import IP, TCP
-    from scapy.layers.inet6 import IPv6
-    from scapy.layers.l2 import Ether
-
-    network = (IP if family == IPV4 else IPv6)(src=addresses[0], dst=addresses[1])
-    transport = TCP(
+    known = layers()
+    network = (known.ip if family == IPV4 else known.ipv6)(src=addresses[0], dst=addresses[1])
+    transport = known.tcp(
         sport=ports[0],
         dport=ports[1],
         flags=flags,
@@ -44,7 +42,7 @@ def segment(
         window=window,
         options=options or [],
     )
-    return bytes(Ether(src=macs[0], dst=macs[1]) / network / transport / payload)
+    return bytes(known.ether(src=macs[0], dst=macs[1]) / network / transport / payload)
 
 
 def spoofed(frame: bytes, family: int, count: int, seed: int = 1) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from harness.errors import BadInput
 from harness.lab import Host, nft
+from harness.traffic.layers import layers
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -106,13 +107,11 @@ class _Wanted:
 
     def matches(self, frame: bytes) -> bool:
         """The same match as the nf_tables rule's, on a frame that a packet socket has read."""
-        from scapy.layers.inet import TCP
-        from scapy.layers.l2 import Ether
-
-        packet = Ether(frame)
-        if TCP not in packet:
+        known = layers()
+        packet = known.ether(frame)
+        if known.tcp not in packet:
             return False
-        tcp = packet[TCP]
+        tcp = packet[known.tcp]
         return (
             (self.flags is None or int(tcp.flags) & 0x1F == self.flags)
             and (self.sport is None or tcp.sport == self.sport)

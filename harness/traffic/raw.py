@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import NotReady
 from harness.traffic import frames
+from harness.traffic.layers import layers
 from harness.traffic.listener import Listener
 from harness.waiting import until
 
@@ -79,17 +80,15 @@ class RawPeer:
 
     def poll(self) -> list[TCP]:
         """All segments received up to now, oldest first."""
-        from scapy.layers.inet import TCP
-        from scapy.layers.l2 import Ether
-
+        known = layers()
         while True:
             try:
                 data = self._socket.recv(65536)
             except BlockingIOError:
                 return self.received
-            packet = Ether(data)
-            if TCP in packet:
-                self.received.append(packet[TCP])
+            packet = known.ether(data)
+            if known.tcp in packet:
+                self.received.append(packet[known.tcp])
 
     def connection(self, to: Listener | int, *, port: int | None = None, isn: int = 1000) -> RawConnection:
         """A connection to be, from a port of the peer's (a fresh one) to a listener or port of the host."""
