@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from harness.lab.lab import Lab
 
 IPV4, IPV6 = socket.AF_INET, socket.AF_INET6
+# No reverse path check; no link-local address, hence no router solicitation and nothing to detect duplicates of.
+QUIET = {
+    "ipv4/conf/all/rp_filter": "0",
+    "ipv4/conf/default/rp_filter": "0",
+    "ipv6/conf/all/disable_ipv6": "0",
+    "ipv6/conf/default/disable_ipv6": "0",
+    "ipv6/conf/default/addr_gen_mode": "1",
+    "ipv6/conf/default/accept_ra": "0",
+}
 
 
 @dataclass(frozen=True)
@@ -170,27 +179,16 @@ class Host:
         self.namespace.close()
 
     def _quieten(self) -> None:
-        """Silence what would add packets of its own: autoconfiguration, duplicate detection, reverse path checks.
+        """Silence what would add packets of its own, and what would drop those of raw peers.
 
-        IPv4's per-interface settings of a new namespace are copies of the machine's (devinet_init_net()), so they
-        are set even where the kernel's default would do.
+        A new namespace takes IPv4's per-interface settings from the machine (devinet_init_net()). Each write takes the
+        lock that all network configuration shares, so what is as it should be is left alone.
         """
-        settings = {"ipv4/conf/all/rp_filter": "0", "ipv4/conf/default/rp_filter": "0"}
-        for name, value in {
-            "accept_dad": "0",
-            "dad_transmits": "0",
-            "accept_ra": "0",
-            "autoconf": "0",
-            "addr_gen_mode": "1",
-            "disable_ipv6": "0",
-        }.items():
-            settings[f"ipv6/conf/default/{name}"] = value
-        settings["ipv6/conf/all/disable_ipv6"] = "0"
         with self:
-            for name, value in settings.items():
+            for name, wanted in QUIET.items():
                 path = Path("/proc/sys/net", name)
-                if path.exists():
-                    path.write_text(value)
+                if path.exists() and path.read_text().strip() != wanted:
+                    path.write_text(wanted)
 
 
 def _words(argv: Sequence[object]) -> list[str]:

@@ -15,7 +15,8 @@ def blocks(language: str) -> list[str]:
 
 
 def run(folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-p", "harness.plugin", "-q", folder, "--evidence", folder / "evidence"]
+    evidence = str(folder / "evidence")
+    command = [sys.executable, "-m", "pytest", "-p", "harness.plugin", "-q", str(folder), "--evidence", evidence]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
