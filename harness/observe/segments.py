@@ -215,16 +215,16 @@ def exchange(segments: Iterable[Segment]) -> list[str]:
     lines = []
     for segment in ordered:
         here, there = segment.four_tuple, (segment.dst, segment.dport, segment.src, segment.sport)
-        if segment.flags == "S" and bases.get(here) != segment.seq:
-            bases.pop(there, None)
+        if "S" in segment.flags:
             bases[here] = segment.seq
-        elif "S" in segment.flags:
-            bases[here] = segment.seq
-        if "R" not in segment.flags or segment.seq:
+        nowhere = "R" in segment.flags and not segment.seq  # the reset that answers a SYN counts from nothing
+        if not nowhere:
             bases.setdefault(here, segment.seq)
         if "A" in segment.flags:
             bases.setdefault(there, (segment.ack - 1) & 0xFFFFFFFF)
-        lines.append(segment.line(since=ordered[0].time, seq_base=bases.get(here, 0), ack_base=bases.get(there, 0)))
+        lines.append(
+            segment.line(since=ordered[0].time, seq_base=0 if nowhere else bases[here], ack_base=bases.get(there, 0))
+        )
     return lines
 
 

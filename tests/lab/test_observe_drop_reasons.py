@@ -12,6 +12,7 @@ import pytest
 
 from harness.errors import Forbidden, Unsupported
 from harness.observe import DropReasons, counters, counting, drop_reasons
+from harness.observe.tracepoint import Listener, read_format
 from harness.traffic import RawPeer, connect, listen
 from harness.waiting import until
 
@@ -39,11 +40,7 @@ def protocol(pair: Pair) -> int:
 def test_datagrams_to_a_closed_port_have_no_socket(pair: Pair, drops: DropReasons) -> None:
     n = 300
     before = time.time()
-    with counting(pair.server) as delta, pair.client.socket(socket.SOCK_DGRAM) as datagrams:
-        for _ in range(n):
-            datagrams.sendto(b"x", (pair.server.ip, 9))
-        name = "Udp.NoPorts" if protocol(pair) == IPV4 else "Udp6.NoPorts"
-        until(lambda: delta[name] == n, what="the datagrams to arrive")
+    send(pair, n)
     found = [drop for drop in drops.events("NO_SOCKET", protocol=protocol(pair)) if _by_udp(drop.function)]
     assert len(found) >= n  # other labs of this machine may drop as well
     assert drops.counts(protocol=protocol(pair))["NO_SOCKET"] >= n
@@ -71,16 +68,62 @@ def test_a_handshake_that_finds_the_accept_queue_full(pair: Pair, drops: DropRea
     assert "TCP_LISTEN_OVERFLOW" in str(drop)
 
 
-def test_after_the_end_nothing_is_heard(pair: Pair) -> None:
+def send(pair: Pair, n: int) -> None:
+    """n datagrams that nobody wants, sent and dropped."""
+    name = "Udp.NoPorts" if protocol(pair) == IPV4 else "Udp6.NoPorts"
+    with counting(pair.server) as delta, pair.client.socket(socket.SOCK_DGRAM) as datagrams:
+        for _ in range(n):
+            datagrams.sendto(b"x", (pair.server.ip, 9))
+        until(lambda: delta[name] == n, what="the datagrams to arrive")
+
+
+def test_the_drops_are_kept_after_the_end_and_no_more_come(pair: Pair) -> None:
     try:
         with drop_reasons() as drops:
-            pass
+            send(pair, 20)
     except (Forbidden, Unsupported) as error:
         pytest.skip(str(error))
     heard = drops.counts()
-    with pair.client.socket(socket.SOCK_DGRAM) as datagrams:
-        datagrams.sendto(b"x", (pair.server.ip, 9))
+    assert heard["NO_SOCKET"] >= 20
+    send(pair, 20)
     assert drops.counts() == heard
+
+
+@pytest.fixture
+def small() -> Iterator[Listener]:
+    """A listener with room for some sixty drops on each CPU."""
+    try:
+        with Listener(read_format("skb/kfree_skb"), pages=1) as listening:
+            yield listening
+    except (Forbidden, Unsupported) as error:
+        pytest.skip(str(error))
+
+
+def test_what_was_read_is_not_read_again(pair: Pair, small: Listener) -> None:
+    heard: set[tuple[int, int]] = set()
+    for _ in range(10):  # several times around the ring
+        send(pair, 30)
+        samples = [(sample.time_ns, sample.cpu) for sample in small.read()]
+        assert samples
+        assert not heard & set(samples)
+        heard.update(samples)
+    small.stop()
+    assert len(heard) + small.lost >= 300
+
+
+def test_what_found_no_room_is_counted(pair: Pair, small: Listener) -> None:
+    send(pair, 500)
+    small.stop()
+    first = small.read()
+    assert len(first) < 500
+    # The kernel reports a loss with the next record that finds room (perf_output_begin()).
+    with Listener(read_format("skb/kfree_skb"), pages=1) as again:
+        send(pair, 500)
+        again.read()
+        send(pair, 1)
+        again.stop()
+        again.read()
+        assert again.lost > 0
 
 
 def test_nothing_is_mounted_or_left_open(drops: DropReasons) -> None:

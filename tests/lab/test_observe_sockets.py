@@ -93,6 +93,9 @@ def busy(pair: Pair) -> Pair:
         client.lab.on_close(one.close)
     until(lambda: count(server, "state syn-recv") == 2, what="two half-open connections")
     until(lambda: any(one.recv_q == 6 for one in sockets(server, "state established")), what="unread bytes")
+    until(lambda: any(one.recv_q == 2 for one in sockets(server, "state listening")), what="two that wait")
+    until(lambda: not any(one.send_q for one in sockets(client, "state established")), what="the acknowledgement")
+    until(lambda: count(server, "state fin-wait-2") == 3 and count(client, "state last-ack") == 1, what="all the FINs")
     return pair
 
 

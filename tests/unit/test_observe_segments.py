@@ -175,4 +175,8 @@ def test_a_reset_of_nothing_shows_its_zero() -> None:
 
 def test_a_new_connection_of_the_same_four_tuple_begins_anew() -> None:
     again = [*HANDSHAKE, made(102.0, CLIENT, "S", 5_000_000), made(102.1, SERVER, "SA", 9_000_000, 5_000_001)]
+    late_reset = made(102.2, SERVER, "RA", 0, 5_000_001)
+    assert exchange([*again, late_reset])[-1].endswith("RA seq 0 ack 1 win 64240")
+    old_ack = made(102.05, SERVER, "A", 7001, 5)  # of the connection before, which the server still remembers
+    assert " A seq 1 ack " in exchange([*again[:-1], old_ack])[-1]
     assert [line.split(" ", 4)[4] for line in exchange(again)[-2:]] == ["S seq 0 win 64240", "SA seq 0 ack 1 win 64240"]
