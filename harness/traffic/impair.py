@@ -139,6 +139,7 @@ def drop(
 
 def hold(host: Host, flags: str | None = None, *, sport: int | None = None, dport: int | None = None) -> Hold:
     """Hold TCP segments that arrive at the first interface of a host until release(); the match is drop()'s."""
+    layers()  # parsing what was held must not begin with an import, while the kernel's timers run
     wanted = _Wanted(_bits(flags), sport, dport)
     return Hold(host, _expressions(host, wanted, 1, None), wanted)
 
