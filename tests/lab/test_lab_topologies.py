@@ -134,7 +134,7 @@ def test_offloads_are_on_or_off_as_asked(lab: Lab, offloads: bool) -> None:
 
 def test_no_checksum_is_wrong_on_the_cable(pair: Pair) -> None:
     listener = listen(pair.server, answer=echo)
-    with capture(pair.server, snap=200) as seen:
+    with capture(pair.server, snap=200, port=listener.port) as seen:
         assert connect(pair.client, listener, 3, wait=True).ask(b"hello") == 3
         frames = [packet.frame for packet in seen.packets()]
     assert len(frames) >= 3 * 5
