@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import bisect
+import difflib
+import os
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import Unsupported
+from harness.errors import BadInput, Unsupported
 from harness.observe.tracepoint import Format, Listener, Sample, read_format
 
 if TYPE_CHECKING:
@@ -52,7 +54,8 @@ class DropReasons:
     (tcp_rcv_state_process(), consume_skb()); only the counters tell.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, only: tuple[str, ...] = ()) -> None:
+        self._only = only
         self._format: Format | None = None
         self._listener: Listener | None = None
         self._stack = ExitStack()
@@ -84,8 +87,20 @@ class DropReasons:
                 "this kernel gives no reasons for drops: they came with Linux 5.17 "
                 '(c504e5c2f964 "net: skb: introduce kfree_skb_reason()")'
             )
-        self._listener = self._stack.enter_context(Listener(self._format, PAGES))
+        self._listener = self._stack.enter_context(Listener(self._format, PAGES, self._condition(self._format)))
         return self
+
+    def _condition(self, layout: Format) -> str:
+        """The reasons asked for, as numbers, which differ between kernels."""
+        numbers = {name: number for number, name in layout.symbols.items()}
+        unknown = [name for name in self._only if name not in numbers]
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], numbers, n=3)
+            raise BadInput(
+                f"{unknown[0]}: kernel {os.uname().release} has no such reason to drop a packet"
+                + (f"; near it: {', '.join(near)}" if near else "")
+            )
+        return " || ".join(f"reason == {numbers[name]}" for name in self._only)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -125,10 +140,11 @@ def _kernel_functions() -> tuple[list[int], list[str]]:
     return [address for address, _ in known], [name for _, name in known]
 
 
-def drop_reasons() -> DropReasons:
+def drop_reasons(*only: str) -> DropReasons:
     """Listen to drops: `with drop_reasons() as drops: ...; drops.counts()`.
 
-    Raises, on entry, Unsupported for a kernel before 5.17 or without tracing, and Forbidden for anyone but
-    root of the machine.
+    With names of reasons, the kernel records those alone: a flood that is dropped for another does not crowd them out.
+    Raises, on entry, Unsupported for a kernel before 5.17 or without tracing, Forbidden for anyone but root of the
+    machine, and BadInput for a reason that the kernel does not have.
     """
-    return DropReasons()
+    return DropReasons(only)

@@ -35,6 +35,7 @@ PERF_SAMPLE_TIME, PERF_SAMPLE_CPU, PERF_SAMPLE_RAW = 1 << 2, 1 << 7, 1 << 10
 DISABLED, USE_CLOCKID = 1 << 0, 1 << 25
 PERF_FLAG_FD_CLOEXEC = 8
 ENABLE, DISABLE = 0x2400, 0x2401
+SET_FILTER = 0x40082406  # _IOW('$', 6, char *)
 PERF_RECORD_LOST, PERF_RECORD_SAMPLE = 2, 9
 RECORD = struct.Struct("=IHH")
 SAMPLE = struct.Struct("=QIII")
@@ -127,11 +128,13 @@ class Listener:
     """Hears one tracepoint on every CPU between `with` and its end. Raises Forbidden, Unsupported on entry.
 
     `pages` of memory, a power of two, hold what was not read yet on each CPU; `lost` counts what found no room.
+    `only` is a condition on the fields ("reason == 3 || reason == 6") that the kernel checks before it records.
     """
 
-    def __init__(self, format: Format, pages: int) -> None:  # noqa: A002
+    def __init__(self, format: Format, pages: int, only: str = "") -> None:  # noqa: A002
         self._format = format
         self._pages = pages
+        self._only = only
         self._events: list[int] = []
         self._rings: list[mmap.mmap] = []
         self._close = ExitStack()
@@ -143,6 +146,8 @@ class Listener:
             for cpu in _online_cpus():
                 event = _open_event(self._format.number, cpu)
                 undo.callback(os.close, event)
+                if self._only:
+                    fcntl.ioctl(event, SET_FILTER, self._only.encode() + b"\0")
                 ring = mmap.mmap(event, (1 + self._pages) * mmap.PAGESIZE)
                 undo.callback(ring.close)
                 self._events.append(event)
