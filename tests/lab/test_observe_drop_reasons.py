@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harness.lab import Pair
+    from harness.observe.drop_reasons import Dropped
 
 IPV4, IPV6 = 0x0800, 0x86DD
 
@@ -44,8 +45,12 @@ def test_datagrams_to_a_closed_port_have_no_socket(pair: Pair, drops: DropReason
     n = 300
     before = time.time()
     send(pair, n)
-    found = [drop for drop in drops.events("NO_SOCKET", protocol=protocol(pair)) if _by_udp(drop.function)]
-    assert len(found) >= n  # other labs of this machine may drop as well
+
+    def ours() -> list[Dropped]:  # other labs of this machine may drop as well
+        return [drop for drop in drops.events("NO_SOCKET", protocol=protocol(pair)) if _by_udp(drop.function)]
+
+    until(lambda: len(ours()) >= n, what=f"{n} drops")
+    found = ours()
     assert drops.counts(protocol=protocol(pair))["NO_SOCKET"] >= n
     assert drops.lost == 0
     assert before < found[-1].time
@@ -66,10 +71,16 @@ def test_only_what_was_asked_for_is_recorded(pair: Pair) -> None:
     try:
         with drop_reasons("TCP_CSUM") as others, drop_reasons("NO_SOCKET") as asked:
             send(pair, 20)
+            heard(asked, "NO_SOCKET", 20)
     except (Forbidden, Unsupported) as error:
         pytest.skip(str(error))
     assert asked.counts()["NO_SOCKET"] >= 20
     assert "NO_SOCKET" not in others.counts()
+
+
+def heard(drops: DropReasons, reason: str, n: int) -> None:
+    """Wait until so many drops were heard of: the kernel counts a packet before it lets go of it."""
+    until(lambda: drops.counts().get(reason, 0) >= n, what=f"{n} drops for {reason}")
 
 
 def _by_udp(function: str | None) -> bool:
@@ -85,6 +96,7 @@ def test_a_handshake_that_finds_the_accept_queue_full(pair: Pair, drops: DropRea
     connect(pair.client, listener, 2).wait(2)
     late.send("A")
     until(lambda: counters(pair.server).TcpExt.ListenOverflows == 1, what="the overflow")
+    heard(drops, "TCP_LISTEN_OVERFLOW", 1)
     drop, *_ = drops.events("TCP_LISTEN_OVERFLOW", protocol=protocol(pair))
     assert drop.function is None or "tcp" in drop.function
     assert "TCP_LISTEN_OVERFLOW" in str(drop)
@@ -101,14 +113,15 @@ def send(pair: Pair, n: int) -> None:
 
 def test_the_drops_are_kept_after_the_end_and_no_more_come(pair: Pair) -> None:
     try:
-        with drop_reasons() as drops:
+        with drop_reasons("NO_SOCKET") as drops:
             send(pair, 20)
+            heard(drops, "NO_SOCKET", 20)
     except (Forbidden, Unsupported) as error:
         pytest.skip(str(error))
-    heard = drops.counts()
-    assert heard["NO_SOCKET"] >= 20
+    at_the_end = drops.counts()
+    assert at_the_end["NO_SOCKET"] >= 20
     send(pair, 20)
-    assert drops.counts() == heard
+    assert drops.counts() == at_the_end
 
 
 @pytest.fixture
@@ -141,11 +154,14 @@ def test_what_found_no_room_is_counted(pair: Pair, small: Listener) -> None:
     # The kernel reports a loss with the next record that finds room (perf_output_begin()).
     with Listener(read_format("skb/kfree_skb"), pages=1) as again:
         send(pair, 500)
-        again.read()
-        send(pair, 1)
-        again.stop()
-        again.read()
-        assert again.lost > 0
+
+        def reported() -> bool:
+            again.read()
+            send(pair, 1)  # on whichever CPU this thread runs now
+            again.read()
+            return again.lost > 0
+
+        until(reported, what="the loss to be reported")
 
 
 def test_nothing_is_mounted_or_left_open(drops: DropReasons) -> None:
