@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import BadInput, Forbidden, Unsupported
-from harness.observe import DropReasons, counters, counting, drop_reasons
+from harness.observe import DropReasons, accept_queue, counters, counting, drop_reasons
 from harness.observe.tracepoint import Listener, read_format
 from harness.traffic import RawPeer, connect, listen
 from harness.waiting import until
@@ -94,6 +94,7 @@ def test_a_handshake_that_finds_the_accept_queue_full(pair: Pair, drops: DropRea
     late = RawPeer(pair.server, pair.client).connection(listener)
     late.syn()
     connect(pair.client, listener, 2).wait(2)
+    until(lambda: accept_queue(pair.server, listener.port).waiting == 2, what="a full accept queue")
     late.send("A")
     until(lambda: counters(pair.server).TcpExt.ListenOverflows == 1, what="the overflow")
     heard(drops, "TCP_LISTEN_OVERFLOW", 1)
