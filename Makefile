@@ -21,10 +21,10 @@ help: ## what can be typed
 	@echo 'For example: make scenarios WORKERS=4 ARGS="-k capacity"'
 
 scenarios: install ## settle the claims on the running kernel
-	$(RUN) pytest scenarios/ -n $(WORKERS) $(ARGS)
+	$(RUN) pytest scenarios/ -n $(WORKERS) --dist worksteal $(ARGS)
 
 test: install ## the tests of the harness itself
-	$(RUN) pytest tests/ -n $(WORKERS) $(ARGS)
+	$(RUN) pytest tests/ -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: venv ## format, lint and types
 	$(RUN) ruff format --check $(SOURCES)
