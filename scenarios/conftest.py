@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import pytest
 
 _TEMPORARY = Path(__file__).parents[1] / "out" / "tmp"
-# pytest's own temporary folders, xdist's among them. A clone of somebody else's, which cannot be written, does as pytest
-# does.
+# pytest's own temporary folders, xdist's among them. In a clone of somebody else's, which cannot be written, they are
+# where pytest puts them.
 with contextlib.suppress(OSError):
     _TEMPORARY.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_TEMPORARY))
