@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PENDING = "pending"
 CONNECTED = "connected"
+TIMEOUT = "timeout"
 OPEN = "open"
 CLOSED = "closed"
 
@@ -31,14 +32,16 @@ CLOSED = "closed"
 class Attempt:
     """One connect(): its socket, and how it ended.
 
-    `result` is "connected", "pending" while the kernel still tries, or the name of the errno ("ECONNREFUSED").
-    `seconds` is how long it took to end, on the monotonic clock.
+    `result` is "connected", "pending" while the kernel still tries, the name of the errno ("ECONNREFUSED"), or
+    "timeout" when the application's own patience, `timeout` seconds, was over first and it closed the socket. `seconds`
+    is how long it took to end, on the monotonic clock.
     """
 
     socket: socket.socket
     started: float
     result: str = PENDING
     seconds: float | None = None
+    timeout: float | None = None
     _fate: str = OPEN
 
     def fate(self) -> str:
@@ -62,6 +65,10 @@ class Attempt:
         poll = select.poll()
         poll.register(self.socket, select.POLLOUT)
         if not poll.poll(0):
+            if self.timeout is not None and time.monotonic() - self.started >= self.timeout:
+                self.result = TIMEOUT
+                self.seconds = time.monotonic() - self.started
+                self.socket.close()
             return
         error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         self.result = CONNECTED if error == 0 else errno.errorcode[error]
@@ -178,14 +185,16 @@ def connect(
     *,
     rate: float | None = None,
     source: tuple[str, int] | None = None,
+    timeout: float | None = None,
     wait: bool = False,
     deadline: float = 5.0,
 ) -> Attempts:
     """Start n connect() calls from a host and return without waiting for the handshakes, unless `wait`.
 
-    `rate` spreads them (calls a second); `source` binds the first to an address and port. With `wait`, all must have
-    ended within `deadline` seconds. A connect() that fails at once (EADDRNOTAVAIL) is a result like any other. The
-    sockets are closed with the lab.
+    `rate` spreads them (calls a second); `source` binds the socket to an address and port; `timeout` is how many
+    seconds the application waits for each before it gives up, which happens when results are asked for. With `wait`,
+    all must have ended within `deadline` seconds. A connect() that fails at once (EADDRNOTAVAIL) is a result like any
+    other. The sockets are closed with the lab.
     """
     address = to.address if isinstance(to, Listener) else to
     attempts = Attempts(host)
@@ -196,6 +205,7 @@ def connect(
             if rate:
                 _wait_for(started + i / rate)
             attempts.each.append(_start(host, address, source))
+            attempts.each[-1].timeout = timeout
     return attempts.wait(deadline=deadline) if wait else attempts
 
 

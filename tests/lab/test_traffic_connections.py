@@ -186,3 +186,16 @@ def test_requests_without_an_answer_are_not_counted(pair: Pair) -> None:
     clients = connect(pair.client, listener, 3, wait=True)
     listener.accept(1)[0].send(b"?")
     assert clients.ask(deadline=0.2) == 1
+
+
+def test_an_application_that_gives_up(pair: Pair) -> None:
+    listener = listen(pair.server, 2)
+    connect(pair.client, listener, 3, wait=True)
+    until(lambda: accept_queue(pair.server, listener.port).waiting == 3)
+    patient, hasty = connect(pair.client, listener, 2), connect(pair.client, listener, 3, timeout=0.2)
+    assert dict(hasty.wait().results()) == {"timeout": 3}
+    assert all(attempt.seconds and attempt.seconds >= 0.2 for attempt in hasty)
+    assert patient.pending == 2
+    assert count(pair.client, f"state syn-sent dport = :{listener.port}") == 2
+    in_time = connect(pair.client, listen(pair.server, 5), 2, timeout=60, wait=True)
+    assert in_time.connected == 2
