@@ -84,6 +84,12 @@ def readable(connection: socket.socket) -> bytes:
         return b""
 
 
+def close(listener: Listener, clients: Attempts) -> None:
+    """End an experiment before the next begins: what its clients still send meets no queue any more."""
+    listener.close()
+    clients.close()
+
+
 def ss(host: Host, *arguments: str) -> list[list[str]]:
     """The rows of `ss` as lists of words, without the header."""
     return [line.split() for line in host.run("ss", *arguments).stdout.splitlines()[1:]]
@@ -253,6 +259,7 @@ def test_drop_by_default(claim: ClaimRun, pair: Pair) -> None:
             document=["SYN-RECV"] * 3,
         )
         effect.compare("connections waiting", waiting(listener), document=4)
+    close(listener, clients)
     with claim.control("the same handshakes end at a queue with room") as control:
         listener = listen(pair.server, 10)
         clients, held = begin(pair, listener, 3)
@@ -345,12 +352,14 @@ def test_reset_diagnoses_overflow(claim: ClaimRun, pair: Pair) -> None:
         early = 0 if running() >= "4.10" else 5
         reset = clients.results()["ECONNRESET"] + clients.fates()["ECONNRESET"]
         effect.compare("clients of five that see ECONNRESET", reset, document=5, kernel=early)
+    close(listener, clients)
     with claim.effect("overflow without resets: handshakes that a SYN cookie began") as effect:
         pair.server.sysctl["net.ipv4.tcp_syncookies"] = 2
-        _, clients, _ = overflow(pair, 5, effect)
+        listener, clients, _ = overflow(pair, 5, effect)
         effect.expect("cookies that came back", effect.delta(pair.server).TcpExt.SyncookiesRecv, at_least(5))
         effect.expect("RSTs sent", effect.delta(pair.server).Tcp.OutRsts, 0)
         effect.compare("clients of five that see ECONNRESET", clients.fates()["ECONNRESET"], document=5, kernel=0)
+    close(listener, clients)
     with claim.effect("resets without overflow: the application closes with a request unread") as effect:
         listener = listen(pair.server, 10)
         clients = connect(pair.client, listener, 5, wait=True)
