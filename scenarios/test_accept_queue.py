@@ -107,9 +107,11 @@ def test_capacity(claim: ClaimRun, pair: Pair) -> None:
             predicted = model.waiting(running(), model.Knobs(backlog, somaxconn))
             effect.compare("connections waiting", waiting(listener), document=limit, kernel=predicted)
         clients.close()
-        with claim.control(f"somaxconn {somaxconn}, backlog {backlog}: the server accepts") as control:
+        with claim.control(f"somaxconn {somaxconn}, backlog {backlog}: each is accepted before the next") as control:
+            listener = listen(pair.server, backlog)
             for _ in range(limit + 5):
-                connect(pair.client, listen(pair.server, backlog, port=0, accept=True), wait=True)
+                connect(pair.client, listener, wait=True)
+                listener.accept()
             control.expect("handshakes refused", control.delta(pair.server).TcpExt.ListenOverflows, 0)
 
 
