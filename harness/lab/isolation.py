@@ -9,6 +9,7 @@ all that is left (pid_namespaces(7)).
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import resource
 import subprocess
@@ -24,6 +25,13 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 MS_NOSUID, MS_NODEV, MS_REC, MS_SLAVE = 0x2, 0x4, 0x4000, 0x80000
+
+# Sysctls that keep ordinary users from user namespaces, and the value that does: Debian's, Ubuntu's, the kernel's own.
+CLOSED_BY = {
+    "kernel.unprivileged_userns_clone": "0",
+    "kernel.apparmor_restrict_unprivileged_userns": "1",
+    "user.max_user_namespaces": "0",
+}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -41,6 +49,8 @@ class World:
 
 # Set for the processes that we start: a worker finds itself root of a user namespace that its controller made.
 USER_NAMESPACE_MARK = "TCP_HARNESS_USER_NAMESPACE"
+# Set instead when that was refused: a worker, which has threads, would be refused for another reason.
+REFUSED_MARK = "TCP_HARNESS_USER_NAMESPACE_REFUSED"
 
 # One a process; a list because a fork leaves its parent's behind.
 _made: list[World] = []
@@ -84,27 +94,29 @@ def _unshare(flags: int) -> None:
 
 
 def _why_refused(flags: int, error: OSError) -> str:
-    if flags & CLONE_NEWUSER:
-        threads = len(list(Path("/proc/self/task").iterdir()))
-        if threads > 1:
+    if not flags & CLONE_NEWUSER:
+        return (
+            f"the kernel refuses a new namespace ({error.strerror}); run as root, or in a virtual machine "
+            "(containers need CAP_SYS_ADMIN)"
+        )
+    if REFUSED_MARK in os.environ:
+        return os.environ[REFUSED_MARK]
+    for setting, closed in CLOSED_BY.items():
+        path = Path("/proc/sys", *setting.split("."))
+        if path.exists() and (value := path.read_text().strip()) == closed:
             return (
-                f"an ordinary user's labs need a user namespace, which a process with {threads} threads cannot enter; "
-                'set `lab_isolation = "startup"` in the pytest configuration, or run as root'
+                f"user namespaces are closed to ordinary users here ({error.strerror}): {setting} is {value}; change "
+                "that, or run as root, or in a virtual machine"
             )
-        for setting, open_value in (
-            ("kernel.unprivileged_userns_clone", "1"),
-            ("kernel.apparmor_restrict_unprivileged_userns", "0"),
-            ("user.max_user_namespaces", "a number above 0"),
-        ):
-            path = Path("/proc/sys", *setting.split("."))
-            if path.exists() and (value := path.read_text().strip()) != open_value and value in ("0", "1"):
-                return (
-                    f"user namespaces are closed to ordinary users here ({error.strerror}): {setting} is {value}, "
-                    f"labs need {open_value}; or run as root, or in a virtual machine"
-                )
+    if error.errno == errno.EINVAL:
+        threads = len(list(Path("/proc/self/task").iterdir()))
+        return (
+            f"an ordinary user's labs need a user namespace, which a process with {threads} threads cannot enter; "
+            'set `lab_isolation = "startup"` in the pytest configuration, or run as root'
+        )
     return (
-        f"the kernel refuses a new namespace ({error.strerror}); run as root, or in a virtual machine "
-        "(containers need CAP_SYS_ADMIN)"
+        f"an ordinary user's labs need a user namespace, which the kernel refuses ({error.strerror}), as it does in a "
+        "chroot and in most containers; run as root, or in a virtual machine"
     )
 
 
@@ -120,7 +132,12 @@ def isolate(*, user_only: bool = False) -> None:
         if _made and _made[-1].pid == os.getpid():
             return
         if os.geteuid() != 0:
-            _become_root_of_a_user_namespace()
+            try:
+                _become_root_of_a_user_namespace()
+            except Forbidden as error:
+                if user_only:
+                    os.environ[REFUSED_MARK] = str(error)
+                raise
         if user_only:
             return
         _raise_descriptor_limit()
@@ -159,9 +176,12 @@ def _become_root_of_a_user_namespace() -> None:
     user, group = os.geteuid(), os.getegid()
     name = os.environ.get("USER") or _name_of(user)
     _unshare(CLONE_NEWUSER)
-    Path("/proc/self/setgroups").write_text("deny")
-    Path("/proc/self/uid_map").write_text(f"0 {user} 1")
-    Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+    try:
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+        Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+    except OSError as error:  # AppArmor lets the namespace be made and takes all rights away in it
+        raise Forbidden(_why_refused(CLONE_NEWUSER, error)) from None
     # Libraries that ask who we are (getpass, pytest's tmp_path) keep to the user's own name, not to root's folders.
     os.environ.setdefault("USER", name)
     os.environ[USER_NAMESPACE_MARK] = "1"
