@@ -1,0 +1,107 @@
+"""Real connections that end in order, so that the side that closes first is left with TIME-WAIT."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING
+
+from harness.errors import BadInput, NotReady
+from harness.observe import sockets
+from harness.waiting import until
+
+if TYPE_CHECKING:
+    from harness.lab import Host
+    from harness.observe.sockets import Endpoint
+    from harness.traffic.listener import Listener
+
+# No more at a time than a listener has room for, and than somaxconn allowed before 5.4.
+AT_A_TIME = 100
+
+
+def leave_time_wait(
+    client: Host,
+    listener: Listener,
+    n: int = 1,
+    *,
+    closer: str = "client",
+    source: tuple[str, int] | None = None,
+    deadline: float = 10.0,
+) -> list[tuple[Endpoint, Endpoint]]:
+    """Let n real connections end, closed by the closer first and then, when it has seen that, by the other side.
+
+    `closer` is "client" or "server"; `source` is the address and port that the clients bind to (port 0: any). The
+    listener must be one from which nobody else accepts. Returns, when all are TIME-WAIT in the closer's kernel, the
+    (local, remote) endpoints of each as the closer has them, in the order in which they were made.
+
+    NotReady if a connect() fails, or if it takes more than `deadline` seconds to connect and close a hundred, or to
+    find all of them in TIME-WAIT.
+    """
+    if closer not in ("client", "server"):
+        raise BadInput(f'"client" or "server" closes first, not {closer!r}')
+    room = max(1, min(listener.backlog, AT_A_TIME))
+    made: list[tuple[Endpoint, Endpoint]] = []
+    while len(made) < n:
+        connecting = _connect(client, listener, min(room, n - len(made)), source)
+        # What has been accepted is established at the client as well.
+        accepted = listener.accept(len(connecting), deadline=deadline)
+        ends = (connecting, accepted) if closer == "client" else (accepted, connecting)
+        made += [(_endpoint(one.getsockname()), _endpoint(one.getpeername())) for one in ends[0]]
+        _close_in_order(*ends, deadline)
+    _wait_for_time_wait(client if closer == "client" else listener.host, made, deadline)
+    return made
+
+
+def _connect(client: Host, listener: Listener, n: int, source: tuple[str, int] | None) -> list[socket.socket]:
+    connecting = []
+    address = listener.address
+    with client:
+        for _ in range(n):
+            one = socket.socket(client.family, socket.SOCK_STREAM)
+            one.setblocking(False)
+            connecting.append(one)
+            if source is not None:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                one.bind(source)
+            error = one.connect_ex(address)
+            if error not in (0, errno.EINPROGRESS):
+                for each in connecting:
+                    each.close()
+                raise NotReady(f"connect() from {client.name} to port {listener.port}: {errno.errorcode[error]}")
+    return connecting
+
+
+def _close_in_order(first: list[socket.socket], then: list[socket.socket], deadline: float) -> None:
+    for one in first:
+        one.close()
+    for one in then:
+        # The end of the stream is there once the FIN is: a close() before that would be one by both sides at once.
+        if not _ended(one):
+            until(lambda one=one: _ended(one), deadline=deadline, what="the FIN of the side that closes first")  # type: ignore[misc]
+        one.close()
+
+
+def _ended(connection: socket.socket) -> bool:
+    try:
+        return not connection.recv(1)
+    except BlockingIOError:
+        return False
+
+
+def _wait_for_time_wait(closer: Host, made: list[tuple[Endpoint, Endpoint]], deadline: float) -> None:
+    wanted = set(made)
+
+    def missing() -> int:
+        return len(
+            wanted - {(one.local, one.remote) for one in sockets(closer, "state time-wait", family=closer.family)}
+        )
+
+    until(
+        lambda: not missing(),
+        deadline=deadline,
+        what=f"{len(made)} connections of {closer.name} to be in TIME-WAIT",
+    )
+
+
+def _endpoint(name: tuple[str, int]) -> Endpoint:
+    return name[0], name[1]
