@@ -17,6 +17,15 @@ A claim file is TOML:
     subject = "[NET]: Revert incorrect accept queue backlog changes."
     release = "2.6.21"          # the first with that commit
 
+Where it is not the kernel that makes it so but the program that the document tells one to type, `tool` names the
+program; `release` is then the first of the program's, and the commit one of its history (left out with the subject
+where there is none):
+
+    tool = "iproute2"
+    commit = "7a4559f67c8c"
+    subject = "ss: Add option to suppress header line"
+    release = "4.8"
+
 The ranges of a claim do not overlap, and leave no kernel from 3.0 on without an expectation.
 """
 
@@ -57,11 +66,19 @@ class Source:
 
 @dataclass(frozen=True)
 class Boundary:
-    """The commit that made an expectation true: its hash, its subject, and the first release that has it."""
+    """The commit that made an expectation true: its hash, its subject, and the first release that has it.
+
+    It is the kernel's, or that of a `tool`, whose commit and subject can be empty.
+    """
 
     commit: str
     subject: str
     release: str
+    tool: str | None = None
+
+    def __str__(self) -> str:
+        release = f"{self.tool} {self.release}" if self.tool else self.release
+        return f"commit {self.commit} in {release}" if self.commit else release
 
 
 @dataclass(frozen=True)
@@ -165,7 +182,8 @@ def _claim(row: dict[str, Any], group: str, file: Path) -> Claim:
 
 
 def _expectation(row: dict[str, Any], place: str) -> Expectation:
-    _known_keys(row, {"kernels", "verdict", "because", "commit", "subject", "release"}, f"{place} expect:")
+    known = {"kernels", "verdict", "because", "commit", "subject", "release", "tool"}
+    _known_keys(row, known, f"{place} expect:")
     kernels = _text(row, "kernels", f"{place} expect:")
     place = f"{place} expect {kernels!r}:"
     first, end = _range(kernels, place)
@@ -178,21 +196,37 @@ def _expectation(row: dict[str, Any], place: str) -> Expectation:
     if boundary is None and (verdict is Verdict.REFUTED or first > OLDEST):
         reason = "it is refuted" if verdict is Verdict.REFUTED else "the range begins after 3.0"
         raise ClaimError(f"{place} {reason}, so it needs commit, subject and release of what made it so")
+    if boundary is not None and boundary.tool and first > OLDEST:
+        raise ClaimError(f"{place} the range begins after 3.0: a commit of {boundary.tool} is no boundary of kernels")
     return Expectation(kernels, first, end, verdict, _text(row, "because", place), boundary)
 
 
 def _boundary(row: dict[str, Any], place: str) -> Boundary | None:
+    if "tool" in row:
+        return _boundary_of_tool(row, place)
     if not row.keys() & {"commit", "subject", "release"}:
         return None
-    commit = _text(row, "commit", place)
-    if not _COMMIT.fullmatch(commit):
-        raise ClaimError(f"{place} commit {commit!r} is not 12 to 40 hexadecimal digits")
+    commit = _commit(row, place)
     release = _text(row, "release", place)
     try:
         KernelVersion.parse(release)
     except BadInput as error:
         raise ClaimError(f"{place} release: {error}") from None
     return Boundary(commit, _text(row, "subject", place), release)
+
+
+def _boundary_of_tool(row: dict[str, Any], place: str) -> Boundary:
+    tool, release = _text(row, "tool", place), _text(row, "release", place)
+    if not row.keys() & {"commit", "subject"}:
+        return Boundary("", "", release, tool)
+    return Boundary(_commit(row, place), _text(row, "subject", place), release, tool)
+
+
+def _commit(row: dict[str, Any], place: str) -> str:
+    commit = _text(row, "commit", place)
+    if not _COMMIT.fullmatch(commit):
+        raise ClaimError(f"{place} commit {commit!r} is not 12 to 40 hexadecimal digits")
+    return commit
 
 
 def _range(kernels: str, place: str) -> tuple[Release, Release | None]:

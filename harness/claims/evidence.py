@@ -83,6 +83,7 @@ def _expectation_as_dict(one: Expectation) -> dict[str, Any]:
             "subject": one.boundary.subject,
             "release": one.boundary.release,
         }
+        row |= {"tool": one.boundary.tool} if one.boundary.tool else {}
     return row
 
 

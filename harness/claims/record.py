@@ -208,7 +208,7 @@ class ClaimRun:
         if expected is None:
             raise Unexpected(f"{self.claim.name} on {self.kernel}: {verdict}, and nothing is expected of this kernel")
         if expected.verdict is not verdict:
-            commit = expected.boundary and f", commit {expected.boundary.commit} in {expected.boundary.release}"
+            commit = expected.boundary and f", {expected.boundary}"
             raise Unexpected(
                 f"{self.claim.name} on {self.kernel}: {verdict}, but {expected.verdict} is expected for "
                 f"{expected.kernels} ({expected.because}{commit or ''})"

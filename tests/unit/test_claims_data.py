@@ -59,6 +59,36 @@ def test_a_claim_is_read_whole(tmp_path: Path) -> None:
     assert newer.boundary == Boundary("64a146513f8f", "[NET]: Revert incorrect accept queue backlog changes.", "5.4")
 
 
+def of_tool(tmp_path: Path, rows: str, kernels: str = ">=2.6") -> Boundary | None:
+    """The boundary of a refuted claim with these rows in place of a kernel's commit."""
+    text = GOOD.replace(EXPECTATIONS, expect(kernels, "refuted", commit=False) + rows)
+    return load(claims_file(tmp_path, text))["accept-queue.capacity"].expectations[0].boundary
+
+
+def test_what_a_tool_makes_so_names_the_tool(tmp_path: Path) -> None:
+    with_commit = of_tool(
+        tmp_path, 'tool = "iproute2"\nrelease = "4.8"\ncommit = "7a4559f67c8c"\nsubject = "ss: Add"\n'
+    )
+    assert with_commit == Boundary("7a4559f67c8c", "ss: Add", "4.8", "iproute2")
+    assert str(with_commit) == "commit 7a4559f67c8c in iproute2 4.8"
+    without = of_tool(tmp_path, 'tool = "sh"\nrelease = "POSIX.2"\n')
+    assert str(without) == "sh POSIX.2"
+
+
+@pytest.mark.parametrize(
+    ("rows", "kernels", "complaint"),
+    [
+        ('tool = "sh"\n', ">=2.6", "release must be given"),
+        ('tool = "ss"\nrelease = "4.8"\nsubject = "s"\n', ">=2.6", "commit must be given"),
+        ('tool = "ss"\nrelease = "4.8"\ncommit = "7a4559f67c8c"\n', ">=2.6", "subject must be given"),
+        ('tool = "ss"\nrelease = "4.8"\n', ">=4.8", "a commit of ss is no boundary of kernels"),
+    ],
+)
+def test_a_tool_without_its_release(tmp_path: Path, rows: str, kernels: str, complaint: str) -> None:
+    with pytest.raises(ClaimError, match=complaint):
+        of_tool(tmp_path, rows, kernels)
+
+
 @pytest.mark.parametrize(
     ("kernel", "verdict"),
     [("3.0", "holds"), ("5.3.18", "holds"), ("5.4-rc1", "refuted"), ("5.4", "refuted"), ("6.18.44-fc-v669", "refuted")],
