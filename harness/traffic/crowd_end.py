@@ -2,9 +2,9 @@
 
     python -I -S crowd_end.py '{"role": "server", "address": "10.1.0.2", "ports": [20001], "connections": 70000, …}'
 
-harness.traffic.crowd starts one in each host. It shares its connections out among as many processes as the limit of descriptors asks for, each of which writes one
-line of JSON when its share is open, and holds it until the program is ended. Nothing but the standard library: it runs
-in a host, without the harness.
+harness.traffic.crowd starts one in each host. It shares its connections out among as many processes as the limit of
+descriptors asks for, each of which says in one line of JSON that its share is open, and holds it until the program is
+ended. Nothing but the standard library: it runs without the harness.
 """
 
 from __future__ import annotations
