@@ -1,7 +1,9 @@
-"""Waiting for a condition, never for a time."""
+"""Waiting for a condition, or for a moment that a rate demands."""
 
 from __future__ import annotations
 
+import select
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 import tenacity
@@ -39,3 +41,10 @@ def until(condition: Callable[[], T], *, deadline: float = 5.0, what: str = "the
         return retrying(attempt)
     except tenacity.RetryError:
         raise NotReady(f"{what}: not met within {deadline:g} s (last seen: {last[0]!r})") from None
+
+
+def let_clock_reach(moment: float) -> None:
+    """Let the monotonic clock reach a moment, in seconds: the kernel's own timer, through an empty select()."""
+    remaining = moment - time.monotonic()
+    if remaining > 0:
+        select.select([], [], [], remaining)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import NotReady
 from harness.traffic.listener import Listener
-from harness.waiting import until
+from harness.waiting import let_clock_reach, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -203,7 +203,7 @@ def connect(
     with host:
         for i in range(n):
             if rate:
-                _wait_for(started + i / rate)
+                let_clock_reach(started + i / rate)
             attempts.each.append(_start(host, address, source))
             attempts.each[-1].timeout = timeout
     return attempts.wait(deadline=deadline) if wait else attempts
@@ -224,10 +224,3 @@ def _start(host: Host, address: tuple[str, int], source: tuple[str, int] | None)
         attempt.result = errno.errorcode.get(error, os.strerror(error))
         attempt.seconds = time.monotonic() - attempt.started
     return attempt
-
-
-def _wait_for(moment: float) -> None:
-    """Let the clock reach a moment: the kernel's own timer, through an empty select()."""
-    remaining = moment - time.monotonic()
-    if remaining > 0:
-        select.select([], [], [], remaining)

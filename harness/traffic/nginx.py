@@ -26,7 +26,7 @@ http {{
     log_format client $remote_port;
     access_log {directory}/clients.log client if=$first;
     keepalive_timeout {keepalive};
-    keepalive_requests 1000000;
+    keepalive_requests {keepalive_requests};
     client_body_temp_path {directory}/body;
     proxy_temp_path {directory}/proxy;
     fastcgi_temp_path {directory}/fastcgi;
@@ -44,7 +44,8 @@ class Nginx:
     """A running nginx. `listen` is the argument of its directive without the address ("8088 backlog=5000").
 
     It listens on the host's address in the lab's family and answers each request with "ok", unless `location` says
-    otherwise. Stopped with the lab. Raises MissingProgram where nginx is not installed.
+    otherwise. It keeps an idle connection for `keepalive` seconds, 0 to close after each answer, and closes after
+    `keepalive_requests` answers. Stopped with the lab. Raises MissingProgram where nginx is not installed.
     """
 
     def __init__(
@@ -54,11 +55,17 @@ class Nginx:
         *,
         location: str = 'return 200 "ok";',
         keepalive: int = 65,
+        keepalive_requests: int = 1000000,
         workers: int = 1,
     ) -> None:
         self.host = host
         self.port = int(listen.split(maxsplit=1)[0])
-        self._settings = {"location": location, "keepalive": keepalive, "workers": workers}
+        self._settings = {
+            "location": location,
+            "keepalive": keepalive,
+            "keepalive_requests": keepalive_requests,
+            "workers": workers,
+        }
         self.directory: Path = host.lab.directory / f"{host.name}-nginx-{self.port}"
         self.directory.mkdir(exist_ok=True)
         self.configure(listen)

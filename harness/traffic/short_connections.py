@@ -1,0 +1,137 @@
+"""Clients that ask over short connections, so many a second, until their kernel has no port left."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harness.errors import BadInput
+from harness.observe import count
+from harness.waiting import let_clock_reach
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
+    from harness.lab import Host
+    from harness.traffic.listener import Listener
+
+OK = "ok"
+SAMPLE = 1.0
+DEADLINE = 20.0
+
+
+@dataclass
+class ShortConnections:
+    """A client that asks `servers` in turn, `rate` requests a second, each on a connection of its own.
+
+    `closer` ("client" or "server") closes first. With `per_connection` above 1 a connection is kept for so many
+    requests. The listeners must be ones from which nobody else accepts. `results` has, for each request, the seconds
+    since the beginning and "ok" or the name of the errno; `waiting` how many TIME-WAIT the client had, each second.
+    """
+
+    client: Host
+    servers: Sequence[Listener]
+    rate: float
+    closer: str = "client"
+    per_connection: int = 1
+    results: list[tuple[float, str]] = field(default_factory=list)
+    waiting: list[tuple[float, int]] = field(default_factory=list)
+    connections: int = 0
+    _open: list[tuple[socket.socket, socket.socket, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.closer not in ("client", "server"):
+            raise BadInput(f'"client" or "server" closes first, not {self.closer!r}')
+
+    @property
+    def answered(self) -> int:
+        """How many requests were answered."""
+        return sum(result == OK for _, result in self.results)
+
+    @property
+    def errors(self) -> Counter[str]:
+        """How many requests failed with which errno."""
+        return Counter(result for _, result in self.results if result != OK)
+
+    @property
+    def first_failure(self) -> float | None:
+        """After how many seconds the first request failed."""
+        return next((moment for moment, result in self.results if result != OK), None)
+
+    @property
+    def before_failure(self) -> int:
+        """How many requests were answered before the first that failed."""
+        return next((i for i, (_, result) in enumerate(self.results) if result != OK), len(self.results))
+
+    def ask(self, since: float) -> None:
+        """One request; `since` is the beginning on the monotonic clock, in seconds."""
+        moment = time.monotonic() - since
+        try:
+            self._ask()
+            result = OK
+        except OSError as error:
+            result = errno.errorcode.get(error.errno or 0, str(error))
+        self.results.append((moment, result))
+        if not self.waiting or moment >= self.waiting[-1][0] + SAMPLE:
+            self.waiting.append((moment, count(self.client, "state time-wait")))
+
+    def _ask(self) -> None:
+        client, server, asked = self._open.pop() if self._open else (*self._connect(), 0)
+        for here, there in ((client, server), (server, client)):
+            here.sendall(b"?")
+            there.recv(1)
+        if asked + 1 < self.per_connection:
+            self._open.append((client, server, asked + 1))
+        else:
+            self._close(client, server)
+
+    def _connect(self) -> tuple[socket.socket, socket.socket]:
+        listener = self.servers[self.connections % len(self.servers)]
+        client = self.client.socket()
+        try:
+            client.settimeout(DEADLINE)
+            client.connect(listener.address)
+            server = listener.accept(1, deadline=DEADLINE)[0]
+        except OSError:
+            client.close()
+            raise
+        listener.accepted.pop()
+        server.settimeout(DEADLINE)
+        self.connections += 1
+        return client, server
+
+    def _close(self, client: socket.socket, server: socket.socket) -> None:
+        """Close in order: the second has read the end of the stream, so it is not both at once."""
+        first, second = (client, server) if self.closer == "client" else (server, client)
+        first.close()
+        second.recv(1)
+        second.close()
+
+    def close(self) -> None:
+        """Close what is still open."""
+        while self._open:
+            client, server, _ = self._open.pop()
+            self._close(client, server)
+
+
+def keep_asking(workloads: Sequence[ShortConnections], seconds: float, *, stop_at_failure: bool = False) -> None:
+    """Let the clients ask, side by side, for so many seconds; with `stop_at_failure` until each has failed once.
+
+    Each asks when its rate says so; one that comes late, because the machine is busy, makes up for it.
+    """
+    started = time.monotonic()
+    asking = list(workloads)
+    while asking:
+        due, next_one = min(((len(one.results) / one.rate, i) for i, one in enumerate(asking)))
+        if due > seconds:
+            break
+        let_clock_reach(started + due)
+        asking[next_one].ask(started)
+        if stop_at_failure and asking[next_one].results[-1][1] != OK:
+            del asking[next_one]
+    for one in workloads:
+        one.close()

@@ -1,0 +1,52 @@
+"""Short connections at a rate: how many are made, who is left with TIME-WAIT, and what ends them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.errors import BadInput
+from harness.observe import count
+from harness.traffic import listen
+from harness.traffic.short_connections import ShortConnections, keep_asking
+
+if TYPE_CHECKING:
+    from harness.lab import Pair
+
+
+def test_they_end_when_no_port_is_left(pair: Pair) -> None:
+    pair.client.sysctl["net.ipv4.ip_local_port_range"] = "40000 40019"
+    asking = ShortConnections(pair.client, [listen(pair.server)], rate=200)
+    started = time.monotonic()
+    keep_asking([asking], 10, stop_at_failure=True)
+    assert (asking.before_failure, dict(asking.errors)) == (20, {"EADDRNOTAVAIL": 1})
+    assert asking.first_failure is not None
+    assert 0.1 <= asking.first_failure <= time.monotonic() - started
+    assert count(pair.client, "state time-wait") == 20
+
+
+def test_several_ask_side_by_side_for_a_time(pair: Pair) -> None:
+    slow, fast = (ShortConnections(pair.client, [listen(pair.server)], rate) for rate in (20, 50))
+    keep_asking([slow, fast], 0.5)
+    assert (slow.answered, fast.answered) == (11, 26)
+    assert slow.first_failure is fast.first_failure is None
+
+
+def test_who_closes_first_is_left_with_time_wait(pair: Pair) -> None:
+    asking = ShortConnections(pair.client, [listen(pair.server)], 1000, closer="server")
+    keep_asking([asking], 0.01)
+    assert count(pair.server, "state time-wait") == asking.connections == 11
+    assert count(pair.client, "state time-wait") == 0
+    with pytest.raises(BadInput):
+        ShortConnections(pair.client, [], 1, closer="nobody")
+
+
+def test_kept_connections_and_servers_in_turn(pair: Pair) -> None:
+    first, second = listen(pair.server), listen(pair.server)
+    asking = ShortConnections(pair.client, [first, second], 1000, per_connection=4)
+    keep_asking([asking], 0.0195)
+    assert (asking.answered, asking.connections) == (20, 5)
+    assert count(pair.client, f"state time-wait dport = :{first.port}") == 3
+    assert count(pair.client, f"state time-wait dport = :{second.port}") == 2
