@@ -1,0 +1,77 @@
+"""Peers whose timestamp clocks differ: raw ones with any clock, and real clients of the kernel."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from harness.traffic.raw import SYN_OPTIONS
+from harness.traffic.repair import set_timestamp
+from harness.waiting import until
+
+if TYPE_CHECKING:
+    import socket
+
+    from scapy.layers.inet import TCP
+
+    from harness.lab import Host
+    from harness.traffic.listener import Listener
+    from harness.traffic.raw import Options, RawConnection
+
+
+def stamp(value: int, echo: int = 0) -> Options:
+    """The timestamps option with its usual padding: what the sender's clock reads, and what it echoes."""
+    return [("NOP", None), ("NOP", None), ("Timestamp", (value % 2**32, echo % 2**32))]
+
+
+def stamps_of(segment: TCP) -> tuple[int, int] | None:
+    """(TSval, TSecr) of a segment that scapy has parsed, or None without the option."""
+    options: dict[str, Any] = dict(segment.options)
+    return options.get("Timestamp")
+
+
+def ask(connection: RawConnection, clock: int) -> None:
+    """Send the SYN of a raw peer whose clock reads `clock`."""
+    connection.send("S", options=[*SYN_OPTIONS, *stamp(clock)])
+
+
+def shake_hands(connection: RawConnection, clock: int, *, deadline: float = 5.0) -> int:
+    """A raw peer's handshake; returns the host's own timestamp, for the raw peer to echo."""
+    ask(connection, clock)
+    theirs = stamps_of(connection.expect_syn_ack(deadline=deadline))
+    assert theirs is not None, "the host does not use timestamps"
+    connection.send("A", options=stamp(clock, theirs[0]))
+    return theirs[0]
+
+
+def come_and_go(connection: RawConnection, listener: Listener, clock: int) -> None:
+    """A whole connection of a raw peer whose clock reads `clock`; the host closes first and keeps the TIME-WAIT."""
+    theirs = shake_hands(connection, clock)
+    listener.accept()[0].close()
+    connection.wait("FA")
+    connection.ack += 1
+    connection.send("FA", options=stamp(clock, theirs))
+    connection.wait("A")
+
+
+def connect_at(client: Host, to: Listener, clock: int, *, deadline: float = 5.0) -> socket.socket:
+    """A connected real socket of a client; its clock reads `clock` when it begins.
+
+    That is so on kernels below 4.10, which have one clock for all connections and leave a socket the clock that it was
+    given. Later ones choose a random clock for each host pair or connection (tcp_v4_connect(), tcp_v6_connect()) while
+    net.ipv4.tcp_timestamps is 1: clients behind one address have clocks of their own there without being told.
+    Raises OSError when the connection fails, NotReady when the SYN is not answered by the deadline (in seconds).
+    """
+    connecting = client.socket()
+    client.lab.on_close(connecting.close)
+    set_timestamp(connecting, clock)
+    connecting.setblocking(False)
+
+    def connected() -> bool:
+        error = connecting.connect_ex(to.address)
+        if error not in (0, errno.EINPROGRESS, errno.EALREADY, errno.EISCONN):
+            raise OSError(error, f"{client.name} to {to.address}")
+        return error in (0, errno.EISCONN)
+
+    until(connected, deadline=deadline, what=f"{client.name} to connect")
+    return connecting
