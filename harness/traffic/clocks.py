@@ -36,12 +36,19 @@ def ask(connection: RawConnection, clock: int) -> None:
 
 
 def shake_hands(connection: RawConnection, clock: int, *, deadline: float = 5.0) -> int:
-    """A raw peer's handshake; returns the host's own timestamp, for the raw peer to echo."""
+    """A raw peer's handshake; returns the host's own timestamp, for the raw peer to echo.
+
+    That is 0 where the host does not use timestamps, and the raw peer sends none any more.
+    """
     ask(connection, clock)
-    theirs = stamps_of(connection.expect_syn_ack(deadline=deadline))
-    assert theirs is not None, "the host does not use timestamps"
-    connection.send("A", options=stamp(clock, theirs[0]))
-    return theirs[0]
+    return finish(connection, clock, deadline=deadline)
+
+
+def finish(connection: RawConnection, clock: int, *, deadline: float = 5.0) -> int:
+    """Take the answer to ask() and acknowledge it; returns what shake_hands() returns."""
+    theirs, _ = stamps_of(connection.expect_syn_ack(deadline=deadline)) or (0, 0)
+    connection.send("A", options=stamp(clock, theirs) if theirs else None)
+    return theirs
 
 
 def come_and_go(connection: RawConnection, listener: Listener, clock: int) -> None:
@@ -50,7 +57,7 @@ def come_and_go(connection: RawConnection, listener: Listener, clock: int) -> No
     listener.accept()[0].close()
     connection.wait("FA")
     connection.ack += 1
-    connection.send("FA", options=stamp(clock, theirs))
+    connection.send("FA", options=stamp(clock, theirs) if theirs else None)
     connection.wait("A")
 
 

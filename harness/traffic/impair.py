@@ -88,13 +88,17 @@ class Hold(Drop):
         self.lift()
         frames = self.held()
         self._seen.close()
+        self.deliver(frames)
+        return len(frames)
+
+    def deliver(self, frames: list[bytes]) -> None:
+        """Send frames that were held, from the far end of the cable as when they came; the rule must be lifted."""
         assert self._interface.far_end is not None
         namespace, name = self._interface.far_end
         with namespace, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sending:
             sending.bind((name, 0))
             for frame in frames:
                 sending.send(frame)
-        return len(frames)
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,19 @@ def test_held_segments_come_late_and_in_order(pair: Pair) -> None:
         assert (moved.Tcp.InSegs, moved.Tcp.InCsumErrors) == (5, 0)
 
 
+def test_frames_that_were_held_are_delivered_when_wanted(pair: Pair) -> None:
+    held = hold(pair.server, "S", dport=9)
+    with counting(pair.server) as moved:
+        peer = knock(pair, 2)
+        until(lambda: held.count == 2, what="two SYNs")
+        frames = held.held()
+        held.lift()
+        assert (len(frames), moved.Tcp.InSegs) == (2, 0)
+        held.deliver(frames[1:])
+        until(lambda: answered(peer), what="the answer")
+        assert (answered(peer), moved.Tcp.InSegs) == ([2], 1)
+
+
 def test_a_held_handshake_of_a_real_client(pair: Pair) -> None:
     listener = listen(pair.server)
     held = hold(pair.server, "A", dport=listener.port)
