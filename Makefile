@@ -1,6 +1,8 @@
 # Everything one types in a clone. The first two install what is missing; `make help` lists the rest.
 
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 4 : n > 8 ? 16 : n * 2)))
+# The scenarios mostly wait for timers of the kernel, and the waits run side by side.
+scenarios: WORKERS := $(if $(filter file default undefined,$(origin WORKERS)),16,$(WORKERS))
 ARGS ?=
 VENV ?= .venv
 PYTHON ?=

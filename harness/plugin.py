@@ -1,6 +1,7 @@
 """The pytest plugin: options, hooks and fixtures that wire labs and claims to tests; the work is done elsewhere.
 
-Options: `--evidence DIR` (default: out/evidence below the directory that pytest was started in), `--hold`.
+Options: `--evidence DIR` (default: out/evidence below the directory that pytest was started in), `--hold`,
+`--own-kernel`, `--full-size`.
 Ini options: `claims` (directories or files with claims; default: claims/ beside the test or above it, up to the
 root directory), `lab_isolation` ("first-use", or "startup", which ordinary users need with xdist).
 """
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import pytest_claims
+from harness import pytest_claims, pytest_order
 from harness.errors import Forbidden, GlobalSysctl, HarnessError, MissingProgram, Unsupported
 from harness.pytest_fixtures import behind_nat, claim, family, lab, lan, pair, restrict_family
 
@@ -43,6 +44,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="when a test that has a lab fails, keep the lab and print how to enter its hosts, until Enter",
     )
+    group.addoption(
+        "--own-kernel",
+        action="store_true",
+        help="the running kernel is ours alone (a virtual machine): scenarios may set knobs of the whole machine",
+    )
+    group.addoption(
+        "--full-size",
+        action="store_true",
+        help="run also what waits for minutes or hours, meant for a kernel with simulated time",
+    )
     parser.addini("claims", "files or directories with claims (default: claims/ beside the test)", type="paths")
     parser.addini("lab_isolation", "when an ordinary user's process makes its user namespace: first-use or startup",
                   default="first-use")  # fmt: skip
@@ -52,6 +63,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Markers, and who collects the results."""
     config.addinivalue_line("markers", "claim(name): the test settles this claim of the claim files")
     config.addinivalue_line("markers", "ipv4_only(reason): the test's lab is for IPv4 alone")
+    for marker in pytest_order.MARKERS:
+        config.addinivalue_line("markers", marker)
+    if config.getoption("own_kernel"):
+        from harness.lab import machine
+
+        machine.take_over()
     if config.getini("lab_isolation") not in ("first-use", "startup"):
         raise pytest.UsageError(f"lab_isolation must be first-use or startup, not {config.getini('lab_isolation')!r}")
     if _is_worker(config):
@@ -93,6 +110,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give each test its claim; a claim that does not exist is a mistake of usage, not of a test."""
+    pytest_order.choose(config, items)
+    pytest_order.order(items)
     problems = pytest_claims.assign(config, items)
     if problems and not _is_worker(config):
         raise pytest.UsageError(*problems)

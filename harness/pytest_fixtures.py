@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.pytest_claims import record_of
+from harness.pytest_order import needs_own_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,8 +37,12 @@ def family(request: pytest.FixtureRequest) -> socket.AddressFamily:
 def lab(request: pytest.FixtureRequest, family: socket.AddressFamily) -> Iterator[Lab]:
     """An empty lab of the test's family, closed when the test ends."""
     from harness.lab import Lab
+    from harness.lab.machine import turns
 
+    alone = needs_own_kernel(request.node)
     with Lab(family) as made:
+        if alone:
+            turns.alone()
         request.node.stash.setdefault(LABS, []).append(made)
         record = record_of(request.node)
         if record is not None:

@@ -1,14 +1,10 @@
-"""How the scenarios are run: the long waits first, and what is written lies below out/."""
+"""How the scenarios are run: what is written lies below out/."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import pytest
 
 _TEMPORARY = Path(__file__).parents[1] / "out" / "tmp"
 # pytest's own temporary folders, xdist's among them. In a clone of somebody else's, which cannot be written, they are
@@ -16,8 +12,3 @@ _TEMPORARY = Path(__file__).parents[1] / "out" / "tmp"
 with contextlib.suppress(OSError):
     _TEMPORARY.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_TEMPORARY))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what waits longest, so that with several workers the rest fits beside it."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -382,7 +382,7 @@ def test_ceiling_is_accept_ceiling(claim: ClaimRun, pair: Pair) -> None:
         control.expect("half-open", flooded(pair.client, listening(pair.server, knobs), 350), 97)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(20)
 def test_ceilings_follow_the_model(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both queues, under settings drawn at random, against harness.claims.model."""
     monkeypatch.setenv("HYPOTHESIS_STORAGE_DIRECTORY", str(tmp_path))
@@ -534,7 +534,7 @@ def test_resize_needs_listen(claim: ClaimRun, pair: Pair) -> None:
 # How long a request lives
 
 
-@pytest.mark.slow
+@pytest.mark.slow(64)
 @pytest.mark.claim("syn-queue.fewer-retries-evict-sooner")
 def test_fewer_retries_evict_sooner(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
     client, *servers = lan(7).hosts
@@ -555,7 +555,7 @@ def test_fewer_retries_evict_sooner(claim: ClaimRun, lan: Callable[[int], Lan]) 
         control.expect("lifetime, 5 retries", requests[5].lifetime, EndsAfter(63))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(16)
 @pytest.mark.claim("syn-queue.retries-then-closed")
 def test_retries_then_closed(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
     client, *servers = lan(4).hosts
@@ -610,7 +610,7 @@ def defended_by(name: str, server: Host) -> Host:
     return server
 
 
-@pytest.mark.slow
+@pytest.mark.slow(20)
 @pytest.mark.claim("syn-queue.defences-compared")
 def test_defences_compared(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
     client, *hosts = lan(1 + len(DEFENCES)).hosts

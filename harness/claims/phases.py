@@ -102,6 +102,8 @@ class Phase:
             self._keep("knobs", name, {knob: list(values) for knob, values in host.sysctl.changed.items()})
             table = reading.socket_table(host, self._run.instruments)
             self._keep("sockets", name, table if table["total"] else {})
+        for lab in self._run.labs:
+            self._keep("knobs", "machine", {knob: list(values) for knob, values in lab.machine_sysctl.changed.items()})
 
     def _keep(self, part: str, host: str, value: dict[str, Any]) -> None:
         if value:

@@ -38,9 +38,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class World:
-    """What isolate() made: the process that owns it, and the namespaces to return to and to start programs in."""
+    """What isolate() made: the process that owns it, and its namespaces.
+
+    `machine` is the network namespace that the process started in, `network` the empty one that it lives in, `programs`
+    the PID namespace of what it starts.
+    """
 
     pid: int
+    machine: int
     network: int
     programs: int
     init: subprocess.Popen[bytes]
@@ -142,6 +147,7 @@ def isolate(*, user_only: bool = False) -> None:
             return
         _raise_descriptor_limit()
         machine_sysctls = frozenset(_sysctls_of_the_machine())
+        machine = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         _unshare(CLONE_NEWNS | CLONE_NEWNET)
         # Slave, not private: what the machine unmounts must not stay busy because of us.
         try:
@@ -158,6 +164,7 @@ def isolate(*, user_only: bool = False) -> None:
         _made.append(
             World(
                 pid=os.getpid(),
+                machine=machine,
                 network=os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC),
                 programs=programs,
                 init=init,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from harness.errors import BadInput, NotReady, Unsupported
 from harness.lab import isolation, nft
 from harness.lab.host import IPV4, IPV6, Host, Interface
+from harness.lab.machine import MachineSysctls, turns
 from harness.waiting import until
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class Lab:
     """A set of hosts that lives as long as the `with` block, or this process.
 
     `family` (socket.AF_INET or AF_INET6) is what the experiment is about: hosts always have addresses of both, and
-    whatever takes no family uses this one.
+    whatever takes no family uses this one. `machine_sysctl` has the knobs of the
+    whole machine, to be set in a kernel of our own.
     """
 
     def __init__(self, family: int = IPV4) -> None:
@@ -69,12 +71,16 @@ class Lab:
         self.switches: list[Host] = []
         self.segments: list[Segment] = []
         self.directory = Path(f"/run/lab{self.number}")
+        self.machine_sysctl = MachineSysctls()
         self._undo = ExitStack()
         self._routed: list[tuple[Host, Host]] = []
         self._ready = 0
         self._has_ipv6 = Path("/proc/sys/net/ipv6").exists()
         if family == IPV6 and not self._has_ipv6:
             raise Unsupported("the running kernel has IPv6 switched off (ipv6.disable=1 on its command line)")
+        turns.join()
+        self._undo.callback(turns.leave)
+        self._undo.callback(self.machine_sysctl.restore)
         self.directory.mkdir()
         self._undo.callback(shutil.rmtree, self.directory, ignore_errors=True)
 

@@ -7,18 +7,9 @@ import os
 from pathlib import Path
 
 from harness.errors import GlobalSysctl, SysctlRefused, UnknownSysctl
-from harness.lab import isolation
+from harness.lab import isolation, machine
+from harness.lab.machine import ROOT, MachineSysctls, belongs_to_all, path_of
 from harness.lab.netns import Namespace
-
-ROOT = Path("/proc/sys")
-
-
-def _path(name: str) -> Path:
-    """Dots separate, as in sysctl(8); a name with slashes may contain dots (an interface `eth0.7`)."""
-    parts = name.split("/") if "/" in name else name.split(".")
-    if any(part in ("", "..") for part in parts):
-        raise UnknownSysctl(f"{name!r} is not the name of a sysctl")
-    return ROOT.joinpath(*parts)
 
 
 class Sysctls:
@@ -28,24 +19,41 @@ class Sysctls:
     another namespace. Values read are strings with single spaces between fields. `changed` keeps, for each name that
     was set, the value before the first write and the value now.
 
+    What this kernel keeps for the whole machine counts in the namespace as well: `in` finds it, and in a kernel of our
+    own it is read and set through `machine` (harness.lab.machine).
+
     Errors: UnknownSysctl for a name that the kernel does not have (with the nearest names), GlobalSysctl for one that
     is not kept per network namespace, SysctlRefused for a value that the kernel does not take.
     """
 
-    def __init__(self, namespace: Namespace) -> None:
+    def __init__(self, namespace: Namespace, machine: MachineSysctls | None = None) -> None:
         self._namespace = namespace
+        self._machine = machine
         self.changed: dict[str, tuple[str, str]] = {}
 
     def __contains__(self, name: str) -> bool:
         with self._namespace:
-            return name.startswith("net") and _path(name).is_file()
+            return name.startswith("net") and (path_of(name).is_file() or self._only_outside(name))
 
     def __getitem__(self, name: str) -> str:
         with self._namespace:
+            if self._machine is not None and machine.is_ours() and self._only_outside(name):
+                return self._machine[name]
             return self._read(name)
 
     def __setitem__(self, name: str, value: object) -> None:
-        wanted = " ".join(str(value).split())
+        try:
+            before, got = self._set(name, " ".join(str(value).split()))
+        except GlobalSysctl:
+            if self._machine is None or not machine.is_ours() or not name.startswith("net"):
+                raise
+            before = self._machine[name]
+            self._machine[name] = value
+            got = self._machine[name]
+        self.changed[name] = (self.changed.get(name, (before, ""))[0], got)
+
+    def _set(self, name: str, wanted: str) -> tuple[str, str]:
+        """Write and read back in the namespace; the values before and after."""
         with self._namespace:
             before = self._read(name)
         outside = _outside(name)
@@ -55,14 +63,18 @@ class Sysctls:
         if _outside(name) != outside:
             with self._namespace:
                 self._write(name, before)
-            raise GlobalSysctl(_global(name, "writing it changed other namespaces as well"))
+            raise belongs_to_all(name, "writing it changed other namespaces as well")
         if got.split() != wanted.split():
             raise SysctlRefused(f"{name}: wrote {wanted!r}, the kernel reads back {got!r}")
-        self.changed[name] = (self.changed.get(name, (before, ""))[0], got)
+        return before, got
+
+    def _only_outside(self, name: str) -> bool:
+        """Whether the namespace, which the calling thread is in, lacks a knob that the machine has."""
+        return name.replace("/", ".") in isolation.world().machine_sysctls and not path_of(name).is_file()
 
     def _read(self, name: str) -> str:
         try:
-            return " ".join(_path(name).read_text().split())
+            return " ".join(path_of(name).read_text().split())
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise self._missing(name) from None
         except OSError as error:
@@ -70,20 +82,19 @@ class Sysctls:
 
     def _write(self, name: str, value: str) -> None:
         if not name.startswith("net"):
-            raise GlobalSysctl(_global(name, "only net.* is kept per network namespace"))
+            raise belongs_to_all(name, "only net.* is kept per network namespace")
         try:
-            _path(name).write_text(value)
+            path_of(name).write_text(value)
         except PermissionError:
-            raise GlobalSysctl(_global(name, "it is read-only in a namespace")) from None
+            raise belongs_to_all(name, "it is read-only in a namespace") from None
         except OSError as error:
             raise SysctlRefused(f"{name}: the kernel refuses {value!r}: {error.strerror}") from None
 
     def _missing(self, name: str) -> UnknownSysctl | GlobalSysctl:
-        dotted = name.replace("/", ".")
-        if dotted in isolation.world().machine_sysctls:
-            return GlobalSysctl(_global(name, "no namespace but the initial one has it"))
+        if self._only_outside(name):
+            return belongs_to_all(name, "no namespace but the initial one has it")
         known = {*self.names(), *isolation.world().machine_sysctls}
-        near = difflib.get_close_matches(dotted, known, n=3)
+        near = difflib.get_close_matches(name.replace("/", "."), known, n=3)
         hint = f"; near it: {', '.join(near)}" if near else ""
         return UnknownSysctl(f"{name}: kernel {os.uname().release} has no such sysctl{hint}")
 
@@ -101,13 +112,6 @@ def _outside(name: str) -> str | None:
     """The value in the process's own namespace: the witness that a write did not leak."""
     with Namespace.of_this_process():
         try:
-            return _path(name).read_text()
+            return path_of(name).read_text()
         except OSError:
             return None
-
-
-def _global(name: str, why: str) -> str:
-    return (
-        f"{name} belongs to the whole machine on kernel {os.uname().release} ({why}); setting it here would leak. "
-        "It can be set in a kernel of its own"
-    )

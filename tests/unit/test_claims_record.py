@@ -42,6 +42,7 @@ class FakeLab:
 
     def __init__(self, *names: str) -> None:
         self.all_hosts = {name: FakeHost(name) for name in names}
+        self.machine_sysctl = SimpleNamespace(changed={})
         self.callbacks: list[Callable[[], object]] = []
 
     def on_close(self, callback: Callable[[], object]) -> None:
