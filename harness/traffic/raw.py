@@ -39,10 +39,11 @@ class RawPeer:
     """A peer of `host` on the host's cable, with an address of its own that nobody owns.
 
     `near` is the host whose end of the cable the frames leave from (any other member of the segment); replies are
-    parsed by scapy. Closed with the lab.
+    parsed by scapy. With `beyond`, `host` is the gateway through which the peer speaks to that host. Closed with the
+    lab.
     """
 
-    def __init__(self, host: Host, near: Host) -> None:
+    def __init__(self, host: Host, near: Host, *, beyond: Host | None = None) -> None:
         segment = host.lab.segment_of(host)
         number = segment.unowned()
         self.host = host
@@ -51,6 +52,7 @@ class RawPeer:
         self.mac = segment.mac(number)
         self.received: list[TCP] = []
         (interface,) = (name for member, name in segment.members if member is host)
+        self._destination = (beyond or host).ip
         self._host_mac = host.interfaces[interface].mac
         self._interface = interface
         (near_interface,) = (name for member, name in segment.members if member is near)
@@ -71,7 +73,7 @@ class RawPeer:
 
     def frame(self, **fields: Any) -> bytes:
         """One frame from this peer to the host; the fields of frames.segment(), ports as (source, destination)."""
-        macs, addresses = (self.mac, self._host_mac), (self.address, self.host.ip)
+        macs, addresses = (self.mac, self._host_mac), (self.address, self._destination)
         return frames.segment(family=self.family, macs=macs, **{"addresses": addresses, **fields})
 
     def send(self, frame: bytes) -> None:

@@ -16,7 +16,7 @@ from harness.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.lab import Host, Lan, Pair
+    from harness.lab import BehindNat, Host, Lan, Pair
     from harness.traffic import RawConnection
 
 ERRORS = ("Tcp.InErrs", "Tcp.InCsumErrors")
@@ -54,6 +54,18 @@ def test_a_handshake_data_and_a_close_by_hand(pair: Pair, peer: RawPeer) -> None
     accepted.close()
     connection.wait("FA")
     assert counters(pair.server).Tcp.InErrs == 0
+
+
+def test_a_peer_behind_a_gateway_is_seen_with_the_gateways_address(behind_nat: Callable[..., BehindNat]) -> None:
+    net = behind_nat(1)
+    listener = listen(net.server)
+    peer = RawPeer(net.gateway, net.clients[0], beyond=net.server)
+    connection = peer.connection(listener)
+    connection.handshake()
+    (accepted,) = listener.accept()
+    assert accepted.getpeername()[0] == net.gateway.address(interface="eth1")
+    accepted.send(b"through")
+    assert bytes(connection.wait("PA").payload) == b"through"
 
 
 def test_a_reset_takes_a_half_open_request_away(pair: Pair, peer: RawPeer) -> None:
