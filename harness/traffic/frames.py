@@ -75,14 +75,19 @@ def spoofed(frame: bytes, family: int, count: int, seed: int = 1) -> Iterator[by
         made = bytearray(base)
         made[source_at : source_at + source_size] = source
         made[tcp_at : tcp_at + 8] = transport
-        struct.pack_into("!H", made, tcp_at + 16, _updated(tcp_sum, old_source + old_transport, source + transport))
+        struct.pack_into(
+            "!H", made, tcp_at + 16, carry_checksum(tcp_sum, old_source + old_transport, source + transport)
+        )
         if ip_checksum_at:
-            struct.pack_into("!H", made, ip_checksum_at, _updated(ip_sum, old_source, source))
+            struct.pack_into("!H", made, ip_checksum_at, carry_checksum(ip_sum, old_source, source))
         yield bytes(made)
 
 
-def _updated(checksum: int, old: bytes, new: bytes) -> int:
-    """HC' = ~(~HC + ~m + m'), RFC 1624."""
+def carry_checksum(checksum: int, old: bytes, new: bytes) -> int:
+    """The checksum of a segment in which `old` has become `new`, both of whole 16-bit words of it.
+
+    HC' = ~(~HC + ~m + m'), RFC 1624.
+    """
     words = struct.Struct(f"!{len(old) // 2}H")
     total: int = (~checksum & 0xFFFF) + sum(~word & 0xFFFF for word in words.unpack(old)) + sum(words.unpack(new))
     while total >> 16:
