@@ -1,0 +1,479 @@
+"""TCP timestamps: what the option carries, whose clock it shows, and which old segments it keeps out."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import struct
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from harness.claims.kernel import running
+from harness.claims.values import at_least, between
+from harness.errors import UnknownSysctl
+from harness.observe import sockets
+from harness.traffic import RawPeer, connect, hold, listen
+from harness.traffic.clocks import ask, come_and_go, connect_at, finish, shake_hands, stamp, stamps_of
+from harness.traffic.repair import Placed, place_both, sequence_numbers, timestamp, vanish
+from harness.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.claims.phases import Phase
+    from harness.claims.record import ClaimRun
+    from harness.lab import BehindNat, Host, Pair
+    from harness.observe.capture import Capture
+    from harness.traffic import Listener, RawConnection
+
+TIMESTAMPS = "net.ipv4.tcp_timestamps"
+RECYCLE = "net.ipv4.tcp_tw_recycle"
+CLOCK = 3_000_000_000
+# PAWS compares as serial numbers do: what is 2^31 older is newer (include/net/tcp.h, tcp_paws_check()).
+AGES = [2, 1000, 1_000_000, 2**31 - 1]
+# In milliseconds since 4.13 (9a568de4818d "tcp: switch TCP TS option (RFC 7323) to 1ms clock"), in jiffies before.
+TICKS_A_SECOND = [1000] if running() >= "4.13" else [100, 250, 300, 1000]
+
+
+def switch_timestamps(pair: Pair, mode: int) -> None:
+    """Set the knob for both hosts; where it is the whole machine's only the server may have it."""
+    pair.server.sysctl[TIMESTAMPS] = mode
+    if TIMESTAMPS in pair.client.sysctl:
+        pair.client.sysctl[TIMESTAMPS] = mode
+
+
+def talk(pair: Pair, rounds: int = 1) -> tuple[socket.socket, socket.socket]:
+    """A real connection, on which the client asks and the server answers so many times; (client's, server's)."""
+    listener = listen(pair.server)
+    (client,) = connect(pair.client, listener, wait=True).sockets
+    (server,) = listener.accept()
+    for _ in range(rounds):
+        client.send(b"question")
+        assert read(server, 8) == b"question"
+        server.send(b"answer!!")
+        assert read(client, 8) == b"answer!!"
+    return client, server
+
+
+def read(connection: socket.socket, size: int) -> bytes:
+    """Take so many bytes when they have come."""
+    until(lambda: len(peek(connection, size)) == size, what=f"{size} bytes")
+    return connection.recv(size)
+
+
+def peek(connection: socket.socket, size: int = 100) -> bytes:
+    """What can be read now, left where it is."""
+    try:
+        return connection.recv(size, socket.MSG_PEEK)
+    except BlockingIOError:
+        return b""
+
+
+def clock_of(host: Host) -> int:
+    """What the kernel's timestamp clock reads: that of a socket that is not connected, which has no offset yet."""
+    with host.socket() as unconnected:
+        return timestamp(unconnected)
+
+
+def carry_stamps(packets: Capture, port: int) -> list[bool]:
+    """Of each segment from or to a port, whether it has the option."""
+    return [segment.tsval is not None for segment in packets.segments(port=port)]
+
+
+def as_option(packets: Capture, port: int) -> list[bool]:
+    """Of each segment from or to a port, whether its frame has the option: kind 8, 10 bytes, two fields of 4."""
+    seen = [(packet.frame, segment) for packet in packets.packets() if (segment := packet.segment())]
+    return [
+        struct.pack("!BBII", 8, 10, segment.tsval or 0, segment.tsecr or 0) in frame
+        for frame, segment in seen
+        if port in (segment.sport, segment.dport)
+    ]
+
+
+@pytest.mark.claim("timestamps.option-layout")
+def test_option_layout(claim: ClaimRun, pair: Pair) -> None:
+    packets = claim.capture(pair.server)
+    with claim.effect("a connection that speaks in turns") as effect:
+        client, server = talk(pair, rounds=4)
+        port = client.getsockname()[1]
+        seen = packets.segments(port=port)
+        effect.compare(
+            "segments with kind 8, length 10, and two fields", as_option(packets, port), document=[True] * len(seen)
+        )
+        effect.compare("the SYN's second field", seen[0].tsecr, document=0)
+        last = {"in": 0, "out": 0}
+        echoes, received = [], []
+        for segment in seen:
+            last[segment.direction] = segment.tsval or 0
+            if segment.flags != "S":
+                echoes.append(segment.tsecr)
+                received.append(last["out" if segment.direction == "in" else "in"])
+        effect.compare("the second field of all others: the last timestamp received", echoes, document=received)
+    with claim.effect("two segments, some time apart") as effect:
+        spoken = []
+        for wait in (0.0, 0.3):
+            passed = time.monotonic() + wait
+            until(lambda: time.monotonic() >= passed, what="time to pass")
+            began = time.monotonic()
+            client.send(b"question")
+            spoken.append((began, time.monotonic()))
+            read(server, 8)
+        first, second = [s.tsval or 0 for s in packets.segments(port=port) if s.payload == b"question"][-2:]
+        least, most = spoken[1][0] - spoken[0][1], spoken[1][1] - spoken[0][0]
+        ticks = min(TICKS_A_SECOND, key=lambda rate: abs(rate - (second - first) / most))
+        effect.note("ticks a second", ticks)
+        effect.compare(
+            "the first field's advance, in ticks",
+            second - first,
+            document=between(int(least * ticks) - 1, int(most * ticks) + 1),
+        )
+    with claim.effect("a segment ahead of its turn: its timestamp is not echoed, the last one in turn is") as effect:
+        listener, peer = listen(pair.server), RawPeer(pair.server, pair.client)
+        connection = peer.connection(listener)
+        theirs = shake_hands(connection, CLOCK)
+        connection.send("PA", b"later", seq=connection.seq + 10, options=stamp(CLOCK + 500, theirs))
+        # RFC 7323, section 4.3; tcp_replace_ts_recent() wants seq <= rcv_wup.
+        effect.expect("the second field of the answer", (stamps_of(connection.wait("A")) or ())[1:], (CLOCK,))
+    with claim.control("net.ipv4.tcp_timestamps 0: the same connection") as control:
+        switch_timestamps(pair, 0)
+        client, _ = talk(pair, rounds=4)
+        seen = packets.segments(port=client.getsockname()[1])
+        control.expect("segments", len(seen), at_least(11))
+        control.expect("segments with the option", sum(s.tsval is not None for s in seen), 0)
+
+
+@pytest.mark.claim("timestamps.default-on")
+def test_default_on(claim: ClaimRun, pair: Pair) -> None:
+    packets = claim.capture(pair.server)
+
+    def ss_says(port: int) -> bool:
+        return "ts" in pair.server.run("ss", "-tinoH", f"dport = :{port}").stdout.split()
+
+    with claim.effect("fresh hosts, nothing set") as effect:
+        effect.compare(TIMESTAMPS, pair.server.sysctl[TIMESTAMPS], document="1")
+        client, _ = talk(pair)
+        port = client.getsockname()[1]
+        seen = carry_stamps(packets, port)
+        effect.compare("segments with timestamps", seen, document=[True] * len(seen))
+        effect.compare("ss -tio shows ts", ss_says(port), document=True)
+    with claim.control("the knob set to 0") as control:
+        switch_timestamps(pair, 0)
+        client, _ = talk(pair)
+        port = client.getsockname()[1]
+        control.expect("segments with timestamps", any(carry_stamps(packets, port)), False)
+        control.expect("ss -tio shows ts", ss_says(port), False)
+
+
+class Offset(NamedTuple):
+    """How far the timestamp of a SYN is from the kernel's clock, in ticks; known to within `slack`."""
+
+    ticks: int
+    slack: int
+
+
+def offset_towards(peer: RawPeer) -> Offset:
+    """The offset of a new connection from the peer's host to the peer, who only looks at the SYN."""
+    before = clock_of(peer.host)
+    (attempt,) = connect(peer.host, (peer.address, 80))
+    after = clock_of(peer.host)
+    syn = until(lambda: [s for s in peer.poll() if s.sport == attempt.port], what="the SYN")[0]
+    value, _ = stamps_of(syn) or (0, 0)
+    return Offset((value - before) % 2**32, (after - before) % 2**32 + 2)
+
+
+def different(offsets: list[Offset]) -> int:
+    """How many of the offsets are not the same."""
+    ordered = sorted(offset.ticks for offset in offsets)
+    slack = max(offset.slack for offset in offsets)
+    return 1 + sum(b - a > slack for a, b in itertools.pairwise(ordered))
+
+
+def random_per_connection() -> bool:
+    """Whether each connection has an offset of its own.
+
+    So in 4.10 (95a22caee396 "tcp: randomize tcp timestamp offsets for each connection"), not from 4.11 on (28ee1b746f49
+    "secure_seq: downgrade to per-host timestamp offsets"), and again since 7.0 (165573e41f2f "tcp: secure_seq: add back
+    ports to TS offset") and the stable releases that have it.
+    """
+    kernel = running()
+    taken_back = [("6.12.94", "6.13"), ("6.18.17", "6.19"), ("6.19.7", "6.20")]
+    return "4.10" <= kernel < "4.11" or kernel >= "7.0" or any(first <= kernel < end for first, end in taken_back)
+
+
+@pytest.mark.claim("timestamps.modes")
+def test_modes(claim: ClaimRun, pair: Pair) -> None:
+    peers = [RawPeer(pair.client, pair.server) for _ in range(3)]
+    randomised = running() >= "4.10"
+    with claim.effect("1: four connections to each of three addresses") as effect:
+        switch_timestamps(pair, 1)
+        offsets = [[offset_towards(peer) for _ in range(4)] for peer in peers]
+        effect.note("offsets", offsets)
+        for address in offsets:
+            slack = address[0].slack
+            effect.compare(
+                "TSval - kernel's clock, in ticks",
+                address[0].ticks,
+                document=between(slack + 1, 2**32 - 1),
+                kernel=between(slack + 1, 2**32 - 1) if randomised else between(0, slack),
+            )
+            effect.expect("different offsets to one address", different(address), 4 if random_per_connection() else 1)
+        addresses = [address[0] for address in offsets]
+        effect.expect("different offsets to three addresses", different(addresses), 3 if randomised else 1)
+    with claim.effect("2: four connections to each of three addresses") as effect:
+        switch_timestamps(pair, 2)
+        for offset in [offset_towards(peer) for peer in peers for _ in range(4)]:
+            effect.compare("TSval - kernel's clock, in ticks", offset.ticks, document=between(0, offset.slack))
+        before = time.monotonic_ns() // 1_000_000
+        kernels = clock_of(pair.client)
+        passed = time.monotonic_ns() // 1_000_000 - before
+        # tcp_clock_ns() is ktime_get_ns() since 4.20.
+        wanted = between(-1, passed) if running() >= "4.20" else between(-(2**32), 2**32)
+        effect.expect("the kernel's clock - CLOCK_MONOTONIC in ms", (kernels - before + 2**31) % 2**32 - 2**31, wanted)
+    packets = claim.capture(pair.server)
+    with claim.effect("0: a connection with data") as effect:
+        switch_timestamps(pair, 0)
+        client, _ = talk(pair)
+        effect.compare("segments with the option", sum(carry_stamps(packets, client.getsockname()[1])), document=0)
+    with claim.control("any other value: a connection with data") as control:
+        for mode in (1, 2):
+            switch_timestamps(pair, mode)
+            client, _ = talk(pair)
+            control.expect("all segments have the option", all(carry_stamps(packets, client.getsockname()[1])), True)
+
+
+def rejected(phase: Phase, host: Host) -> int:
+    """How many segments PAWS has rejected in this phase, whichever counter the kernel has for it.
+
+    PAWSOldAck since 6.14 (d16b34479064), PAWSTimewait since 6.16 (c449d5f3a3d4); before, all were PAWSEstab.
+    """
+    moved = phase.delta(host).TcpExt
+    return sum(moved[name] for name in ("PAWSEstab", "PAWSOldAck", "PAWSTimewait") if name in moved)
+
+
+@pytest.mark.claim("timestamps.paws-drops-older")
+def test_paws_drops_older(claim: ClaimRun, pair: Pair) -> None:
+    listener, peer = listen(pair.server), RawPeer(pair.server, pair.client)
+    connection = peer.connection(listener)
+    theirs = shake_hands(connection, CLOCK)
+    (server,) = listener.accept()
+
+    def say(phase: Phase, value: int) -> bytes:
+        """Send data that is in turn, with this timestamp; what the application can then read."""
+        connection.send("PA", b"data", seq=connection.seq, options=stamp(value, theirs))
+        until(lambda: phase.delta(pair.server).Tcp.InSegs >= 1, what="the segment")
+        return peek(server)
+
+    def nstat() -> int:
+        return int(pair.server.run("nstat", "-asz", "TcpExtPAWSEstab").stdout.split()[-2])
+
+    for age in AGES:
+        before = nstat()
+        with claim.effect(f"data in turn, its timestamp {age} older than the last") as effect:
+            effect.compare("what the application can read", say(effect, CLOCK - age), document=b"")
+            effect.compare("PAWSEstab", effect.delta(pair.server).TcpExt.PAWSEstab, document=1)
+            effect.compare("nstat TcpExtPAWSEstab", nstat() - before, document=1)
+    with claim.effect("an acknowledgement out of turn, its timestamp older than the last") as effect:
+        connection.send("A", seq=connection.seq - 1, options=stamp(CLOCK - 1000, theirs))
+        until(lambda: effect.delta(pair.server).Tcp.InSegs >= 1, what="the segment")
+        effect.compare("rejected", rejected(effect, pair.server), document=1)
+    last = CLOCK
+    for age in (1, 0, -1, -1000, 2**31):
+        with claim.control(f"data in turn, its timestamp {age} older than the last") as control:
+            # One tick of tolerance, TCP_PAWS_WINDOW; and what is 2^31 older is newer.
+            control.expect("what the application can read", say(control, last - age), b"data")
+            control.expect("rejected", rejected(control, pair.server), 0)
+        server.recv(100)
+        connection.seq += 4
+        last -= age if age != 1 else 0
+
+
+@pytest.mark.claim("timestamps.paws-guards-wrap")
+def test_paws_guards_wrap(claim: ClaimRun, pair: Pair) -> None:
+    def stream_after_wrap(phase: Phase) -> bytes:
+        """What the application reads of "hello" and "new data" when a segment of one wrap ago comes in between."""
+        client, server = talk(pair)
+        ports = client.getsockname()[1], server.getsockname()[1]
+        late = hold(pair.server, "PA", dport=ports[1])
+        here, there = sequence_numbers(client)
+        clock = timestamp(client) if pair.server.sysctl[TIMESTAMPS] != "0" else None
+        client.send(b"old data")
+        (old,) = until(late.held, what="a segment to hold")[:1]
+        late.lift()
+        assert read(server, 8) == b"old data", "sent again, it arrives"
+        vanish(client)
+        vanish(server)
+        phase.note("placed with TCP_REPAIR", "both ends, 2^32 bytes later: 3.4 s at 10 Gbit/s")
+        now = Placed(here - 5, there, None if clock is None else clock + 3436)
+        client, server = place_both(pair.client, pair.server, ports, now)
+        client.send(b"hello")
+        until(lambda: peek(server) == b"hello", what="the first bytes after the wrap")
+        arrived = phase.delta(pair.server).Tcp.InSegs
+        late.deliver([old])
+        until(lambda: phase.delta(pair.server).Tcp.InSegs > arrived, what="the segment of one wrap ago")
+        client.send(b"new data")
+        until(lambda: not unacknowledged(pair.client, client), what="all to be acknowledged")
+        return server.recv(100)
+
+    def unacknowledged(host: Host, connection: socket.socket) -> int:
+        (found,) = sockets(host, f"state established sport = :{connection.getsockname()[1]}")
+        return found.send_q
+
+    with claim.effect(
+        "with timestamps: a segment of one wrap ago arrives at the place where its bytes are expected"
+    ) as effect:
+        effect.compare("what the application reads", stream_after_wrap(effect), document=b"hellonew data")
+        effect.compare("PAWSEstab", effect.delta(pair.server).TcpExt.PAWSEstab, document=1)
+    with claim.control("without timestamps: the same segment") as control:
+        switch_timestamps(pair, 0)
+        control.expect("what the application reads", stream_after_wrap(control), b"helloold data")
+        control.expect("PAWSEstab", control.delta(pair.server).TcpExt.PAWSEstab, 0)
+
+
+def fate(connection: socket.socket) -> str:
+    """What the application learns by reading."""
+    try:
+        return "data" if connection.recv(100, socket.MSG_PEEK) else "closed"
+    except BlockingIOError:
+        return "open"
+    except ConnectionResetError:
+        return "ECONNRESET"
+
+
+@pytest.mark.claim("timestamps.paws-ignores-rst")
+def test_paws_ignores_rst(claim: ClaimRun, pair: Pair) -> None:
+    listener, peer = listen(pair.server), RawPeer(pair.server, pair.client)
+
+    def states(connection: RawConnection) -> list[str]:
+        return [s.state for s in sockets(pair.server, f"exclude listening dport = :{connection.port}")]
+
+    def send(phase: Phase, connection: RawConnection, flags: str, age: int, payload: bytes = b"") -> None:
+        """A segment in turn whose timestamp is so much older than the last."""
+        arrived = phase.delta(pair.server).Tcp.InSegs
+        connection.send(flags, payload, seq=connection.seq, options=stamp(CLOCK - age))
+        until(lambda: phase.delta(pair.server).Tcp.InSegs > arrived, what="the segment")
+
+    for age in AGES:
+        connection = peer.connection(listener)
+        shake_hands(connection, CLOCK)
+        (server,) = listener.accept()
+        with claim.control(f"data in turn, its timestamp {age} older than the last") as control:
+            send(control, connection, "PA", age, b"data")
+            control.expect("what the application learns", fate(server), "open")
+            control.expect("PAWSEstab", control.delta(pair.server).TcpExt.PAWSEstab, 1)
+        with claim.effect(f"an RST in its place, its timestamp {age} older than the last") as effect:
+            send(effect, connection, "RA", age)
+            effect.compare("what the application learns", fate(server), document="ECONNRESET")
+            effect.compare("rejected", rejected(effect, pair.server), document=0)
+            effect.compare("the connection at the server", states(connection), document=[])
+
+    # Before and after the connection it is looked at, for a minute: tcp_paws_reject(…, rst), TCP_PAWS_MSL.
+    half, gone = peer.connection(listener), peer.connection(listener)
+    ask(half, CLOCK)
+    half.expect_syn_ack()
+    come_and_go(gone, listener, CLOCK)
+    for connection, state in ((half, "SYN-RECV"), (gone, "TIME-WAIT")):
+        with claim.effect(f"the same RST in {state}") as effect:
+            send(effect, connection, "R", 1000)
+            effect.expect("the server's state", states(connection), [state])
+            effect.expect("rejected", rejected(effect, pair.server), 1)
+        with claim.control(f"an RST with the last timestamp in {state}") as control:
+            send(control, connection, "R", 0)
+            control.expect("the server's state", states(connection), [])
+            control.expect("rejected", rejected(control, pair.server), 0)
+
+
+def arrive(phase: Phase, server: Host, listener: Listener, new: list[RawConnection], clocks: list[int]) -> int:
+    """Raw clients of one address, each with its own clock, try to connect; how many do."""
+    arrived = phase.delta(server).Tcp.InSegs
+    for connection, clock in zip(new, clocks, strict=True):
+        ask(connection, clock)
+    until(lambda: phase.delta(server).Tcp.InSegs >= arrived + len(new), what="the SYNs")
+    answered = 0
+    for connection, clock in zip(new, clocks, strict=True):
+        if any(str(reply.flags) == "SA" for reply in connection.replies()):
+            finish(connection, clock)
+            answered += 1
+    return len(listener.accept(answered))
+
+
+@pytest.mark.claim("timestamps.per-peer-granularity")
+def test_per_peer_granularity(claim: ClaimRun, behind_nat: Callable[..., BehindNat]) -> None:
+    net = behind_nat()
+    server, listener = net.server, listen(net.server)
+    peer = RawPeer(server, net.gateway)
+    seen = claim.capture(server, port=listener.port)
+
+    def new(n: int = len(AGES)) -> list[RawConnection]:
+        return [peer.connection(listener) for _ in range(n)]
+
+    older = [CLOCK - age for age in AGES]
+    with claim.effect(
+        "one connection is open, one has come and gone; others of that address have older timestamps"
+    ) as effect:
+        (open_one, gone) = new(2)
+        come_and_go(gone, listener, CLOCK)
+        shake_hands(open_one, CLOCK)
+        listener.accept()
+        made = arrive(effect, server, listener, new(), older)
+        effect.compare("connections made", made, document=0, kernel=len(AGES))
+        # What the kernel does look at is the four-tuple.
+        gone.seq += 100_000
+        ask(gone, CLOCK - 2)
+        effect.expect("the same ports, in TIME-WAIT: the answer to the SYN", str(gone.wait(bool).flags), "A")
+    with claim.effect("two real clients behind the gateway, in turns") as effect:
+        clocks, older_ones = [0, 0], 0
+        while older_ones < 3:
+            for client, clock in zip(net.clients, (CLOCK, CLOCK - 1_000_000), strict=True):
+                connecting = connect_at(client, listener, clock)
+                listener.accept()[0].close()
+                until(lambda: fate(connecting) == "closed", what="the server to close")
+                connecting.close()
+            clocks = [s.tsval or 0 for s in seen.segments(flags="S", src=net.gateway.address(interface=outside(net)))]
+            older_ones = sum((b - a) % 2**32 > 2**31 for a, b in itertools.pairwise(clocks))
+        effect.note("timestamps of the SYNs, as the server sees them", clocks)
+        effect.compare(
+            "of those older than the one before, connections made", older_ones, document=0, kernel=at_least(3)
+        )
+    if RECYCLE in server.sysctl:
+        with claim.effect("tcp_tw_recycle 1: the first again") as effect:
+            server.sysctl[RECYCLE] = 1
+            come_and_go(peer.connection(listener), listener, CLOCK + 1)
+            effect.compare("connections made", arrive(effect, server, listener, new(), older), document=0)
+    with claim.control("others of that address have newer timestamps") as control:
+        newer = [CLOCK + 2 + i for i in range(len(AGES))]
+        control.expect("connections made", arrive(control, server, listener, new(), newer), len(newer))
+
+
+def outside(net: BehindNat) -> str:
+    """The gateway's interface towards the server."""
+    (name,) = (name for member, name in net.outside.members if member is net.gateway)
+    return name
+
+
+@pytest.mark.claim("timestamps.tw-recycle-default-danger")
+def test_tw_recycle_default_danger(claim: ClaimRun, pair: Pair) -> None:
+    try:
+        pair.server.sysctl[RECYCLE] = 1
+    except UnknownSysctl as missing:
+        there = [name for name in pair.server.sysctl.names() if "tcp_tw" in name]
+        claim.not_applicable("the kernel has no tcp_tw_recycle", shown={"asked for": str(missing), "there are": there})
+        return
+    listener, peer = listen(pair.server), RawPeer(pair.server, pair.client)
+    older = [CLOCK - age for age in AGES]
+
+    def new() -> list[RawConnection]:
+        return [peer.connection(listener) for _ in AGES]
+
+    with claim.effect("tcp_tw_recycle 1, tcp_timestamps as it is: a client of one address comes and goes") as effect:
+        effect.compare(TIMESTAMPS, pair.server.sysctl[TIMESTAMPS], document="1")
+        come_and_go(peer.connection(listener), listener, CLOCK)
+        made = arrive(effect, pair.server, listener, new(), older)
+        effect.compare("others of that address with older clocks that connect", made, document=0)
+        effect.compare("PAWSPassive", effect.delta(pair.server).TcpExt.PAWSPassive, document=len(AGES))
+    with claim.control("tcp_timestamps 0: the same clients") as control:
+        switch_timestamps(pair, 0)
+        made = arrive(control, pair.server, listener, new(), older)
+        control.expect("others that connect", made, len(AGES))
+        control.expect("PAWSPassive", control.delta(pair.server).TcpExt.PAWSPassive, 0)
