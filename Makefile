@@ -1,8 +1,8 @@
 # Everything one types in a clone. The first two install what is missing; `make help` lists the rest.
 
-WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 4 : n > 8 ? 16 : n * 2)))
-# The scenarios mostly wait for timers of the kernel, and the waits run side by side.
-scenarios: WORKERS := $(if $(filter file default undefined,$(origin WORKERS)),16,$(WORKERS))
+# pytest processes: the scenarios mostly wait for timers of the kernel, and their waits run side by side.
+WORKERS ?=
+CORES := $(shell nproc 2>/dev/null || echo 2)
 ARGS ?=
 VENV ?= .venv
 PYTHON ?=
@@ -16,17 +16,20 @@ LOCK_TOOL = uv==0.13.9
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help scenarios test check format bench install venv lock clean
+.PHONY: help scenarios test claims check format bench install venv lock clean
 
 help: ## what can be typed
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 	@echo 'For example: make scenarios WORKERS=4 ARGS="-k capacity"'
 
 scenarios: install ## settle the claims on the running kernel
-	$(RUN) pytest scenarios/ -n $(WORKERS) --dist worksteal $(ARGS)
+	$(RUN) pytest scenarios/ -n $(or $(WORKERS),16) --dist worksteal $(ARGS)
 
 test: install ## the tests of the harness itself
-	$(RUN) pytest tests/ -n $(WORKERS) --dist worksteal $(ARGS)
+	$(RUN) pytest tests/ -n $(or $(WORKERS),$(shell expr 2 '*' $(CORES))) --dist worksteal $(ARGS)
+
+claims: install ## docs/claims.md: the documents corrected, from the evidence of `make scenarios`
+	"$(VENV)/bin/harness" claims --output docs/claims.md
 
 check: venv ## format, lint and types
 	$(RUN) ruff format --check $(SOURCES)

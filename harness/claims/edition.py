@@ -1,0 +1,129 @@
+"""A corrected edition of the documents: what they say, heading by heading, with verdict, measurement and since when."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from harness.claims.kernel import KernelVersion
+from harness.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from harness.claims.data import Claim, Expectation
+    from harness.claims.documents import Document
+
+MEASUREMENTS = 3
+LONGEST = 160
+
+
+def corrected(claims: Mapping[str, Claim], documents: Mapping[str, Document], evidence: Path) -> str:
+    """The edition as Markdown; `evidence` is the directory with the evidence of a run, on one kernel.
+
+    A claim that stands under several headings is told in full under the first. BadInput if there is no evidence.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    runs = {name: found for name in claims if (found := _settled(evidence / f"{name}.json"))}
+    if not runs:
+        raise BadInput(f"{evidence}: no evidence of a settled claim here; run `pytest scenarios/` first")
+    kernels = sorted({run["kernel"]["version"] for run in runs.values()})
+    if len(kernels) > 1:
+        raise BadInput(f"{evidence}: evidence of several kernels ({', '.join(kernels)}); an edition is of one")
+    kernel = KernelVersion.parse(kernels[0])
+    environment = Environment(
+        loader=PackageLoader("harness.claims", "."), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        keep_trailing_newline=True, autoescape=False,
+    )  # fmt: skip
+    environment.filters["short"] = _short
+    told: set[str] = set()
+    chapters = []
+    for document in documents.values():
+        sections = []
+        for heading in document.headings:
+            under = [claim for claim in claims.values() if _stands(claim, document.id, heading)]
+            entries = [_entry(claim, runs.get(claim.name), kernel, first=claim.name not in told) for claim in under]
+            told.update(claim.name for claim in under)
+            if entries:
+                sections.append({"heading": heading, "entries": entries})
+        chapters.append({"document": document, "sections": sections})
+    verdicts = {name: _verdict(runs.get(name)) for name in claims}
+    groups: dict[str, Counter[str]] = {}
+    for name, claim in claims.items():
+        groups.setdefault(claim.group, Counter())[verdicts[name]] += 1
+    text = environment.get_template("edition.md.jinja").render(
+        chapters=chapters, groups=groups, total=Counter(verdicts.values()), kernel=kernel
+    )
+    return text.rstrip() + "\n"
+
+
+def _stands(claim: Claim, document: str, heading: str) -> bool:
+    return any((source.document, source.heading) == (document, heading) for source in claim.sources)
+
+
+def _settled(file: Path) -> dict[str, Any] | None:
+    """The first run of a claim that came to a verdict."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{file}: not evidence: {error}") from None
+    return next((run for run in found.get("runs", ()) if run["verdict"]), None)
+
+
+def _verdict(run: dict[str, Any] | None) -> str:
+    return "not settled" if run is None else str(run["verdict"]).replace("-", " ")
+
+
+def _entry(claim: Claim, run: dict[str, Any] | None, kernel: KernelVersion, *, first: bool) -> dict[str, Any]:
+    return {
+        "claim": claim,
+        "first": first,
+        "verdict": _verdict(run),
+        "expectations": [_since(one, claim, kernel) for one in claim.expectations],
+        "measured": [] if run is None else _measured(run),
+        "absence": run.get("absence") if run else None,
+    }
+
+
+def _since(one: Expectation, claim: Claim, kernel: KernelVersion) -> dict[str, Any]:
+    return {
+        "verdict": str(one.verdict).replace("-", " "),
+        "kernels": _spelled(one, alone=len(claim.expectations) == 1),
+        "because": one.because,
+        "boundary": one.boundary,
+        "here": one.covers(kernel),
+    }
+
+
+def _spelled(one: Expectation, *, alone: bool) -> str:
+    """A range in words; of a claim with one verdict for all kernels, nothing."""
+    start = ".".join(str(part) for part in one.first).removesuffix(".0")
+    if one.end is None:
+        return "" if alone else f"since {start}"
+    end = ".".join(str(part) for part in one.end).removesuffix(".0")
+    return f"before {end}" if one.first <= (3, 0, 0) else f"from {start} to before {end}"
+
+
+def _measured(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """The measurements that the verdict rests on: of each thing measured one, those that refute first."""
+    all_of_them = [
+        {"phase": phase["title"], **one}
+        for phase in run["phases"]
+        for one in phase["comparisons"]
+        if phase["kind"] == "effect" and "document" in one
+    ]
+    telling = [one for one in all_of_them if one["result"] == "kernel"] or all_of_them
+    first_of_each = list({one["what"]: one for one in reversed(telling)}.values())[::-1]
+    return first_of_each[:MEASUREMENTS]
+
+
+def _short(value: object) -> str:
+    """A measured value in a sentence."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = " ".join(str(text).split()).replace("|", "\\|")
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
