@@ -309,10 +309,22 @@ class Trial:
                 # The server's FIN arrives within the call.
                 self.entered = self._timed(self.ends.server.close)
             return False
+        attempt = self._try()
+        # Near the moment the tries follow each other at once, so that one falls into the last unit and one behind it.
+        while not attempt.taken and 0 < self._remaining(self.entered) < 30 * MILLISECOND:
+            attempt = self._try()
+        return attempt.taken or attempt.when.seconds[0] - self.entered.seconds[1] > self.patience
+
+    def _try(self) -> Try:
         got: list[bool] = []
         when = self._timed(lambda: got.append(gets_a_port(self.client, self.listener)))
         self.tries.append(Try(when, got[0]))
-        return got[0] or when.seconds[0] - self.entered.seconds[1] > self.patience
+        return self.tries[-1]
+
+    def _remaining(self, entered: Moment) -> int:
+        """Nanoseconds until it must be taken over."""
+        last_refusal = entered.units[1] + self.law.more_than
+        return (last_refusal + 1) * self.law.unit - time.clock_gettime_ns(self.law.clock)
 
     def _timed(self, call: Callable[[], object]) -> Moment:
         units, seconds = self.law.now(), time.monotonic()
@@ -401,10 +413,13 @@ def test_after_one_second(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
         for trial in delayed:
             delay = trial.law.more_than
             control.expect(f"delay {delay} ms: tries against it", trial.against_the_law(), [])
-            control.expect(
-                f"delay {delay} ms: age when it was taken over", trial.taken_at, at_least((delay + 1) / 1000)
-            )
+            control.expect(f"delay {delay} ms: age when it was taken over", trial.taken_at, at_least(delay / 1000))
         control.note("ages in s when taken over, by delay in ms", {t.law.more_than: t.taken_at for t in delayed})
+    with claim.control("a client that binds the port itself is held to neither") as control:
+        source, listener = (clients[0].ip, PORT + 1), listen(server)
+        leave_time_wait(clients[0], listener, source=source)
+        bound = connect(clients[0], listener, source=source, wait=True)[0]
+        control.expect("with 0, at once", bound.result, "connected")
 
 
 # needs-timestamps
@@ -415,8 +430,9 @@ def test_needs_timestamps(claim: ClaimRun, pair: Pair) -> None:
     listener = listen(pair.server)
     client, server = pair.client, pair.server
     client.sysctl[REUSE] = 1
-    was = {"both ends": (1, 1), "off at the client": (0, 1), "off at the server": (1, 0), "off, later on": (0, 0)}
-    was |= {"on, later off": (1, 1)}
+    was = {"both ends": (1, 1), "on, later off": (1, 1), "off, later on": (0, 0)}
+    if running() >= "4.13":  # before, the knob is the machine's: both ends have the same
+        was |= {"off at the client": (0, 1), "off at the server": (1, 0)}
     ports = dict(zip(was, range(PORT, PORT + len(was)), strict=True))
 
     def stamps(of_client: int, of_server: int) -> None:
@@ -436,12 +452,9 @@ def test_needs_timestamps(claim: ClaimRun, pair: Pair) -> None:
         effect.compare("taken over", taken_over("both ends"), document=True)
         effect.compare("TWRecycled", effect.delta(client).TcpExt.TWRecycled, document=1)
     with claim.control("the same, but the connection had none") as control:
-        stamps(0, 1)
-        control.expect("taken over; off at the client", taken_over("off at the client"), False)
-        stamps(1, 0)
-        control.expect("taken over; off at the server", taken_over("off at the server"), False)
-        stamps(1, 1)
-        control.expect("taken over; off then, on since", taken_over("off, later on"), False)
+        for what in was:
+            if what.startswith("off"):
+                control.expect(f"taken over; {what}", taken_over(what), False)
     with claim.control("what counts is the old connection's timestamps, not the new one's") as control:
         stamps(0, 0)
         control.expect("taken over; on then, off since", taken_over("on, later off"), True)
@@ -566,7 +579,8 @@ def test_newer_timestamp(claim: ClaimRun, pair: Pair) -> None:
         # 00355fa5bb89 of 4.11 mended that.
         offsets_lost = "4.10" <= running() < "4.11"
         newer = sum(ticks > 0 for ticks in by)
-        effect.compare("timestamps newer than the old one's", newer, document=12, kernel=offsets_lost and at_most(11))
+        lost = at_most(11) if offsets_lost else 12
+        effect.compare("timestamps newer than the old one's", newer, document=12, kernel=lost)
         effect.note("newer by, in ticks of the timestamp clock", by)
     with claim.control("the old connection's clock was 2^30 ticks ahead: nothing checks that it is newer") as control:
         control.note("TCP_REPAIR", "TCP_TIMESTAMP set the old connection's clock ahead")
