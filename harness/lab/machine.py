@@ -122,6 +122,8 @@ class MachineSysctls:
 
     def restore(self) -> None:
         """Put back what was changed."""
+        if not self.changed:  # an ordinary user, who has changed nothing, may not even enter
+            return
         with _InMachine():
             for name, (before, _) in self.changed.items():
                 _write(name, before)

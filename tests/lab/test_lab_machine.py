@@ -47,6 +47,15 @@ def test_a_shared_kernel_refuses(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> N
     assert lab.machine_sysctl.changed == {}
 
 
+def test_a_lab_closes_where_the_machine_is_out_of_reach(family: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: object) -> None:
+        raise GlobalSysctl("setns: Operation not permitted")
+
+    with Lab(family) as lab:
+        lab.host("a")
+        monkeypatch.setattr(machine._InMachine, "__enter__", refused)
+
+
 def test_a_host_has_what_the_machine_has(lab: Lab) -> None:
     assert ORPHANS in lab.host("a").sysctl
 
