@@ -103,11 +103,12 @@ class Hold(Drop):
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What is impaired: TCP flags as bits, and ports; None matches any."""
+    """What is impaired: TCP flags as bits, ports, and the acknowledgement number; None matches any."""
 
     flags: int | None
     sport: int | None
     dport: int | None
+    ack: int | None = None
 
     def matches(self, frame: bytes) -> bool:
         """The same match as the nf_tables rule's, on a frame that a packet socket has read."""
@@ -120,6 +121,7 @@ class _Wanted:
             (self.flags is None or int(tcp.flags) & 0x1F == self.flags)
             and (self.sport is None or tcp.sport == self.sport)
             and (self.dport is None or tcp.dport == self.dport)
+            and (self.ack is None or tcp.ack == self.ack)
         )
 
 
@@ -129,16 +131,18 @@ def drop(
     *,
     sport: int | None = None,
     dport: int | None = None,
+    ack: int | None = None,
     first: int = 1,
     count: int | None = None,
 ) -> Drop:
     """Drop TCP segments that arrive at a host.
 
     `flags` are exactly those set among FIN, SYN, RST, PSH and ACK, as letters ("A" is a bare ACK, "PA" data); ports
-    are the segment's. Of the matching segments those from the `first` (1 is the next) are dropped, `count` of them or
-    all: `drop(server, "A", dport=80, count=1)` loses the third ACK of the next handshake.
+    and `ack`, the acknowledgement number, are the segment's. Of the matching segments those from the `first` (1 is the
+    next) are dropped, `count` of them or all: `drop(server, "A", dport=80, count=1)` loses the third ACK of the next
+    handshake.
     """
-    return Drop(host, _expressions(host, _Wanted(_bits(flags), sport, dport), first, count))
+    return Drop(host, _expressions(host, _Wanted(_bits(flags), sport, dport, ack), first, count))
 
 
 def hold(host: Host, flags: str | None = None, *, sport: int | None = None, dport: int | None = None) -> Hold:
@@ -161,6 +165,8 @@ def _expressions(host: Host, wanted: _Wanted, first: int, count: int | None) -> 
     for port, offset in ((wanted.sport, 0), (wanted.dport, 2)):
         if port is not None:
             expressions += nft.Match(nft.TRANSPORT_HEADER, offset, port.to_bytes(2, "big")).expressions()
+    if wanted.ack is not None:
+        expressions += nft.Match(nft.TRANSPORT_HEADER, 8, wanted.ack.to_bytes(4, "big")).expressions()
     if wanted.flags is not None:
         expressions += nft.Match(nft.TRANSPORT_HEADER, 13, bytes([wanted.flags]), b"\x1f").expressions()
     if first != 1 or count is not None:

@@ -52,6 +52,15 @@ def test_flags_are_matched_exactly(pair: Pair, flags: str | None, lost: int) -> 
         assert (rule.count, moved.Tcp.InSegs) == (lost, 3 - lost)
 
 
+def test_acknowledgement_numbers_are_matched(pair: Pair) -> None:
+    with drop(pair.server, ack=7) as rule, counting(pair.server) as moved:
+        connection = RawPeer(pair.server, pair.client).connection(9)
+        for number in (6, 7, 7 << 24, 8):
+            connection.send("A", ack=number)
+        until(lambda: rule.count + moved.Tcp.InSegs >= 4, what="four segments")
+        assert (rule.count, moved.Tcp.InSegs) == (1, 3)
+
+
 def test_ports_are_matched(pair: Pair) -> None:
     with drop(pair.server, dport=9) as by_destination, drop(pair.server, sport=20000, dport=10) as by_both:
         with counting(pair.server) as moved:
