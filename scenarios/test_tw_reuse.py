@@ -662,17 +662,19 @@ def test_old_data_rejected(claim: ClaimRun, pair: Pair) -> None:
     grow_old()
 
     def from_client(port: int) -> Segment:
+        """What the client has sent last; what was delivered for it since counts as well."""
         return last(packets.segments(sport=port))
 
     local_ports(client, PORT)
     new = open_connection(client, listener)
+    now = from_client(PORT)
     with claim.effect("a segment of the old connection arrives at the new one") as effect:
         deliver(server, old_frame)
         until(lambda: effect.delta(server).TcpExt.PAWSEstab >= 1, what="the segment to be judged")
         effect.compare("PAWSEstab", effect.delta(server).TcpExt.PAWSEstab, document=1)
         effect.compare("what the server reads", read(new.server), document=b"")
     with claim.effect("one with the number that is expected next, as after 4 GB, and the old timestamp") as effect:
-        now = from_client(PORT)
+        effect.expect("the number", after(now), after(last(packets.segments(flags="S", sport=PORT))))
         deliver(server, forge(server, now, "PA", seq=after(now), tsval=old.tsval, payload=b"old data"))
         until(lambda: effect.delta(server).TcpExt.PAWSEstab >= 1, what="the segment to be judged")
         effect.compare("PAWSEstab", effect.delta(server).TcpExt.PAWSEstab, document=1)
