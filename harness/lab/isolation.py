@@ -243,4 +243,27 @@ def _start_init() -> tuple[subprocess.Popen[bytes], int]:
     # The echo says that `cat` runs as PID 1; before that, our first program would become init.
     if process.stdout.readline() != b"init\n":
         raise Forbidden(f"no PID namespace for the programs of labs: {process.stderr.read().decode().strip()}")
-    return process, os.open(f"/proc/{process.pid}/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
+    return process, os.open(_namespace_of_children(process.pid), os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _namespace_of_children(pid: int) -> str:
+    """The PID namespace that a process's children are born in."""
+    path = f"/proc/{pid}/ns/pid_for_children"
+    # There since 4.12 (namespaces(7)); before, it is where its child is.
+    return path if Path(path).exists() else f"/proc/{children_of(pid)[0]}/ns/pid"
+
+
+def children_of(pid: int) -> list[int]:
+    """The process ids of a process's children, as this process sees them."""
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    if path.exists():
+        return [int(word) for word in path.read_text().split()]
+    return [int(child.name) for child in Path("/proc").glob("[0-9]*") if _parent_of(child) == pid]
+
+
+def _parent_of(process: Path) -> int | None:
+    """For kernels without CONFIG_PROC_CHILDREN: the parent's id from /proc/PID/stat, after the name in brackets."""
+    try:
+        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return None

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from harness.errors import MissingProgram, NotReady, ProgramFailed
@@ -18,6 +17,7 @@ from harness.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from harness.lab.netns import Namespace
 
@@ -105,10 +105,7 @@ class Program:
 
     def children(self) -> list[int]:
         """The process ids of its children, as this process sees them."""
-        path = Path(f"/proc/{self.pid}/task/{self.pid}/children")
-        if path.exists():
-            return [int(word) for word in path.read_text().split()]
-        return [int(child.name) for child in Path("/proc").glob("[0-9]*") if _parent_of(child) == self.pid]
+        return isolation.children_of(self.pid)
 
     def signal(self, number: int) -> None:
         """Send a signal to the program alone."""
@@ -126,14 +123,6 @@ class Program:
             break
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-
-
-def _parent_of(process: Path) -> int | None:
-    """For kernels without CONFIG_PROC_CHILDREN: the parent's id from /proc/PID/stat, after the name in brackets."""
-    try:
-        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
-    except (FileNotFoundError, ProcessLookupError):
-        return None
 
 
 def run(
