@@ -33,6 +33,14 @@ def test_thousands(pair: Pair) -> None:
     assert (moved.TcpExt.ListenOverflows, moved.Tcp.RetransSegs, moved.Tcp.CurrEstab) == (0, 0, 0)
 
 
+def test_as_many_as_asked_for_though_ports_come_back(pair: Pair) -> None:
+    pair.client.sysctl["net.ipv4.ip_local_port_range"] = "40000 40099"
+    made = leave_time_wait(pair.client, listen(pair.server, 10), 40, closer="server")
+    assert (len(set(made)), count(pair.server, "state time-wait")) == (40, 40)
+    with pytest.raises(NotReady, match="ports, not 101"):
+        leave_time_wait(pair.client, listen(pair.server, 10), 101, closer="server", deadline=0.2)
+
+
 def test_a_listener_with_little_room(pair: Pair) -> None:
     assert len(leave_time_wait(pair.client, listen(pair.server, 0), 3)) == 3
 
@@ -50,3 +58,5 @@ def test_a_source_of_ones_choice(pair: Pair) -> None:
 def test_a_closer_that_there_is_not(pair: Pair) -> None:
     with pytest.raises(BadInput, match="'both'"):
         leave_time_wait(pair.client, listen(pair.server), closer="both")
+    with pytest.raises(BadInput, match="41000"):
+        leave_time_wait(pair.client, listen(pair.server), 2, source=(pair.client.ip, 41000))
