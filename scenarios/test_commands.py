@@ -720,7 +720,7 @@ def test_nginx(claim: ClaimRun, pair: Pair) -> None:
     def accepted(server_block: str) -> bool:
         """Whether `nginx -t` takes a configuration with this server block."""
         file = pair.server.lab.directory / "printed.conf"
-        file.write_text(f"events {{}}\npid printed.pid;\nhttp {{\n{server_block}\n}}\n")
+        file.write_text(AROUND.format(server_block))
         tested = pair.server.run("nginx", "-t", "-p", file.parent, "-c", file, check=False)
         tried.note(server_block, tested.stderr)
         return tested.returncode == 0
@@ -742,6 +742,22 @@ def test_nginx(claim: ClaimRun, pair: Pair) -> None:
         control.expect("Send-Q of ss -lnt | grep 8089", row.send_q, 511)
 
 
+# What a configuration needs beside a server block, with nothing of the machine's own nginx in it.
+AROUND = """
+user root;
+pid printed.pid;
+error_log stderr;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    {}
+}}
+"""
 # The two server blocks as they are printed, and what each lacks.
 PRINTED = {
     """server{
