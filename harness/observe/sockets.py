@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
-# struct inet_diag_msg, idiag_timer (net/ipv4/inet_diag.c)
-TIMERS = ("none", "on", "keepalive", "timewait", "persist")
+# struct inet_diag_msg, idiag_timer (net/ipv4/inet_diag.c); the last one is in 7.1 and not in 7.0.
+TIMERS = ("none", "on", "keepalive", "timewait", "persist", "delack")
 # A timer that is due but has not run yet is reported as a time before now, in unsigned arithmetic.
 PAST_DUE = 1 << 31
 
@@ -34,8 +34,9 @@ class Timer:
     """The timer that a socket waits for.
 
     `kind` as ss prints it: "on" (retransmission; of a half-open request: of the SYN-ACK), "keepalive",
-    "timewait", "persist" (zero window probe). `expires` in seconds from now. `retransmits`: how often it
-    has fired since the last progress.
+    "timewait", "persist" (zero window probe), and "delack" (delayed acknowledgement, newer kernels), or "unknown" for
+    what a kernel newer than this says. `expires` in seconds from now. `retransmits`: how often it has fired since the
+    last progress.
     """
 
     kind: str
@@ -126,7 +127,7 @@ def _socket(message: diag.Message, block: bytes) -> Socket:
         remote=_endpoint(family, message.destination, message.dport),
         recv_q=message.receive_queue,
         send_q=message.send_queue,
-        timer=_timer(message),
+        timer=timer_of(message),
         inode=message.inode,
         uid=message.uid,
         interface=message.interface,
@@ -142,11 +143,13 @@ def _endpoint(family: int, address: bytes, port: bytes) -> Endpoint:
     return socket.inet_ntop(family, packed), int.from_bytes(port, "big")
 
 
-def _timer(message: diag.Message) -> Timer | None:
+def timer_of(message: diag.Message) -> Timer | None:
+    """The timer that a message of the kernel names; None for none."""
     if not message.timer:
         return None
     expires = 0 if message.expires >= PAST_DUE else message.expires
-    return Timer(TIMERS[message.timer], expires / 1000, message.retransmits)
+    kind = TIMERS[message.timer] if message.timer < len(TIMERS) else "unknown"
+    return Timer(kind, expires / 1000, message.retransmits)
 
 
 def _drops(memory: bytes) -> int | None:

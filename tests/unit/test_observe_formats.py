@@ -15,6 +15,7 @@ from harness.observe.capture import Packet
 from harness.observe.diag import attributes, extension
 from harness.observe.kernel_log import Record, parse_record
 from harness.observe.pcapng import write_pcapng
+from harness.observe.sockets import Timer, timer_of
 from harness.observe.tracepoint import parse_format
 
 if TYPE_CHECKING:
@@ -30,6 +31,12 @@ def test_attributes_are_padded_to_four_bytes() -> None:
 
 def test_extensions_are_bits_from_one() -> None:
     assert extension(2, 4, 7) == 0b1001010
+
+
+@pytest.mark.parametrize(("number", "kind"), [(1, "on"), (5, "delack"), (6, "unknown")])
+def test_a_timer_that_the_kernel_has_and_we_do_not_know(number: int, kind: str) -> None:
+    message = cast("Any", SimpleNamespace(timer=number, expires=28, retransmits=3))
+    assert timer_of(message) == Timer(kind, 0.028, 3)
 
 
 # sizeof(struct tcp_info) of released kernels: 4.9, 5.10, 6.1, 6.12.
