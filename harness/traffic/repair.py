@@ -81,7 +81,7 @@ def set_timestamp(connection: socket.socket, value: int) -> None:
 
 def timestamp(connection: socket.socket) -> int:
     """What the socket's timestamp clock reads now; the lowest bit says microseconds since 6.7, if it has the option."""
-    return struct.unpack("I", connection.getsockopt(socket.IPPROTO_TCP, TCP_TIMESTAMP, 4))[0]  # type: ignore[no-any-return]
+    return _get(connection, TCP_TIMESTAMP)
 
 
 def sequence_numbers(connection: socket.socket) -> tuple[int, int]:
@@ -193,8 +193,23 @@ def _leave(connection: socket.socket) -> None:
 
 
 def _set(connection: socket.socket, option: int, value: int) -> None:
-    connection.setsockopt(socket.IPPROTO_TCP, option, struct.pack("I", value % 2**32))
+    with _known(option):
+        connection.setsockopt(socket.IPPROTO_TCP, option, struct.pack("I", value % 2**32))
 
 
 def _get(connection: socket.socket, option: int) -> int:
-    return struct.unpack("I", connection.getsockopt(socket.IPPROTO_TCP, option, 4))[0]  # type: ignore[no-any-return]
+    with _known(option):
+        (value,) = struct.unpack("I", connection.getsockopt(socket.IPPROTO_TCP, option, 4))
+        return int(value)
+
+
+@contextlib.contextmanager
+def _known(option: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOPROTOOPT:
+            raise Unsupported(
+                f"the kernel has no TCP socket option {option}, which came with 3.9 at the latest"
+            ) from None
+        raise
