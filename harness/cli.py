@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness.kernels.archive import Archive
 
 
 @click.group()
@@ -37,6 +44,79 @@ def claims(place: str, documents: str, evidence: str, output: str) -> None:
         whole.replace(output)
     except OSError as error:
         raise click.ClickException(f"{output}: cannot be written: {error.strerror}") from None
+
+
+@cli.group()
+def kernels() -> None:
+    """Other kernels: which can be had, and bringing them."""
+
+
+def _archive_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say where kernels come from."""
+    for option in (
+        click.option("--mirror", help="another mirror of Debian than this machine's apt has; name its suites too"),
+        click.option("--suite", "suites", multiple=True, help="a suite of --mirror (repeatable), older ones included"),
+        click.option("--keyring", default=None, help="the keys that sign the archive (default: Debian's)"),
+        click.option("--update", is_flag=True, help="read the archive's index anew, though it was read today"),
+    ):
+        command = option(command)
+    return command
+
+
+@kernels.command("list")
+@click.option("--all", "every", is_flag=True, help="every release, not only the newest of each series")
+@_archive_options
+def list_kernels(every: bool, mirror: str | None, suites: tuple[str, ...], keyring: str | None, update: bool) -> None:
+    """Show the kernels that can be had: series, release, stable version, suite, and whether it is here."""
+    from harness.kernels import catalogue, places
+    from harness.kernels.store import Store
+
+    archive = _archive(mirror, suites, keyring, update=update)
+    found = catalogue.kernels_of(archive.packages())
+    store = Store(places.kernels())
+    rows = [("SERIES", "RELEASE", "VERSION", "SUITE", "HERE")]
+    rows += [
+        (one.series, one.release, one.version, one.suite, "yes" if store.has(one) else "-")
+        for one in (found if every else catalogue.newest_of_each_series(found))
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    if absent := archive.missing_suites():
+        click.echo(f"not on this mirror: {', '.join(absent)}", err=True)
+
+
+@kernels.command()
+@click.argument("wanted", nargs=-1, required=True, metavar="KERNEL...")
+@_archive_options
+def fetch(
+    wanted: tuple[str, ...], mirror: str | None, suites: tuple[str, ...], keyring: str | None, update: bool
+) -> None:
+    """Bring kernels into the cache: 6.12, 6.12.117, a full release, '>=6.12,<7.1', newest, all."""
+    from harness.kernels import catalogue, places
+    from harness.kernels.store import Store
+
+    archive = _archive(mirror, suites, keyring, update=update)
+    store = Store(places.kernels())
+    for one in catalogue.choose(wanted, catalogue.kernels_of(archive.packages())):
+        if not store.has(one):
+            click.echo(f"{one.release}: {one.megabytes} MB to bring", err=True)
+        stored = store.fetch(one, archive)
+        note = "; its modules must be signed by its own key, the archive lists them no more" if stored.enforce else ""
+        click.echo(f"{one.release}: {stored.image.parent}{note}")
+
+
+def _archive(mirror: str | None, suites: Sequence[str], keyring: str | None, *, update: bool) -> Archive:
+    from harness.kernels import archive, places
+
+    if suites and not mirror:
+        raise click.UsageError("--suite needs --mirror, the address that has it")
+    sources = archive.named_sources(mirror, suites) if mirror else archive.machine_sources()
+    # One state for each set of sources, so that a mirror tried once does not throw away the machine's own.
+    name = hashlib.sha256(repr(sources).encode()).hexdigest()[:12]
+    found = archive.Archive(places.indices() / name, sources, keyring=keyring or archive.KEYRING)
+    found.update(older_than=0 if update else archive.FRESH)
+    return found
 
 
 def main() -> None:

@@ -1,0 +1,254 @@
+"""The kernels that are here: an image and the modules that labs need, in the user's cache or where the user says."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import re
+import shutil
+import struct
+import subprocess
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import BadInput, MissingProgram, Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from harness.kernels.archive import Archive
+    from harness.kernels.catalogue import Kernel
+
+# Modules by name: links, the packet filter with NAT, socket listings, packet sockets, and the port to the outside.
+WANTED = re.compile(
+    r"""veth|dummy|bridge|ipv6|inet_diag|tcp_diag|udp_diag|raw_diag|unix_diag|netlink_diag|packet_diag|af_packet(_diag)?
+    |nfnetlink|nf_tables|nft_(ct|nat|chain_nat(_ipv[46])?|masq(_ipv[46])?|redir|reject(_inet|_ipv[46])?|numgen|counter
+    |limit|quota|log|hash|meta|rt|exthdr|objref|set_hash|set_rbtree|compat)|nf_tables_(inet|ipv[46])|nf_nat(_ipv[46])?
+    |nf_conntrack(_ipv[46]|_netlink)?|nf_nat_masquerade_ipv[46]|nf_log_syslog|tun|overlay
+    |virtio(_pci|_ring|_pci_(modern|legacy)_dev|_console|_rng)?""",
+    re.VERBOSE,
+)
+_COMPRESSED = {".xz": "xz", ".zst": "zstd", ".gz": "gzip"}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A kernel that can be booted.
+
+    `modules` are the files of the modules that labs need, uncompressed, by name. `enforce` asks the kernel to load only
+    modules signed with its own key: for modules that nothing else vouches for.
+    """
+
+    release: str
+    version: str
+    image: Path
+    modules: dict[str, Path]
+    enforce: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it is called in test ids: the version."""
+        return self.version
+
+
+class Store:
+    """The kernels of the user's cache, a directory each, named for the release."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def has(self, kernel: Kernel) -> bool:
+        """Whether a kernel of the archive is here."""
+        return (self.directory / kernel.release / "kernel.json").exists()
+
+    def all(self) -> list[Stored]:
+        """Every kernel that is here."""
+        return [self._load(file.parent) for file in sorted(self.directory.glob("*/kernel.json"))]
+
+    def get(self, kernel: Kernel) -> Stored:
+        """A kernel that is here."""
+        return self._load(self.directory / kernel.release)
+
+    def fetch(self, kernel: Kernel, archive: Archive) -> Stored:
+        """Bring a kernel, unless it is here. It appears whole or not at all."""
+        if self.has(kernel):
+            return self.get(kernel)
+        from harness.kernels.catalogue import with_unlisted
+
+        complete = with_unlisted(kernel, archive)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self.directory) as temporary:
+                packages, made = Path(temporary, "packages"), Path(temporary, "kernel")
+                packages.mkdir()
+                (made / "modules").mkdir(parents=True)
+                for package in archive.download(complete.packages, packages):
+                    _unpack(package, made)
+                    package.unlink()
+                if not (made / "image").exists():
+                    raise Unsupported(f"{kernel.release}: its packages hold no kernel image")
+                about = {"release": kernel.release, "version": kernel.version, "enforce": bool(kernel.missing)}
+                (made / "kernel.json").write_text(json.dumps(about))
+                target = self.directory / kernel.release
+                shutil.rmtree(target, ignore_errors=True)
+                made.rename(target)
+        except OSError as error:
+            raise Unsupported(
+                f"{self.directory}: {kernel.release} cannot be kept there: {error.strerror or error}"
+            ) from None
+        return self.get(kernel)
+
+    @staticmethod
+    def _load(directory: Path) -> Stored:
+        about = json.loads((directory / "kernel.json").read_text())
+        modules = {file.stem: file for file in sorted((directory / "modules").glob("*.ko"))}
+        return Stored(about["release"], about["version"], directory / "image", modules, about["enforce"])
+
+
+def named(text: str) -> Stored:
+    """A kernel that the user names: `bzImage`, `bzImage,modules=DIR` or a built kernel tree.
+
+    BadInput if the file is no kernel of this architecture, or the modules are another kernel's.
+    """
+    path, _, option = text.partition(",")
+    file = Path(path)
+    modules: Path | None = None
+    if option:
+        key, _, folder = option.partition("=")
+        if key != "modules" or not Path(folder).is_dir():
+            raise BadInput(f"--kernel {text}: after the comma stands modules=DIRECTORY")
+        modules = Path(folder)
+    if file.is_dir():
+        tree, file = file, file / "arch" / "x86" / "boot" / "bzImage"
+        if not file.is_file():
+            raise BadInput(f"--kernel {text}: no kernel is built there ({file} is missing)")
+        modules = modules or tree
+    banner = banner_of(file)
+    release = banner.split()[0]
+    found = {} if modules is None else dict(_modules_below(modules))
+    for name, module in found.items():
+        vermagic = modinfo(module.read_bytes()).get("vermagic", [release])[0].split()[0]
+        if vermagic != release:
+            raise BadInput(f"--kernel {text}: module {name} is for {vermagic}, the kernel is {release}")
+    exact = re.search(r"Debian (\d+\.\d+\.\d+)", banner) or re.match(r"(\d+\.\d+(?:\.\d+)?)", release)
+    if exact is None:
+        raise BadInput(f"--kernel {text}: {release!r} is not a version")
+    return Stored(release, exact[1], file.absolute(), found)
+
+
+def banner_of(file: Path) -> str:
+    """What a kernel image calls itself, "6.12.1 (build@host) #1 SMP …"; BadInput if it is no x86 kernel image.
+
+    Documentation/arch/x86/boot.rst: the magic "HdrS" at 0x202, and at 0x20e where the text is, less 0x200.
+    """
+    try:
+        with file.open("rb") as image:
+            head = image.read(0x210)
+            if len(head) < 0x210 or head[0x202:0x206] != b"HdrS":
+                raise BadInput(f"{file}: not a Linux kernel image for x86 (a bzImage or vmlinuz)")
+            image.seek(struct.unpack_from("<H", head, 0x20E)[0] + 0x200)
+            return image.read(512).partition(b"\0")[0].decode("ascii", "replace")
+    except OSError as error:
+        raise BadInput(f"{file}: cannot be read: {error.strerror}") from None
+
+
+def modinfo(module: bytes) -> dict[str, list[str]]:
+    """What a module says of itself (depends, vermagic, alias): the NUL-terminated key=value texts of its .modinfo."""
+    found: dict[str, list[str]] = {}
+    for key, value in re.findall(rb"\0(depends|vermagic|name)=([^\0]*)", module):
+        found.setdefault(key.decode(), []).append(value.decode())
+    return found
+
+
+def in_order(modules: dict[str, Path]) -> list[Path]:
+    """The modules' files in an order in which each comes after those that it depends on."""
+    ordered: dict[str, Path] = {}
+
+    def add(name: str) -> None:
+        file = modules.get(name)
+        if file is None or name in ordered:  # not here: built in
+            return
+        for needed in ",".join(modinfo(file.read_bytes()).get("depends", [])).split(","):
+            add(needed.replace("-", "_"))
+        ordered[name] = file
+
+    for name in modules:
+        add(name)
+    return list(ordered.values())
+
+
+def _unpack(package: Path, into: Path) -> None:
+    """Take the image and the modules out of a package, as they stream by."""
+    try:
+        unpacking = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE)
+    except FileNotFoundError:
+        raise MissingProgram("dpkg-deb", "dpkg") from None
+    assert unpacking.stdout is not None
+    with unpacking, tarfile.open(fileobj=unpacking.stdout, mode="r|") as archive:
+        everything: dict[str, bytes] = {}
+        for member in archive:
+            name = member.name.rpartition("/")[2]
+            content = archive.extractfile(member) if member.isreg() else None
+            if content is None:
+                continue
+            if re.match(r"vmlinuz(-|$)", name):
+                with (into / "image").open("wb") as image:
+                    shutil.copyfileobj(content, image)
+            elif match := re.fullmatch(r"([\w-]+)\.ko(\.\w+)?", name):
+                everything[match[1].replace("-", "_") + ".ko" + (match[2] or "")] = content.read()
+    if unpacking.returncode:
+        raise Unsupported(f"{package.name}: dpkg-deb cannot unpack it")
+    _keep_wanted(everything, into / "modules")
+
+
+def _keep_wanted(everything: dict[str, bytes], into: Path) -> None:
+    """Write those modules that are wanted, and what they depend on, uncompressed."""
+    files = {name.partition(".")[0]: name for name in everything}
+    todo = [name for name in files if WANTED.fullmatch(name)]
+    done: set[str] = set()
+    while todo:
+        name = todo.pop()
+        if name in done or name not in files:
+            continue
+        done.add(name)
+        module = _uncompressed(files[name], everything[files[name]])
+        (into / f"{name}.ko").write_bytes(module)
+        todo += [one.replace("-", "_") for one in ",".join(modinfo(module).get("depends", [])).split(",") if one]
+
+
+def _uncompressed(name: str, content: bytes) -> bytes:
+    suffix = Path(name).suffix
+    if suffix == ".xz":
+        return lzma.decompress(content)
+    if suffix in _COMPRESSED:
+        program = _COMPRESSED[suffix]
+        try:
+            return subprocess.run([program, "-dc"], input=content, capture_output=True, check=True).stdout
+        except FileNotFoundError:
+            raise MissingProgram(program, program) from None
+    return content
+
+
+def _modules_below(directory: Path) -> Iterable[tuple[str, Path]]:
+    """The wanted modules of a folder, with what they depend on."""
+    files = {file.name.partition(".")[0].replace("-", "_"): file for file in _module_files(directory)}
+    todo = [name for name in files if WANTED.fullmatch(name)]
+    done: set[str] = set()
+    while todo:
+        name = todo.pop()
+        if name in done or name not in files:
+            continue
+        done.add(name)
+        if files[name].suffix != ".ko":
+            raise BadInput(f"{files[name]}: unpack the modules first; ours are read as they are (*.ko)")
+        yield name, files[name]
+        depends = modinfo(files[name].read_bytes()).get("depends", [])
+        todo += [one.replace("-", "_") for one in ",".join(depends).split(",") if one]
+
+
+def _module_files(directory: Path) -> Iterator[Path]:
+    for pattern in ("**/*.ko", "**/*.ko.xz", "**/*.ko.zst", "**/*.ko.gz"):
+        yield from sorted(directory.glob(pattern))
