@@ -62,7 +62,10 @@ def leave_time_wait(
             grown = time.monotonic()
         elif time.monotonic() > grown + deadline:
             raise NotReady(f"connect() from {client.name} to port {listener.port} finds {before} ports, not {n}")
-    _wait_for_time_wait(client if closer == "client" else listener.host, list(made), deadline)
+    if closer == "client":
+        _wait_for_time_wait(client, f"dport = :{listener.port}", list(made), deadline)
+    else:
+        _wait_for_time_wait(listener.host, f"sport = :{listener.port}", list(made), deadline)
     return list(made)
 
 
@@ -102,13 +105,12 @@ def _ended(connection: socket.socket) -> bool:
         return False
 
 
-def _wait_for_time_wait(closer: Host, made: list[tuple[Endpoint, Endpoint]], deadline: float) -> None:
+def _wait_for_time_wait(closer: Host, to: str, made: list[tuple[Endpoint, Endpoint]], deadline: float) -> None:
     wanted = set(made)
 
     def missing() -> int:
-        return len(
-            wanted - {(one.local, one.remote) for one in sockets(closer, "state time-wait", family=closer.family)}
-        )
+        found = sockets(closer, f"state time-wait {to}", family=closer.family)
+        return len(wanted - {(one.local, one.remote) for one in found})
 
     until(
         lambda: not missing(),
