@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from harness.claims.phases import Phase
     from harness.claims.record import ClaimRun
-    from harness.lab import Host, Lab, Lan, Pair
+    from harness.lab import Host, Lan, Pair
     from harness.observe import Socket
     from harness.traffic import Listener
 
@@ -526,44 +526,41 @@ def test_netstat_time_wait(claim: ClaimRun, pair: Pair) -> None:
 
 
 @pytest.mark.claim("commands.dmesg-hash-table")
-def test_dmesg_hash_table(claim: ClaimRun, lab: Lab) -> None:
-    host = lab.host("host")
+def test_dmesg_hash_table(claim: ClaimRun, pair: Pair) -> None:
+    server, line = pair.server, 'dmesg | grep "TCP established hash table"'
 
-    def printed(name: str) -> list[tuple[int, int]]:
-        """Entries and bytes that the log has of a table."""
-        found = re.findall(
-            r"entries: (\d+) \(order: \d+, (\d+) bytes", shell(host, f'dmesg | grep "{name} hash table"')
-        )
-        return [(int(entries), int(size)) for entries, size in found]
+    def printed() -> list[int]:
+        """The entries that the log has."""
+        return [int(entries) for entries in re.findall(r"entries: (\d+) \(order: \d+, \d+ bytes", shell(server, line))]
 
-    def entries(of: Host) -> int:
+    def entries(host: Host) -> int:
         """The size of the table as the kernel tells it: since 6.1 by a sysctl of its own, negative if it is shared;
         before, by tcp_max_tw_buckets, which is half of it in a fresh namespace (net/ipv4/tcp_ipv4.c, tcp_sk_init())."""
-        if OWN_TABLE in of.sysctl:
-            return abs(int(of.sysctl[OWN_TABLE]))
-        return 2 * int(of.sysctl["net.ipv4.tcp_max_tw_buckets"])
+        if OWN_TABLE in host.sysctl:
+            return abs(int(host.sysctl[OWN_TABLE]))
+        return 2 * int(host.sysctl["net.ipv4.tcp_max_tw_buckets"])
 
-    size = entries(host)
-    ring = host.run("dmesg", check=False)
-    whole = "Linux version" in ring.stdout
+    size = entries(server)
+    log = server.run("dmesg", check=False)
+    whole = "Linux version" in log.stdout
     if running() < "6.1" and not whole:
-        why = "not for this user to read" if ring.returncode else "overwritten"
+        why = "not for this user to read" if log.returncode else "overwritten"
         raise Unsupported(f"what the kernel logged at boot is {why}: run it as root, soon after boot")
+    # The log is a ring: after days the lines of boot are overwritten. And kernel.dmesg_restrict keeps it for root.
     told = [size] if whole else []
     with claim.effect("a host that shares the machine's table") as effect:
         effect.note("the log reaches back to boot", whole)
-        effect.compare("entries that the log has", printed("TCP established"), document=[size], kernel=told)
-        effect.note("bind table", shell(host, 'dmesg | grep "TCP bind hash table"'))
+        effect.note("lines", [shell(server, line), shell(server, 'dmesg | grep "TCP bind hash table"')])
+        effect.compare("entries that the log has", printed(), document=[size], kernel=told)
     with claim.control("the kernel's own word for it") as control:
-        control.expect("entries", size, at_least(512))
-        control.expect("tcp_max_tw_buckets, half of it", int(host.sysctl["net.ipv4.tcp_max_tw_buckets"]), size // 2)
+        control.expect("tcp_max_tw_buckets, half of it", int(server.sysctl["net.ipv4.tcp_max_tw_buckets"]), size // 2)
     if running() >= "6.1":
         with claim.effect("a host with a table of its own, tcp_child_ehash_entries 1024 where it was made") as effect:
-            host.sysctl["net.ipv4.tcp_child_ehash_entries"] = 1024
-            with host:
-                child = lab.host("child")
+            server.sysctl["net.ipv4.tcp_child_ehash_entries"] = 1024
+            with server:
+                child = server.lab.host("child")
             effect.expect("entries", int(child.sysctl[OWN_TABLE]), 1024)
-            effect.compare("entries that the log has", printed("TCP established"), document=[1024], kernel=told)
+            effect.compare("entries that the log has", printed(), document=[1024], kernel=told)
 
 
 @pytest.mark.claim("commands.cat-proc-sys")
