@@ -13,7 +13,7 @@ import pytest
 
 from harness.claims.kernel import running
 from harness.claims.values import at_least, at_most, between
-from harness.observe import sockets
+from harness.observe import count, sockets
 from harness.traffic import connect, drop, frames, hold, listen
 from harness.traffic.closing import leave_time_wait
 from harness.traffic.repair import set_timestamp, timestamp
@@ -43,9 +43,9 @@ BETWEEN_ISNS = 65535 + 2
 PHASES = (0.05, 0.35, 0.65, 0.9)
 
 
-def local_ports(host: Host, first: int = PORT, count: int = 1) -> None:
+def local_ports(host: Host, first: int = PORT, number: int = 1) -> None:
     """Leave a host so many ports to connect from. None must be bound: connect() passes over those that once were."""
-    host.sysctl[RANGE] = f"{first} {first + count - 1}"
+    host.sysctl[RANGE] = f"{first} {first + number - 1}"
 
 
 def dial(host: Host, listener: Listener) -> Attempt:
@@ -123,13 +123,11 @@ def has_ended(connection: socket.socket) -> bool:
         return False
 
 
-def close(ends: Ends) -> int:
-    """The client closes, then the server; returns the client's port, in TIME_WAIT now."""
-    port = ends.port
+def close(ends: Ends) -> None:
+    """The client closes, then the server."""
     ends.client.close()
     until(lambda: has_ended(ends.server), what="the client's FIN", deadline=20)
     ends.server.close()
-    return port
 
 
 def in_state(host: Host, state: str, port: int) -> int:
@@ -137,10 +135,18 @@ def in_state(host: Host, state: str, port: int) -> int:
     return sum(port in (one.local[1], one.remote[1]) for one in sockets(host, f"state {state}", family=host.family))
 
 
-def wait_for_time_wait(host: Host, *ports: int) -> None:
-    """Until the connections from these ports are in TIME_WAIT."""
-    for port in ports:
-        until(lambda: in_state(host, "time-wait", port), what=f"port {port} in TIME-WAIT", deadline=20)
+def wait_for_time_wait(host: Host, port: int) -> None:
+    """Until the connection from this port is in TIME_WAIT."""
+    until(lambda: in_state(host, "time-wait", port), what=f"port {port} in TIME-WAIT", deadline=20)
+
+
+def speak_and_leave(client: Host, listener: Listener, port: int, words: bytes) -> None:
+    """A connection from a port, over which the client says something and that it leaves in TIME_WAIT."""
+    local_ports(client, port)
+    ends = open_connection(client, listener)
+    say(ends, words)
+    close(ends)
+    wait_for_time_wait(client, port)
 
 
 def last(segments: list[Segment], flag: str = "") -> Segment:
@@ -150,7 +156,7 @@ def last(segments: list[Segment], flag: str = "") -> Segment:
 
 def after(segment: Segment) -> int:
     """The sequence number that follows a segment."""
-    return segment.seq + segment.length + ("S" in segment.flags) + ("F" in segment.flags)
+    return (segment.seq + segment.length + ("S" in segment.flags) + ("F" in segment.flags)) % 2**32
 
 
 def distance(one: int, other: int) -> int:
@@ -521,11 +527,7 @@ def test_initial_sequence(claim: ClaimRun, pair: Pair) -> None:
 
     ports = {size: PORT + size for size in (0, 1, 20_000)}
     for size, port in ports.items():
-        local_ports(client, port)
-        ends = open_connection(client, listener)
-        say(ends, b"x" * size)
-        close(ends)
-        wait_for_time_wait(client, port)
+        speak_and_leave(client, listener, port, b"x" * size)
     grow_old()
     with claim.effect("the port is taken over, after connections that sent 0, 1 and 20000 bytes") as effect:
         for size, port in ports.items():
@@ -628,19 +630,14 @@ def test_any_old_enough(claim: ClaimRun, pair: Pair) -> None:
         effect.compare("TIME_WAITs taken over", recycled, document=30, kernel=at_most(27))
     local_ports(client, PORT, 256)
     with claim.effect("ports in TIME_WAIT, and connect() to another port of the server") as effect:
-        there = in_state_time_wait(client)
+        there = count(client, "state time-wait")
         connect(client, elsewhere, 8, wait=True)
         effect.compare("TIME_WAITs taken over", effect.delta(client).TcpExt.TWRecycled, document=8, kernel=0)
-        effect.expect("TIME_WAITs gone", there - in_state_time_wait(client), 0)
+        effect.expect("TIME_WAITs gone", there - count(client, "state time-wait"), 0)
     with claim.control("256 ports, without tcp_tw_reuse") as control:
         client.sysctl[REUSE] = 0
         results = connect(client, listener, 16).results()
         control.expect("results", dict(results), {NO_PORT: 16})
-
-
-def in_state_time_wait(host: Host) -> int:
-    """All that a host has in TIME_WAIT."""
-    return len(sockets(host, "state time-wait", family=host.family))
 
 
 # old-data-rejected
@@ -652,11 +649,7 @@ def test_old_data_rejected(claim: ClaimRun, pair: Pair) -> None:
     client.sysctl[REUSE] = 1
     packets = claim.capture(server)
     for port in (PORT, PORT + 1):
-        local_ports(client, port)
-        ends = open_connection(client, listener)
-        say(ends, b"old data")
-        close(ends)
-        wait_for_time_wait(client, port)
+        speak_and_leave(client, listener, port, b"old data")
     (old_frame,) = (p.frame for p in packets.packets() if (s := p.segment()) and s.sport == PORT and s.payload)
     (old,) = (s for s in packets.segments(sport=PORT) if s.payload)
     grow_old()
@@ -705,11 +698,7 @@ def test_stale_rst_kills(claim: ClaimRun, pair: Pair) -> None:
     packets = {host: claim.capture(host) for host in (client, server)}
     late, to_server, inside, exact, bare, untouched = ports = range(PORT, PORT + 6)
     for port in ports:
-        local_ports(client, port)
-        ends = open_connection(client, listener)
-        say(ends, b"old data")
-        close(ends)
-        wait_for_time_wait(client, port)
+        speak_and_leave(client, listener, port, b"old data")
     old_data = {s.sport: p.frame for p in packets[server].packets() if (s := p.segment()) and s.payload}
     from_client = {port: last(packets[client].segments(sport=port)) for port in ports}
     from_server = {port: last(packets[client].segments(dport=port)) for port in ports}
