@@ -98,8 +98,7 @@ class Host:
 
     def open(self, path: str | Path, mode: str = "r") -> IO[Any]:
         """Open a file as this host sees it (/proc/thread-self/net, /proc/sys/net)."""
-        with self:
-            return Path(path).open(mode)
+        return self.namespace.call(lambda: Path(path).open(mode))
 
     def run(self, *argv: object, stdin: str | None = None, timeout: float = 30.0, check: bool = True) -> Ran:
         """Run a program inside to its end and keep its output; `timeout` in seconds.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from harness.lab import isolation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
+
+T = TypeVar("T")
 
 
 class _Path(threading.local):
@@ -42,6 +45,30 @@ class Namespace:
     ) -> None:
         _path.entered.pop()
         isolation.setns(_path.entered[-1] if _path.entered else isolation.world().network)
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Call a function inside, in a thread that was in no other namespace before.
+
+        Below Linux 5.0 a thread that changes its namespace goes on finding the files below /proc/thread-self/net that
+        it has once looked at, and they are those of the namespace before (fs/proc/proc_net.c, "proc: fix /proc/net/*
+        after setns(2)").
+        """
+        results: list[T] = []
+        errors: list[BaseException] = []
+
+        def inside() -> None:
+            try:
+                with self:
+                    results.append(function())
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=inside, name="inside")
+        thread.start()
+        thread.join()
+        if errors:
+            raise errors[0]
+        return results[0]
 
     def close(self) -> None:
         """Let go of it; the kernel takes it down in its own time."""

@@ -85,15 +85,17 @@ class Files:
 
     def __init__(self, host: Host) -> None:
         self.open: list[tuple[str, int]] = []
-        with host:
-            for name in (*TABLES, LONG_TABLE):
-                try:
-                    descriptor = os.open(f"{DIRECTORY}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-                except FileNotFoundError:
-                    if name != LONG_TABLE:
-                        raise
-                else:
-                    self.open.append((name, descriptor))
+        host.namespace.call(self._open)
+
+    def _open(self) -> None:
+        for name in (*TABLES, LONG_TABLE):
+            try:
+                descriptor = os.open(f"{DIRECTORY}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                if name != LONG_TABLE:
+                    raise
+            else:
+                self.open.append((name, descriptor))
 
     def read(self) -> Iterator[tuple[str, bytes]]:
         for name, descriptor in self.open:

@@ -43,6 +43,17 @@ def test_each_host_is_a_network_of_its_own(lab: Lab) -> None:
     assert network_of_this_thread() == here
 
 
+def test_files_of_proc_net_are_the_hosts_own(pair: Pair) -> None:
+    """Also where the kernel remembers the files that a thread has seen in another namespace (before 5.0)."""
+    listen(pair.client, port=4711)
+    for path in ("/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"):
+        seen = []
+        for host in (pair.server, pair.client, pair.server):
+            with host.open(path) as table:
+                seen.append(":1267 " in table.read())
+        assert seen == [False, path.endswith("6") == (pair.client.family == IPV6), False]
+
+
 def test_a_port_is_free_on_every_host_but_the_one_that_listens(pair: Pair) -> None:
     listener = listen(pair.server, port=8080)
     assert connect(pair.client, listener, wait=True).connected == 1
