@@ -17,6 +17,7 @@ from harness.claims import model
 from harness.claims.kernel import running
 from harness.claims.model import Knobs
 from harness.claims.values import at_least, at_most
+from harness.errors import Unsupported
 from harness.observe import half_open
 from harness.traffic import RawPeer, connect, echo, flood, listen
 from harness.traffic.hping3 import Hping3Flood
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from harness.lab import Host, Lan
     from harness.traffic import Listener
 
+MAX_SYN_BACKLOG = "net.ipv4.tcp_max_syn_backlog"
 CLIENTS = 10
 # SYNs a second. At this one a queue of 128 is full after 4.3 s, while none leaves it before it is 7 s old; and with one
 # retransmission a request is gone after 3 s, so that 90 to 101 are there at a time.
@@ -81,7 +83,7 @@ DEFENCES = {
 def defended(server: Host, defence: Defence) -> Listener:
     """A service with these settings that answers whoever gets through."""
     server.sysctl["net.core.somaxconn"] = defence.knobs.somaxconn
-    server.sysctl["net.ipv4.tcp_max_syn_backlog"] = defence.knobs.tcp_max_syn_backlog
+    server.sysctl[MAX_SYN_BACKLOG] = defence.knobs.tcp_max_syn_backlog
     server.sysctl["net.ipv4.tcp_syncookies"] = defence.knobs.tcp_syncookies
     server.sysctl["net.ipv4.tcp_synack_retries"] = defence.synack_retries
     return listen(server, defence.knobs.backlog, answer=echo)
@@ -104,8 +106,15 @@ def ceiling(knobs: Knobs) -> int:
 
 
 def services(servers: dict[str, Host]) -> dict[str, Listener]:
-    """A listener on each server, with the defence in force."""
-    return {name: defended(server, DEFENCES[name]) for name, server in servers.items()}
+    """A listener on each server, with the defence in force.
+
+    Unsupported before 4.11, where tcp_max_syn_backlog is the machine's, so that no two servers can differ in it.
+    """
+    listeners = {name: defended(server, DEFENCES[name]) for name, server in servers.items()}
+    in_force = {name: int(server.sysctl[MAX_SYN_BACKLOG]) for name, server in servers.items()}
+    if in_force != {name: DEFENCES[name].knobs.tcp_max_syn_backlog for name in servers}:
+        raise Unsupported(f"{MAX_SYN_BACKLOG} is the whole machine's on this kernel: servers cannot be compared in it")
+    return listeners
 
 
 def dropped(phase: Phase, server: Host) -> int:
