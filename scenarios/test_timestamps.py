@@ -102,9 +102,8 @@ def test_option_layout(claim: ClaimRun, pair: Pair) -> None:
         client, server = talk(pair, rounds=4)
         port = client.getsockname()[1]
         seen = packets.segments(port=port)
-        effect.compare(
-            "segments with kind 8, length 10, and two fields", as_option(packets, port), document=[True] * len(seen)
-        )
+        options = as_option(packets, port)
+        effect.compare("segments with kind 8, length 10, and two fields", options, document=[True] * len(options))
         effect.compare("the SYN's second field", seen[0].tsecr, document=0)
         last = {"in": 0, "out": 0}
         echoes, received = [], []
