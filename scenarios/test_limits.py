@@ -171,14 +171,14 @@ def test_accept_without_descriptors(claim: ClaimRun, pair: Pair) -> None:
             one.send(b"hello")
         state = said(server, 2)
         room = 32 - state["before"]
-        effect.compare("what accept() says then", state["error"], document="EMFILE")
+        effect.compare("what accept() says then", state.get("error"), document="EMFILE")
         effect.compare("connections accepted", state["accepted"], document=room)
         effect.compare("the clients", dict(clients.results()), document={"connected": 40})
         until(lambda: accept_queue(pair.server, PORT).waiting == 40 - room, what="the others to wait")
         effect.compare(
             "connections that wait for accept()", accept_queue(pair.server, PORT).waiting, document=40 - room
         )
-        effect.compare("whether poll() finds the listener readable, each time", state["poll"], document=[True] * 3)
+        effect.compare("whether poll() finds the listener readable, each time", state.get("poll"), document=[True] * 3)
         # A connection that no process has accepted belongs to no file, and inet_diag shows it without an inode.
         until(lambda: [s.recv_q for s in waiting(pair)] == [5] * (40 - room), what="what the others sent")
         effect.compare("states of those that wait", {s.state for s in waiting(pair)}, document={"ESTAB"})
@@ -360,29 +360,30 @@ def middle(grown: list[Growth]) -> Growth:
     return Growth(median(each.slab for each in grown), objects)
 
 
-def grow(pair: Pair) -> tuple[Growth, Crowd]:
-    """Make the connections, at a moment at which nobody else on this machine opens or closes many."""
-    for _ in range(30):
-        before = settled(pair.client)
-        made = crowd(pair.client, pair.server, CONNECTIONS)
-        after = Memory.now(pair.client)
-        if abs(after.sockets - before.sockets - 2 * CONNECTIONS) <= CONNECTIONS // 50:
-            return after.since(before), made
+def grow(pair: Pair, again: int = 10) -> tuple[Growth, Crowd]:
+    """Make the connections; once more if others on this machine opened or closed many of theirs meanwhile."""
+    before = settled(pair.client)
+    made = crowd(pair.client, pair.server, CONNECTIONS)
+    after = Memory.now(pair.client)
+    disturbed = abs(after.sockets - before.sockets - 2 * CONNECTIONS) > CONNECTIONS // 50
+    if disturbed and again:
         end(pair, made)
-    raise Unsupported("other programs of this machine open and close TCP sockets by the hundreds all the time")
+        return grow(pair, again - 1)
+    return after.since(before), made
 
 
 def settled(host: Host) -> Memory:
-    """The memory when what was released before has been given back, which happens after a grace period (call_rcu())."""
-    seen = [Memory.now(host).slab]
+    """The memory at a moment at which others are quiet, and what was released has been given back (call_rcu())."""
+    seen = [Memory.now(host)]
 
     def steady() -> bool:
-        seen.append(Memory.now(host).slab)
-        return len(seen) > 8 and max(seen[-4:]) - min(seen[-4:]) < CONNECTIONS * 64
+        seen.append(Memory.now(host))
+        sockets, slab = [each.sockets for each in seen[-4:]], [each.slab for each in seen[-4:]]
+        return len(seen) > 8 and max(sockets) - min(sockets) < 50 and max(slab) - min(slab) < CONNECTIONS * 256
 
     with suppress(NotReady):
-        until(steady, deadline=3, what="the machine's memory to be steady")
-    return Memory.now(host)
+        until(steady, deadline=10, what="the machine's memory to be steady")
+    return seen[-1]
 
 
 def end(pair: Pair, made: Crowd) -> None:
@@ -420,8 +421,13 @@ def test_memory(claim: ClaimRun, pair: Pair) -> None:
         full = Memory.now(pair.client)
         end(pair, made)
         half = CONNECTIONS * grown.slab / 2
-        until(lambda: full.slab - Memory.now(pair.client).slab > half, deadline=60, what="the memory to come back")
-        control.expect("bytes of slab that came back", full.slab - Memory.now(pair.client).slab, at_least(half))
+
+        def back() -> int:
+            released = full.slab - Memory.now(pair.client).slab
+            return released if released > half else 0
+
+        released = until(back, deadline=60, what="the memory to come back")
+        control.expect("bytes of slab that came back", released, at_least(half))
     with claim.effect(f"{CONNECTIONS} connections with 1000 bytes on each that nobody reads") as effect:
         crowd(pair.client, pair.server, CONNECTIONS, unread=1000)
         until(lambda: charged(pair.server) >= 1000 * CONNECTIONS, deadline=30, what="the bytes to arrive")
