@@ -57,8 +57,12 @@ class Site:
         with self.browser.socket() as asking:
             asking.settimeout(60)
             asking.connect((proxy.host.ip, proxy.port))
-            asking.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            answer = b"".join(iter(lambda: asking.recv(4096), b""))
+            asking.sendall(b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n")
+            answer = b""
+            while not whole(answer):
+                more = asking.recv(4096)
+                assert more, f"an answer that is cut off: {answer!r}"
+                answer += more
         return int(answer.split()[1])
 
     def gave_up(self, proxy: Nginx) -> int:
@@ -70,6 +74,13 @@ class Site:
         said = self.server.run("netstat", "-s").stdout
         found = re.search(r"(\d+) passive connections rejected because of time ?stamp", said)
         return int(found[1]) if found else 0
+
+
+def whole(answer: bytes) -> bool:
+    """Whether an answer is there to its end: the browser closes first, so that no proxy keeps TIME-WAITs of its own."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"Content-Length: (\d+)", head)
+    return len(body) == int(length[1]) if length else body.endswith(b"0\r\n\r\n")
 
 
 def build(lab: Lab) -> Site:
