@@ -114,7 +114,7 @@ def rto(pair: Pair, listener: Listener) -> float:
 
 
 class Settings:
-    """Where `sysctl -p` is typed: on the server, or in the machine's namespace if the kernel has the knob only there."""
+    """Where `sysctl -p` is typed: on the server, or in the machine's namespace if only that has the knob."""
 
     def __init__(self, server: Host) -> None:
         self._file = server.lab.directory / "sysctl.conf"
