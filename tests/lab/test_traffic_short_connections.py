@@ -29,7 +29,8 @@ def test_they_end_when_no_port_is_left(pair: Pair) -> None:
 
 def test_several_ask_side_by_side_for_a_time(pair: Pair) -> None:
     slow, fast = (ShortConnections(pair.client, [listen(pair.server)], rate) for rate in (20, 50))
-    keep_asking([slow, fast], 0.5)
+    started = keep_asking([slow, fast], 0.2)
+    keep_asking([slow, fast], 0.5, since=started)
     assert (slow.answered, fast.answered) == (11, 26)
     assert slow.first_failure is fast.first_failure is None
 
