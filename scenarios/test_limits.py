@@ -166,7 +166,7 @@ def serve(pair: Pair, descriptors: int, wanted: int) -> Program:
 def test_accept_without_descriptors(claim: ClaimRun, pair: Pair) -> None:
     with claim.effect("ulimit -n 32: forty clients connect, and the server accepts as many as it can") as effect:
         server = serve(pair, 32, 40)
-        clients = connect(pair.client, (pair.server.ip, PORT), 40, wait=True)
+        clients = connect(pair.client, (pair.server.ip, PORT), 40, wait=True, deadline=30)
         for one in clients.sockets:
             one.send(b"hello")
         state = said(server, 2)
@@ -174,13 +174,13 @@ def test_accept_without_descriptors(claim: ClaimRun, pair: Pair) -> None:
         effect.compare("what accept() says then", state.get("error"), document="EMFILE")
         effect.compare("connections accepted", state["accepted"], document=room)
         effect.compare("the clients", dict(clients.results()), document={"connected": 40})
-        until(lambda: accept_queue(pair.server, PORT).waiting == 40 - room, what="the others to wait")
+        until(lambda: accept_queue(pair.server, PORT).waiting == 40 - room, deadline=30, what="the others to wait")
         effect.compare(
             "connections that wait for accept()", accept_queue(pair.server, PORT).waiting, document=40 - room
         )
         effect.compare("whether poll() finds the listener readable, each time", state.get("poll"), document=[True] * 3)
         # A connection that no process has accepted belongs to no file, and inet_diag shows it without an inode.
-        until(lambda: [s.recv_q for s in waiting(pair)] == [5] * (40 - room), what="what the others sent")
+        until(lambda: [s.recv_q for s in waiting(pair)] == [5] * (40 - room), deadline=30, what="what the others sent")
         effect.compare("states of those that wait", {s.state for s in waiting(pair)}, document={"ESTAB"})
         effect.expect("ListenOverflows", effect.delta(pair.server).TcpExt.ListenOverflows, 0)
     with claim.control("the same server, when its limit is raised") as control:
@@ -194,7 +194,7 @@ def test_accept_without_descriptors(claim: ClaimRun, pair: Pair) -> None:
     server.stop()
     with claim.control("ulimit -n 256 from the beginning") as control:
         server = serve(pair, 256, 40)
-        connect(pair.client, (pair.server.ip, PORT), 40, wait=True)
+        connect(pair.client, (pair.server.ip, PORT), 40, wait=True, deadline=30)
         state = said(server, 2)
         control.expect("connections accepted, and no error", (state["accepted"], state.get("error")), (40, None))
 

@@ -18,7 +18,6 @@ from harness.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.claims.phases import Phase
     from harness.claims.record import ClaimRun
     from harness.lab import Host, Lan, Pair
     from harness.traffic import Attempts
@@ -31,7 +30,7 @@ NO_PORT = errno.errorcode[errno.EADDRNOTAVAIL]
 
 def outcome(attempts: Attempts) -> dict[str, int]:
     """How many connect() calls ended how."""
-    return dict(attempts.wait().results())
+    return dict(attempts.wait(deadline=30).results())
 
 
 def ports(attempts: Attempts) -> list[int]:
@@ -51,7 +50,7 @@ def test_default_range(claim: ClaimRun, pair: Pair) -> None:
     def taken() -> list[int]:
         """The ports that clients get when only ten at either end of the range, and some beyond, are not reserved."""
         pair.client.sysctl[RESERVED] = "32778-60990"
-        return ports(connect(pair.client, listen(pair.server), 30, wait=True))
+        return ports(connect(pair.client, listen(pair.server), 30, wait=True, deadline=30))
 
     with claim.effect(
         "a fresh namespace; all ports but those about the ends of the range are taken out of it"
@@ -150,21 +149,21 @@ def test_sysctl_p(claim: ClaimRun, pair: Pair) -> None:
     written = pair.client.lab.directory / "sysctl.conf"
     written.write_text(f"# 增加(限制端口只能使用10个啦)\n{RANGE} = {TEN}\n")
 
-    def eleven(phase: Phase) -> tuple[dict[str, int], list[int]]:
-        clients = connect(pair.client, listen(pair.server), 11)
-        phase.note("which are refused", [n for n, one in enumerate(clients.wait(), start=1) if one.result == NO_PORT])
-        return outcome(clients), ports(clients)
+    def eleven() -> tuple[list[str], list[int]]:
+        """How eleven connect() calls end, one by one, and the ports of those that are connected."""
+        clients = connect(pair.client, listen(pair.server), 11, wait=True, deadline=30)
+        return [one.result for one in clients], ports(clients)
 
     with claim.control("000's lines are written to a file, and nothing has read it") as control:
         control.expect("the range", shown(pair.client), "40000 40999")
-        results, taken = eleven(control)
-        control.expect("how eleven connect() calls end", results, {"connected": 11})
+        results, taken = eleven()
+        control.expect("how eleven connect() calls end", results, ["connected"] * 11)
         control.expect("how many have one of the ten ports", len([port for port in taken if port >= 60000]), 0)
     with claim.effect("sysctl -p FILE has been run") as effect:
         effect.compare("what it prints", pair.client.run("sysctl", "-p", written).stdout, document=f"{RANGE} = {TEN}\n")
         effect.compare("the range", shown(pair.client), document=TEN)
-        results, taken = eleven(effect)
-        effect.compare("how eleven connect() calls end", results, document={"connected": 10, NO_PORT: 1})
+        results, taken = eleven()
+        effect.compare("how eleven connect() calls end", results, document=["connected"] * 10 + [NO_PORT])
         effect.compare("their ports", taken, document=[*range(60000, 60010)])
     with claim.control("the other host of the cable, where it was not run") as control:
         control.expect("the range", shown(pair.server), "32768 61000" if running() < "4.2" else "32768 60999")
