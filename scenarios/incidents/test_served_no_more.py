@@ -8,21 +8,25 @@ backlog and a restart, all three.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from harness import waiting
 from harness.claims.values import at_least
 from harness.observe import accept_queue
 from harness.traffic import drop
 from harness.traffic.nginx import Nginx
 from harness.traffic.wrk import Wrk
-from harness.waiting import until
 
 if TYPE_CHECKING:
     from harness.claims.phases import Phase
     from harness.claims.record import ClaimRun
     from harness.lab import Host, Pair
+
+# Of a machine that is ten times as slow. A deadline measures nothing.
+until = partial(waiting.until, deadline=60.0)
 
 SOMAXCONN = "net.core.somaxconn"
 SHORT, LONG = 10, 5000
