@@ -866,4 +866,3 @@ def test_last_ack_peer_reset(claim: ClaimRun, pair: Pair) -> None:
         for attempt in dialled:
             until(lambda: outcome(attempt) != "pending", what="connect() to end", deadline=30)
         control.expect("results", [attempt.result for attempt in dialled], ["connected"] * 4)
-        control.note("seconds", [round(attempt.seconds or 0, 3) for attempt in dialled])
