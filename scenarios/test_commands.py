@@ -626,7 +626,7 @@ def test_cat_proc_sys(claim: ClaimRun, pair: Pair) -> None:
         effect.compare("tcp_abort_on_overflow", cat(server, "net/ipv4/tcp_abort_on_overflow"), document=[0])
         effect.note("fs.nr_open, which limits.nr-open holds against setrlimit()", cat(server, "fs/nr_open"))
     with claim.control("the other host, where nobody has set anything") as control:
-        control.expect("port range", cat(server, "net/ipv4/ip_local_port_range"), [32768, 60999])
+        control.expect("where ports begin", cat(server, "net/ipv4/ip_local_port_range")[0], 32768)
         control.expect("tcp_syncookies", cat(client, "net/ipv4/tcp_syncookies"), [1])
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -203,6 +203,16 @@ def test_a_flood(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
         control.expect("SYNs dropped", dropped(control, servers["none"]), 0)
 
 
+class Siege(NamedTuple):
+    """What was seen while hping3 was at it: clients served, the service's half-open requests, two looks at all
+    SYN_RECV of the server, and by how much "SYNs to LISTEN sockets dropped" grew between them."""
+
+    served: int
+    half_open: int
+    looks: tuple[int, int]
+    grew: int
+
+
 @pytest.mark.ipv4_only("hping3 has no IPv6")
 @pytest.mark.claim("incidents.syn-flood")
 def test_hping3(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
@@ -210,15 +220,15 @@ def test_hping3(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
     server.route("default", RawPeer(server, client).address, server.family)
     server.close_netlink()
 
-    def besieged(phase: Phase, who: Host, service: Listener, patience: float) -> tuple[int, tuple[int, int], int]:
-        """Clients served, two looks at SYN_RECV, and by how much "SYNs to LISTEN sockets dropped" grew between them."""
+    def besieged(phase: Phase, who: Host, service: Listener, patience: float) -> Siege:
         before = phase.delta(server).Tcp.InSegs
         with Hping3Flood(client, server.ip, service.port, spoofed=True):
             until(lambda: phase.delta(server).Tcp.InSegs - before >= 2000, what="two thousand SYNs")
-            looks, drops = syn_recv(server), syns_dropped(server)
+            look, drops = syn_recv(server), syns_dropped(server)
             clients = connect(who, service, CLIENTS, timeout=patience).wait(deadline=60)
             answered = clients.ask(deadline=60)
-            return answered, (looks, syn_recv(server)), syns_dropped(server) - drops
+            queue = half_open(server, service.port)
+            return Siege(answered, queue, (look, syn_recv(server)), syns_dropped(server) - drops)
 
     known = CLIENTS if running() >= "4.12" else at_most(2)
     with claim.control("before the attack") as control:
@@ -226,25 +236,24 @@ def test_hping3(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
         control.expect("clients served", served(client, service), CLIENTS)
         control.expect("SYN_RECV, SYNs dropped", (syn_recv(server), syns_dropped(server)), (0, 0))
     with claim.effect("hping3 -S --flood --rand-source, no defence, clients with patience for 1.5 s") as effect:
-        answered, looks, grew = besieged(effect, client, service, 1.5)
-        full = ceiling(UNDEFENDED)
-        effect.compare("clients served", answered, document=0, kernel=at_most(2))
-        effect.compare("netstat -natp | grep SYN_RECV | wc -l, twice", looks, document=(full, full))
-        effect.compare('netstat -s | grep "SYNs to LISTEN", by how much it grew', grew, document=at_least(1000))
+        siege, full = besieged(effect, client, service, 1.5), ceiling(UNDEFENDED)
+        effect.compare("clients served", siege.served, document=0, kernel=at_most(2))
+        effect.compare("netstat -natp | grep SYN_RECV | wc -l, twice", siege.looks, document=(full, full))
+        effect.compare('netstat -s | grep "SYNs to LISTEN", by how much it grew', siege.grew, document=at_least(1000))
     service.close()
     with claim.effect("the same, and a queue of 1024 instead of 128") as effect:
         service = defended(server, DEFENCES["a longer queue"])
-        answered, looks, _ = besieged(effect, stranger, service, 1.5)
-        effect.compare("clients served", answered, document=CLIENTS, kernel=at_most(2))
-        effect.expect("half-open", half_open(server, service.port), at_least(ceiling(LONGER)))
+        siege = besieged(effect, stranger, service, 1.5)
+        effect.compare("clients served", siege.served, document=CLIENTS, kernel=at_most(2))
+        effect.expect("half-open", siege.half_open, ceiling(LONGER))
         # Those of the listener that was closed before are among them: its requests live on until their timers end.
-        effect.note("netstat -natp | grep SYN_RECV | wc -l, twice", looks)
+        effect.note("netstat -natp | grep SYN_RECV | wc -l, twice", siege.looks)
         # The last quarter of tcp_max_syn_backlog is kept for peers with which a connection has ended before
-        # (tcp_peer_is_proven(); d82bae12dc38 in 4.12 made it so): a floor under regular guests alone.
-        guests, _, _ = besieged(effect, client, service, 1.5)
+        # (tcp_peer_is_proven(); d82bae12dc38 in 4.12 made it so): regulars get in, strangers do not.
+        guests = besieged(effect, client, service, 1.5).served
         effect.expect("clients served, of a host that has been there before", guests, known)
     with claim.effect("the same with cookies: echo 1 > /proc/sys/net/ipv4/tcp_syncookies, no restart") as effect:
         server.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/tcp_syncookies")
-        answered, _, grew = besieged(effect, stranger, service, 30)
-        effect.compare("clients served", answered, document=CLIENTS)
-        effect.compare('netstat -s | grep "SYNs to LISTEN", by how much it grew', grew, document=0)
+        siege = besieged(effect, stranger, service, 30)
+        effect.compare("clients served", siege.served, document=CLIENTS)
+        effect.compare('netstat -s | grep "SYNs to LISTEN", by how much it grew', siege.grew, document=0)
