@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -215,7 +216,7 @@ class Blocked(threading.Thread):
         self.patience = patience
         self.error = -1
         self.seconds = 0.0
-        host.lab.on_close(self.socket.close)
+        host.lab.on_close(self._give_up)
         if patience is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", patience, 0))
         self.start()
@@ -224,6 +225,13 @@ class Blocked(threading.Thread):
         began = time.monotonic()
         self.error = self.socket.connect_ex(self.address)
         self.seconds = round(time.monotonic() - began, 2)
+
+    def _give_up(self) -> None:
+        """End a connect() that still blocks: a descriptor is not closed under the thread that is in it."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.join(30)
+        self.socket.close()
 
     def result(self, deadline: float) -> str:
         """The name of the errno, or "connected"."""

@@ -8,7 +8,9 @@ threads, the shop answers nothing any more, not even what needs no database.
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
 import sys
 import threading
 import time
@@ -80,13 +82,21 @@ class Visit(threading.Thread):
         self._socket = customer.socket()
         self._socket.connect((shop.host.ip, HTTP))
         self._socket.sendall(f"GET {page} HTTP/1.0\r\n\r\n".encode())
-        customer.lab.on_close(self._socket.close)
+        customer.lab.on_close(self._leave)
         self.start()
+
+    def _leave(self) -> None:
+        """Wait no longer: a descriptor is not closed under a thread that is blocked in it."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self.join(30)
+        self._socket.close()
 
     def run(self) -> None:
         answer = b""
-        while b"\r\n\r\n" not in answer and (more := self._socket.recv(4096)):
-            answer += more
+        with contextlib.suppress(ConnectionResetError):  # the shop is closed with requests unread
+            while b"\r\n\r\n" not in answer and (more := self._socket.recv(4096)):
+                answer += more
         self.seconds = round(time.monotonic() - self.began, 2)
         self.answer = answer.decode()
 
