@@ -106,13 +106,17 @@ def test_exhausts_ports_full_size(claim: ClaimRun, lan: Callable[[int], Lan]) ->
         host.sysctl[MAX_TW_BUCKETS] = 100_000
     fast = ShortConnections(client, [listen(server)], 1000)
     with alone(), claim.effect("the default range, 1000 short connections a second") as effect:
-        keep_asking([fast], 120, stop_at_failure=True)
+        keep_asking([fast], ports / 1000 + 1, stop_at_failure=True)
         effect.series("TIME-WAIT", fast.waiting, unit="sockets")
-        effect.compare("connections before the first failure", fast.before_failure, document=ports)
-        # Later than after 28 s where one processor cannot make 1000 a second once half of the ports are taken
-        # (time-wait.harmless-below-20000).
-        effect.compare("the second of it", fast.first_failure, document=between(ports / 1000, 60))
-        effect.expect("errors", dict(fast.errors), {"EADDRNOTAVAIL": 1})
+        in_a_minute = sum(result == "ok" for moment, result in fast.results if moment < 60)
+        wanted = "connections of the first minute, in which 60,000 were wanted"
+        effect.compare(wanted, in_a_minute, document=at_most(ports))
+        effect.note("seconds until there was no port, or until as many had been asked for", fast.results[-1][0])
+        # A processor that cannot make 1000 a second once half of the ports are taken (time-wait.harmless-below-20000)
+        # may not come to the end of them within the minute.
+        if fast.results[-1][0] < 60:
+            effect.compare("connections before the first failure", fast.before_failure, document=ports)
+            effect.expect("errors", dict(fast.errors), {"EADDRNOTAVAIL": 1})
     spared = ShortConnections(other, [listen(server)], 1000, closer="server")
     with alone(), claim.control("the server closes first") as control:
         keep_asking([spared], ports / 1000 + 5)
@@ -142,22 +146,17 @@ def test_more_servers_help(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
     first, second, *clients = lan(5).hosts
     for client in clients:
         give_ports(client, 100)
-    alone_, both, ports = (
-        ShortConnections(client, servers, RATE)
-        for client, servers in zip(
-            clients,
-            ([listen(first)], [listen(first), listen(second)], [listen(first), listen(first)]),
-            strict=True,
-        )
-    )
+    one = ShortConnections(clients[0], [listen(first)], RATE)
+    two = ShortConnections(clients[1], [listen(first), listen(second)], RATE)
+    ports = ShortConnections(clients[2], [listen(first), listen(first)], RATE)
     with claim.control("100 ports, one server, 10 short connections a second") as control:
-        keep_asking([alone_, both, ports], 50, stop_at_failure=True)
-        control.expect("connections before the first failure", alone_.before_failure, 100)
-        control.expect("the second of it", alone_.first_failure, at_least(10))
+        keep_asking([one, two, ports], 50, stop_at_failure=True)
+        control.expect("connections before the first failure", one.before_failure, 100)
+        control.expect("the second of it", one.first_failure, at_least(10))
     with claim.effect("100 ports, two servers in turn") as effect:
-        effect.expect("errors", dict(both.errors), {"EADDRNOTAVAIL": 1})
-        effect.compare("connections before the first failure", both.before_failure, document=200)
-        effect.compare("the second of it", both.first_failure, document=at_least(20))
+        effect.expect("errors", dict(two.errors), {"EADDRNOTAVAIL": 1})
+        effect.compare("connections before the first failure", two.before_failure, document=200)
+        effect.compare("the second of it", two.first_failure, document=at_least(20))
         effect.note("100 ports, two ports of the same server in turn: connections", ports.before_failure)
 
 
