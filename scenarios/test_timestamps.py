@@ -25,7 +25,7 @@ from harness.traffic.repair import Placed, place_both, sequence_numbers, timesta
 from harness.waiting import until
 
 if TYPE_CHECKING:
-    from harness.claims.phases import Phase
+    from harness.claims.phases import Effect, Phase
     from harness.claims.record import ClaimRun
     from harness.lab import BehindNat, Host, Lab
     from harness.observe.capture import Capture
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 TIMESTAMPS = "net.ipv4.tcp_timestamps"
 RECYCLE = "net.ipv4.tcp_tw_recycle"
+RTAX_FEATURE_TCP_USEC_TS = 1 << 4
 CLOCK = 3_000_000_000
 # PAWS compares as serial numbers do: what is 2^31 older is newer (include/net/tcp.h, tcp_paws_check()).
 AGES = [2, 1000, 1_000_000, 2**31 - 1]
@@ -95,6 +96,42 @@ def as_option(packets: Capture, port: int) -> list[bool]:
     ]
 
 
+def check_advance(
+    phase: Effect, packets: Capture, client: socket.socket, server: socket.socket, rates: list[int]
+) -> None:
+    """Compare how far TSval advances between two segments with how far the clock does, which has one of these rates."""
+    spoken = []
+    for wait in (0.0, 0.3):
+        passed = time.monotonic() + wait
+        until(lambda: time.monotonic() >= passed, what="time to pass")
+        began = time.monotonic()
+        client.send(b"question")
+        spoken.append((began, time.monotonic()))
+        read(server, 8)
+    of_client = packets.segments(sport=client.getsockname()[1])
+    first, second = [segment.tsval or 0 for segment in of_client if segment.payload == b"question"][-2:]
+    advance = (second - first) % 2**32
+    least, most = spoken[1][0] - spoken[0][1], spoken[1][1] - spoken[0][0]
+    rate = min(rates, key=lambda rate: abs(rate - advance / most))
+    phase.note("ticks a second", rate)
+    wanted = between(int(least * rate) - 1, int(most * rate) + 1)
+    phase.compare("the first field's advance, in ticks", advance, document=wanted)
+
+
+def ask_for_microseconds(host: Host, to: Host) -> None:
+    """A route whose connections have timestamps in microseconds: since 6.7 (3d44de9a10ea, 614e8316aa4c)."""
+    (interface,) = host.interfaces.values()
+    host.netlink().route(
+        "replace",
+        dst=to.ip,
+        dst_len=32 if host.family == socket.AF_INET else 128,
+        oif=interface.index,
+        family=host.family,
+        metrics={"features": RTAX_FEATURE_TCP_USEC_TS},
+    )
+    host.close_netlink()
+
+
 @pytest.mark.claim("timestamps.option-layout")
 def test_option_layout(claim: ClaimRun, pair: Pair) -> None:
     packets = claim.capture(pair.server)
@@ -114,23 +151,12 @@ def test_option_layout(claim: ClaimRun, pair: Pair) -> None:
                 received.append(last["out" if segment.direction == "in" else "in"])
         effect.compare("the second field of all others: the last timestamp received", echoes, document=received)
     with claim.effect("two segments, some time apart") as effect:
-        spoken = []
-        for wait in (0.0, 0.3):
-            passed = time.monotonic() + wait
-            until(lambda: time.monotonic() >= passed, what="time to pass")
-            began = time.monotonic()
-            client.send(b"question")
-            spoken.append((began, time.monotonic()))
-            read(server, 8)
-        first, second = [s.tsval or 0 for s in packets.segments(port=port) if s.payload == b"question"][-2:]
-        least, most = spoken[1][0] - spoken[0][1], spoken[1][1] - spoken[0][0]
-        ticks = min(TICKS_A_SECOND, key=lambda rate: abs(rate - (second - first) % 2**32 / most))
-        effect.note("ticks a second", ticks)
-        effect.compare(
-            "the first field's advance, in ticks",
-            (second - first) % 2**32,
-            document=between(int(least * ticks) - 1, int(most * ticks) + 1),
-        )
+        check_advance(effect, packets, client, server, TICKS_A_SECOND)
+    if running() >= "6.7":
+        with claim.effect("the same, by a route that asks for microseconds") as effect:
+            for here, there in ((pair.client, pair.server), (pair.server, pair.client)):
+                ask_for_microseconds(here, there)
+            check_advance(effect, packets, *talk(pair), [1_000_000])
     with claim.effect("a segment ahead of its turn: its timestamp is not echoed, the last one in turn is") as effect:
         listener, peer = listen(pair.server), RawPeer(pair.server, pair.client)
         connection = peer.connection(listener)
