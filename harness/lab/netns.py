@@ -49,9 +49,9 @@ class Namespace:
     def call(self, function: Callable[[], T]) -> T:
         """Call a function inside, in a thread that was in no other namespace before.
 
-        Below Linux 5.0 a thread that changes its namespace goes on finding the files below /proc/thread-self/net that
-        it has once looked at, and they are those of the namespace before (fs/proc/proc_net.c, "proc: fix /proc/net/*
-        after setns(2)").
+        Below Linux 5.0 (1fde6f21d90f "proc: fix /proc/net/* after setns(2)") a thread that changes its namespace goes
+        on finding the files below /proc/thread-self/net that it has looked at, and they are those of the namespace
+        before (fs/proc/proc_net.c).
         """
         results: list[T] = []
         errors: list[BaseException] = []
