@@ -1,7 +1,7 @@
 """The pytest plugin: options, hooks and fixtures that wire labs and claims to tests; the work is done elsewhere.
 
 Options: `--evidence DIR` (default: out/evidence below the directory that pytest was started in), `--hold`,
-`--own-kernel`, `--full-size`.
+`--own-kernel`, `--full-size`, `--kernel`, `--real-time`.
 Ini options: `claims` (directories or files with claims; default: claims/ beside the test or above it, up to the
 root directory), `lab_isolation` ("first-use", or "startup", which ordinary users need with xdist).
 """
@@ -15,17 +15,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import pytest_claims, pytest_order
+from harness import pytest_claims, pytest_kernels, pytest_order
 from harness.errors import Forbidden, GlobalSysctl, HarnessError, MissingProgram, Unsupported
 from harness.pytest_fixtures import behind_nat, claim, family, lab, lan, pair, restrict_family
+from harness.pytest_kernels import harness_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from _pytest.outcomes import Skipped
     from _pytest.runner import CallInfo
+    from xdist.workermanage import WorkerController
 
-__all__ = ["behind_nat", "claim", "family", "lab", "lan", "pair"]
+__all__ = ["behind_nat", "claim", "family", "harness_kernel", "lab", "lan", "pair"]
 
 DEFAULT_EVIDENCE = "out/evidence"
 
@@ -54,6 +56,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run also what waits for minutes or hours, meant for a kernel with simulated time",
     )
+    pytest_kernels.add_options(group)
     parser.addini("claims", "files or directories with claims (default: claims/ beside the test)", type="paths")
     parser.addini("lab_isolation", "when an ordinary user's process makes its user namespace: first-use or startup",
                   default="first-use")  # fmt: skip
@@ -72,6 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getini("lab_isolation") not in ("first-use", "startup"):
         raise pytest.UsageError(f"lab_isolation must be first-use or startup, not {config.getini('lab_isolation')!r}")
     if _is_worker(config):
+        pytest_kernels.guest_folders(config)
         return
     if config.getoption("hold"):
         if _distributes(config):
@@ -83,6 +87,26 @@ def pytest_configure(config: pytest.Config) -> None:
 
     directory = Path(config.invocation_params.dir, config.getoption("evidence"))
     config.pluginmanager.register(Results(config, directory), "harness-results")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
+    """With --kernel, choose the workers before pytest-xdist does."""
+    if config.getoption("kernel") and not _is_worker(config) and not config.getoption("collectonly"):
+        pytest_kernels.workers_of(config)
+    return (yield)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: WorkerController) -> None:
+    """Tell a worker its kernel."""
+    pytest_kernels.tell_worker(node)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """With --kernel, a queue for each kernel."""
+    return pytest_kernels.ByKernel(config, log) if config.getoption("kernel") else None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -104,14 +128,15 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Honour ipv4_only."""
+    """Honour ipv4_only; in a worker of a kernel, its name."""
     restrict_family(metafunc)
+    pytest_kernels.parametrise(metafunc)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give each test its claim; a claim that does not exist is a mistake of usage, not of a test."""
     pytest_order.choose(config, items)
-    pytest_order.order(items)
+    pytest_order.order(config, items)
     problems = pytest_claims.assign(config, items)
     if problems and not _is_worker(config):
         raise pytest.UsageError(*problems)

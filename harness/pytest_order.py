@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -56,11 +55,11 @@ def balance(seconds: Sequence[float], workers: int) -> list[int]:
     return [test for share in shares for test in share]
 
 
-def order(items: list[pytest.Item]) -> None:
+def order(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the long waits first, for as many workers as there are; tests without waits stay as they are."""
     seconds = [waiting_time(item) for item in items]
     if any(one > ORDINARY for one in seconds):
-        workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+        workers = getattr(config, "workerinput", {}).get("workercount", 1)
         items[:] = [items[i] for i in balance(seconds, workers)]
 
 

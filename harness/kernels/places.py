@@ -23,3 +23,13 @@ def kernels() -> Path:
 def indices() -> Path:
     """Where apt keeps what it knows of the archive."""
     return cache() / "apt"
+
+
+def images() -> Path:
+    """Where the guests' systems are."""
+    return cache() / "images"
+
+
+def states() -> Path:
+    """Where the states of machines are that others are restored from."""
+    return cache() / "states"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import lzma
 import re
@@ -12,7 +13,7 @@ import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import BadInput, MissingProgram, Unsupported
 
@@ -28,9 +29,11 @@ WANTED = re.compile(
     |nfnetlink|nf_tables|nft_(ct|nat|chain_nat(_ipv[46])?|masq(_ipv[46])?|redir|reject(_inet|_ipv[46])?|numgen|counter
     |limit|quota|log|hash|meta|rt|exthdr|objref|set_hash|set_rbtree|compat)|nf_tables_(inet|ipv[46])|nf_nat(_ipv[46])?
     |nf_conntrack(_ipv[46]|_netlink)?|nf_nat_masquerade_ipv[46]|nf_log_syslog|tun|overlay
-    |virtio(_pci|_ring|_pci_(modern|legacy)_dev|_console|_rng)?""",
+    |crc32c(_generic|_cryptoapi)?|virtio(_pci|_ring|_pci_(modern|legacy)_dev|_console|_rng)?""",
     re.VERBOSE,
 )
+# What is in the cache was chosen by the pattern of its day.
+_CHOSEN_BY = hashlib.sha256(WANTED.pattern.encode()).hexdigest()[:12]
 _COMPRESSED = {".xz": "xz", ".zst": "zstd", ".gz": "gzip"}
 
 
@@ -62,11 +65,12 @@ class Store:
 
     def has(self, kernel: Kernel) -> bool:
         """Whether a kernel of the archive is here."""
-        return (self.directory / kernel.release / "kernel.json").exists()
+        return self._about(self.directory / kernel.release).get("chosen_by") == _CHOSEN_BY
 
     def all(self) -> list[Stored]:
         """Every kernel that is here."""
-        return [self._load(file.parent) for file in sorted(self.directory.glob("*/kernel.json"))]
+        found = (file.parent for file in sorted(self.directory.glob("*/kernel.json")))
+        return [self._load(one) for one in found if self._about(one).get("chosen_by") == _CHOSEN_BY]
 
     def get(self, kernel: Kernel) -> Stored:
         """A kernel that is here."""
@@ -91,6 +95,7 @@ class Store:
                 if not (made / "image").exists():
                     raise Unsupported(f"{kernel.release}: its packages hold no kernel image")
                 about = {"release": kernel.release, "version": kernel.version, "enforce": bool(kernel.missing)}
+                about["chosen_by"] = _CHOSEN_BY
                 (made / "kernel.json").write_text(json.dumps(about))
                 target = self.directory / kernel.release
                 shutil.rmtree(target, ignore_errors=True)
@@ -102,8 +107,15 @@ class Store:
         return self.get(kernel)
 
     @staticmethod
-    def _load(directory: Path) -> Stored:
-        about = json.loads((directory / "kernel.json").read_text())
+    def _about(directory: Path) -> dict[str, Any]:
+        try:
+            about: dict[str, Any] = json.loads((directory / "kernel.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return about
+
+    def _load(self, directory: Path) -> Stored:
+        about = self._about(directory)
         modules = {file.stem: file for file in sorted((directory / "modules").glob("*.ko"))}
         return Stored(about["release"], about["version"], directory / "image", modules, about["enforce"])
 

@@ -1,0 +1,260 @@
+"""The first process of a guest: sets the system up, then becomes the Python interpreter that the host talks to.
+
+Runs by itself, without the rest of the package and without a shell. It is /init of the image. The host talks through a
+virtio serial port: a line of JSON for each thing to do, followed by as many bytes as the line says; the guest answers
+"ready" when it waits for the next. In that state the machine is saved, and restored for each run.
+
+    {"do": "deliver", "bytes": N}     a tar archive to unpack at the root: the project
+    {"do": "import", "modules": […]}  import these now, so that they need not be imported after each restore
+    {"do": "collect", "argv": […]}    let pytest collect, for the same reason
+    {"do": "become", …}               become what execnet starts: an interpreter whose input and output are the port
+"""
+
+# Every import costs the guest time; pathlib is not needed here.
+# ruff: noqa: PTH103, PTH108, PTH123, PTH211
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import io
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+import tarfile
+import time
+
+MOUNTS = (
+    ("proc", "/proc", "proc", ""),
+    ("sysfs", "/sys", "sysfs", ""),
+    ("dev", "/dev", "devtmpfs", "mode=755"),
+    ("devpts", "/dev/pts", "devpts", "gid=5,mode=620,ptmxmode=666"),
+    ("shm", "/dev/shm", "tmpfs", "mode=1777"),
+    ("run", "/run", "tmpfs", "mode=755"),
+    ("tmp", "/tmp", "tmpfs", "mode=1777"),
+    ("cgroup2", "/sys/fs/cgroup", "cgroup2", ""),
+    ("tracefs", "/sys/kernel/tracing", "tracefs", ""),
+    ("debugfs", "/sys/kernel/debug", "debugfs", ""),
+    ("bpf", "/sys/fs/bpf", "bpf", ""),
+)
+MODULES = "/modules"
+SYS_FINIT_MODULE = 313  # x86_64
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
+RNDADDENTROPY, RNDRESEEDCRNG = 0x40085203, 0x5207
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def mount_all() -> None:
+    """What a Linux system has mounted; what this kernel does not have is left out."""
+    for source, target, kind, options in MOUNTS:
+        with contextlib.suppress(OSError):
+            os.makedirs(target, exist_ok=True)
+        libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(0), options.encode())
+    for name, target in (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
+        with contextlib.suppress(OSError):
+            os.symlink(target, f"/dev/{name}")
+
+
+def load_modules() -> None:
+    """Load the image's modules in the order of their list; one that the kernel refuses is said on the console."""
+    with open(f"{MODULES}/order") as order:
+        names = order.read().split()
+    for name in names:
+        with open(f"{MODULES}/{name}", "rb") as file:
+            if libc.syscall(SYS_FINIT_MODULE, file.fileno(), b"", 0) and ctypes.get_errno() != 17:  # EEXIST
+                print(f"guest: {name}: {os.strerror(ctypes.get_errno())}", flush=True)
+        os.unlink(f"{MODULES}/{name}")
+
+
+def loopback_up() -> None:
+    """ip link set lo up."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        request = struct.pack("16sh", b"lo", 0) + bytes(22)
+        flags = struct.unpack_from("h", fcntl.ioctl(any_socket, SIOCGIFFLAGS, request), 16)[0]
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh", b"lo", flags | IFF_UP) + bytes(22))
+
+
+def open_port() -> int:
+    """The port to the host."""
+    for _ in range(1000):
+        for name in ("vport0p1", "vport1p1", "vport2p1"):
+            with contextlib.suppress(OSError):
+                return os.open(f"/dev/{name}", os.O_RDWR)
+        time.sleep(0.01)
+    raise SystemExit("guest: no port to the host")
+
+
+class Port:
+    """Lines and bytes from the host, without reading further than asked."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def line(self) -> bytes:
+        """Up to the next end of line."""
+        read = bytearray()
+        while not read.endswith(b"\n"):
+            # One at a time: what follows belongs to whoever this process becomes.
+            read += self.exactly(1)
+        return bytes(read)
+
+    def exactly(self, size: int) -> bytes:
+        """So many bytes."""
+        parts = []
+        while size:
+            data = os.read(self.fd, min(size, 1 << 20))
+            if not data:  # the host's end is closed, or not there yet
+                time.sleep(0.01)
+                continue
+            parts.append(data)
+            size -= len(data)
+        return b"".join(parts)
+
+    def say(self, **words: object) -> None:
+        """A line to the host."""
+        data = json.dumps(words).encode() + b"\n"
+        while data:
+            data = data[os.write(self.fd, data) :]
+
+
+def unpack(archive: bytes) -> None:
+    """Deliver files; names are from the root."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        for member in files:
+            member.uid = member.gid = 0
+            files.extract(member, "/", set_attrs=True, filter="fully_trusted") if sys.version_info >= (3, 12) else (
+                files.extract(member, "/")
+            )
+
+
+def set_clock(seconds: float) -> None:
+    """The wall clock."""
+    time.clock_settime(time.CLOCK_REALTIME, seconds)
+
+
+def reseed(seed: bytes) -> None:
+    """Mix a seed into the kernel's random numbers: guests restored from one state would draw the same ones."""
+    with contextlib.suppress(OSError), open("/dev/urandom", "wb", buffering=0) as random:
+        size = len(seed)
+        fcntl.ioctl(random, RNDADDENTROPY, struct.pack("ii", size * 8, size) + seed)
+        fcntl.ioctl(random, RNDRESEEDCRNG)
+
+
+def become(fd: int, words: dict[str, object]) -> None:
+    """Become an interpreter as execnet starts one (`python -c "import sys;exec(eval(sys.stdin.readline()))"`)."""
+    if "clock" in words:
+        set_clock(float(words["clock"]))  # type: ignore[arg-type]
+    if "seed" in words:
+        reseed(bytes.fromhex(str(words["seed"])))
+    environment = words.get("environment") or {}
+    assert isinstance(environment, dict)
+    os.environ.clear()
+    os.environ.update(environment)
+    user = int(words.get("user") or 0)  # type: ignore[call-overload]
+    os.chdir(str(words.get("directory") or "/"))
+    if user:
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+    os.dup2(fd, 0)
+    os.dup2(fd, 1)
+    os.close(fd)
+    sys.stdin = os.fdopen(0, "r", encoding="utf-8", errors="surrogateescape", closefd=False, buffering=1)
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
+    # One character at a time, as above: execnet reads the rest from the descriptor.
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        line += os.read(0, 1)
+    sys.argv = ["-c"]
+    exec(eval(line.decode()), {"__name__": "__main__", "sys": sys})  # noqa: S102, S307 - that is execnet's protocol
+
+
+def collect(argv: list[str], directory: str) -> str:
+    """Let pytest collect in a child first, so that what fails there harms nothing, then here; what it said."""
+    import pytest
+
+    os.chdir(directory)
+    with open("/run/collected", "w") as said:
+        keep = os.dup(1)
+        os.dup2(said.fileno(), 1)
+        try:
+            code = pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", *argv])
+        finally:
+            sys.stdout.flush()
+            os.dup2(keep, 1)
+            os.close(keep)
+    with open("/run/collected") as said:
+        return f"{int(code)} {said.read()[-500:]}"
+
+
+def serve(fd: int) -> None:
+    """Do what the host says until it is to become its interpreter."""
+    port = Port(fd)
+    answer: dict[str, object] = {}
+    while True:
+        port.say(ready=True, **answer)
+        words = json.loads(port.line())
+        answer = {}
+        try:
+            if words["do"] == "deliver":
+                unpack(port.exactly(words["bytes"]))
+                sys.path[:0] = [path for path in words.get("path", ()) if path not in sys.path]
+            elif words["do"] == "import":
+                for name in words["modules"]:
+                    __import__(name)
+            elif words["do"] == "collect":
+                answer["collected"] = collect(words["argv"], words["directory"])
+            elif words["do"] == "become":
+                become(fd, words)
+                os._exit(0)
+        except Exception as error:
+            import traceback
+
+            traceback.print_exc()
+            answer["error"] = f"{type(error).__name__}: {error}"
+
+
+def reap_until(child: int) -> int:
+    """Be init: wait for whatever ends, until the child does; its status."""
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            return status
+
+
+def main() -> None:
+    """PID 1."""
+    os.environ.update(PATH=PATH, HOME="/root", USER="root", LANG="C.UTF-8")
+    mount_all()
+    load_modules()
+    loopback_up()
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1 << 20))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/hostname", "w") as name:
+        name.write("guest")
+    fd = open_port()
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.setsid()
+        try:
+            serve(fd)
+        finally:
+            sys.stdout.flush()
+    os.close(fd)
+    status = reap_until(child)
+    print(f"guest: the interpreter ended with status {status}", flush=True)
+    libc.sync()
+    libc.reboot(ctypes.c_int(0x4321FEDC))  # RB_POWER_OFF: QEMU ends
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,363 @@
+"""The system that a guest runs: all of it in memory, made of this machine's own interpreter, libraries and programs.
+
+With a disk or a shared folder the guest idles while the host fetches, and its simulated clock runs away; so everything
+is in the initial RAM file system. Files stand at the paths that they have outside. The same files give the same bytes,
+whoever owns them and whenever they were written.
+"""
+
+# Most paths here are names in an archive, and links are followed by hand.
+# ruff: noqa: PTH100, PTH105, PTH108, PTH110, PTH113, PTH114, PTH115, PTH116, PTH118, PTH120
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+# What scenarios start, and what those start; programs that are missing here are missing there.
+PROGRAMS = (
+    *("nginx", "wrk", "hping3", "ss", "netstat", "nstat", "nft", "sysctl", "ip", "ps", "ethtool", "tcpdump", "dmesg"),
+    *(
+        "sh",
+        "bash",
+        "grep",
+        "awk",
+        "sed",
+        "sort",
+        "uniq",
+        "wc",
+        "cat",
+        "head",
+        "tail",
+        "tr",
+        "cut",
+        "date",
+        "env",
+        "echo",
+    ),
+    *(
+        "ls",
+        "sleep",
+        "kill",
+        "mount",
+        "umount",
+        "unshare",
+        "nsenter",
+        "setpriv",
+        "runuser",
+        "su",
+        "true",
+        "false",
+        "id",
+    ),
+    *("test", "expr", "printf", "timeout", "tee", "mkdir", "rm", "ln", "cp", "mv", "chmod", "uname", "seq", "perl"),
+)
+FILES = (
+    "/etc/services",
+    "/etc/protocols",
+    "/etc/nsswitch.conf",
+    "/etc/localtime",
+    "/etc/ld.so.cache",
+    "/etc/mime.types",
+)
+# Parts of the standard library that no test needs.
+LEFT_OUT = re.compile(
+    r"(^|/)(test|tests|idlelib|tkinter|turtledemo|lib2to3|ensurepip|pydoc_data|config-[^/]*|site-packages|dist-packages"
+    r"|__pycache__|include)(/|$)"
+)
+DIRECTORIES = (
+    "dev",
+    "proc",
+    "sys",
+    "run",
+    "tmp",
+    "root",
+    "etc",
+    "var/log/nginx",
+    "var/lib/nginx",
+    "var/tmp",
+    "home/user",
+)
+# A user of the guest for those who want to be nobody in particular.
+PASSWD = "root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\nwww-data:x:33:33::/var/www:/bin/false\n" \
+         "nobody:x:65534:65534::/nonexistent:/bin/false\n"  # fmt: skip
+GROUP = "root:x:0:\nuser:x:1000:\nwww-data:x:33:\nnogroup:x:65534:\n"
+
+
+class Tree:
+    """The files of an image: path without the first slash, to what it is."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, tuple[int, bytes | Path]] = {}
+
+    def directory(self, path: str, mode: int = 0o755) -> None:
+        """A directory, with those above it."""
+        path = path.strip("/")
+        if path and path not in self.entries:
+            self.directory(os.path.dirname(path))
+            self.entries[path] = (stat.S_IFDIR | mode, b"")
+
+    def text(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
+        """A file made up here."""
+        self.directory(os.path.dirname(path))
+        self.entries[path.strip("/")] = (stat.S_IFREG | mode, content.encode() if isinstance(content, str) else content)
+
+    def link(self, path: str, target: str) -> None:
+        """A symbolic link."""
+        self.directory(os.path.dirname(path))
+        self.entries[path.strip("/")] = (stat.S_IFLNK | 0o777, target.encode())
+
+    def device(self, path: str, major: int, minor: int) -> None:
+        """A character device: the first program has these before anything is mounted."""
+        self.entries[path.strip("/")] = (stat.S_IFCHR | 0o666, b"%d:%d" % (major, minor))
+
+    def copy(self, file: str | Path) -> None:
+        """A file of this machine at its own path; links on the way to it as they are here."""
+        path = os.path.abspath(file)
+        if path.strip("/") in self.entries:
+            return
+        # A link above it (/lib, /bin) stays a link, so that the path leads to the same file there.
+        parts = path.strip("/").split("/")
+        for n in range(1, len(parts) + 1):
+            above = "/" + "/".join(parts[:n])
+            if os.path.islink(above):
+                if above.strip("/") not in self.entries:
+                    self.link(above, os.readlink(above))
+                target = os.path.join(os.path.dirname(above), os.readlink(above), *parts[n:])
+                self.copy(os.path.normpath(target))
+                return
+        if os.path.isfile(path):
+            self.directory(os.path.dirname(path))
+            executable = os.stat(path).st_mode & 0o111
+            self.entries[path.strip("/")] = (stat.S_IFREG | (0o755 if executable else 0o644), Path(path))
+
+    def content(self, path: str) -> bytes:
+        """The bytes of an entry."""
+        found = self.entries[path][1]
+        return found.read_bytes() if isinstance(found, Path) else found
+
+    def digest(self) -> str:
+        """What identifies the image: names, kinds and contents."""
+        total = hashlib.sha256()
+        for path in sorted(self.entries):
+            mode, _ = self.entries[path]
+            total.update(f"{path}\0{mode:o}\0".encode() + hashlib.sha256(self.content(path)).digest())
+        return total.hexdigest()[:24]
+
+    def cpio(self) -> Iterator[bytes]:
+        """The archive that Linux unpacks as its first file system.
+
+        Documentation/driver-api/early-userspace/buffer-format.rst.
+        """
+        for number, path in enumerate(sorted(self.entries), start=1):
+            mode, _ = self.entries[path]
+            yield from _newc(path, mode, self.content(path), number)
+        yield from _newc("TRAILER!!!", 0, b"", 0)
+
+
+def _newc(name: str, mode: int, content: bytes, number: int) -> Iterator[bytes]:
+    links = 2 if stat.S_ISDIR(mode) else 1
+    device = (0, 0)
+    if stat.S_ISCHR(mode):
+        major, minor = content.split(b":")
+        device, content = (int(major), int(minor)), b""
+    fields = (number, mode, 0, 0, links, 0, len(content), 0, 0, *device, len(name.encode()) + 1, 0)
+    head = b"070701" + b"".join(b"%08X" % field for field in fields) + name.encode() + b"\0"
+    yield head + bytes(-len(head) % 4)
+    yield content + bytes(-len(content) % 4)
+
+
+def system(extra: Iterable[str] = ()) -> Tree:
+    """This machine's interpreter, libraries and programs as a tree; `extra` names further programs."""
+    tree = Tree()
+    for path in DIRECTORIES:
+        tree.directory(path, 0o1777 if path.endswith("tmp") else 0o755)
+    for name, minor in (("null", 3), ("zero", 5), ("random", 8), ("urandom", 9)):
+        tree.device(f"dev/{name}", 1, minor)
+    tree.device("dev/console", 5, 1)
+    tree.text("etc/passwd", PASSWD)
+    tree.text("etc/group", GROUP)
+    tree.text("etc/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost\n")
+    for file in FILES:
+        if os.path.exists(file):
+            tree.copy(file)
+    _interpreter(tree)
+    libraries = _distributions(tree)
+    for program in (*PROGRAMS, *extra):
+        found = _program(program)
+        if found:
+            tree.copy(found)
+    _nginx_modules(tree)
+    binaries = [entry for entry in (_binary(tree, path) for path in list(tree.entries)) if entry]
+    for library in _shared_libraries([*binaries, *libraries]):
+        tree.copy(library)
+    return tree
+
+
+def witnesses() -> Iterator[Path]:
+    """The files that change when the system would: programs, the interpreter, libraries' lists, and our own code."""
+    from harness.kernels import guest
+
+    yield from (Path(__file__), Path(guest.__file__), Path(os.path.realpath(sys.executable)))
+    for program in PROGRAMS:
+        found = _program(program)
+        if found:
+            yield Path(os.path.realpath(found))
+    for name in sorted(_needed("tcp-harness", extras=("scenarios",))):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            listed = metadata.distribution(name)._path / "RECORD"  # type: ignore[attr-defined]  # noqa: SLF001
+            if listed.exists():
+                yield listed
+
+
+def _program(name: str) -> str | None:
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin")
+
+
+def _binary(tree: Tree, path: str) -> str | None:
+    """The file of an entry that is an ELF file."""
+    file = tree.entries[path][1]
+    if not isinstance(file, Path):
+        return None
+    with file.open("rb") as head:
+        return str(file) if head.read(4) == b"\x7fELF" else None
+
+
+def _interpreter(tree: Tree) -> None:
+    """Python: the executable by every name it has, its standard library compiled, the environment's own files."""
+    tree.copy(sys.executable)
+    tree.copy(os.path.realpath(sys.executable))
+    configuration = Path(sys.prefix, "pyvenv.cfg")
+    if configuration.exists():
+        tree.copy(configuration)
+    for key in ("stdlib", "platstdlib"):
+        _python_files(tree, Path(sysconfig.get_path(key)))
+
+
+def _distributions(tree: Tree) -> list[str]:
+    """The libraries that this package and its scenarios need, with what says which they are (*.dist-info)."""
+    binaries = []
+    for name in sorted(_needed("tcp-harness", extras=("scenarios",))):
+        try:
+            distribution = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue
+        for file in distribution.files or ():
+            path = Path(os.path.abspath(str(distribution.locate_file(file))))
+            if "__pycache__" in path.parts or not path.is_file() or LEFT_OUT.search(str(file)):
+                continue
+            _python_file(tree, path)
+            if path.suffix == ".so":
+                binaries.append(str(path))
+    for site in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        for pointer in Path(site).glob("*.pth"):
+            tree.copy(pointer)
+    return binaries
+
+
+def _needed(name: str, extras: tuple[str, ...]) -> set[str]:
+    """A distribution and all that it requires."""
+    from packaging.requirements import Requirement
+
+    found: set[str] = set()
+    todo = [(name, extras)]
+    while todo:
+        name, wanted = todo.pop()
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            requires = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            continue
+        todo += [
+            (one.name, tuple(one.extras))
+            for one in map(Requirement, requires)
+            if one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in (*wanted, ""))
+        ]
+    return found
+
+
+def _python_files(tree: Tree, directory: Path) -> None:
+    for folder, folders, files in os.walk(directory):
+        folders[:] = sorted(name for name in folders if not LEFT_OUT.search(name))
+        for name in sorted(files):
+            _python_file(tree, Path(folder, name))
+
+
+def _python_file(tree: Tree, path: Path) -> None:
+    """A file; Python source with its compiled form, which the guest takes without looking at times."""
+    tree.copy(path)
+    if path.suffix == ".py":
+        compiled = importlib.util.cache_from_source(str(path))
+        content = _compiled(path)
+        if content:
+            tree.text(compiled, content)
+
+
+def _compiled(source: Path) -> bytes | None:
+    """PEP 552: bytecode that belongs to its source by hash and is not checked."""
+    import importlib._bootstrap_external as bootstrap
+
+    data = source.read_bytes()
+    try:
+        code = compile(data, str(source), "exec", dont_inherit=True, optimize=-1)
+    except (SyntaxError, ValueError):
+        return None
+    made: bytes = bytes(bootstrap._code_to_hash_pyc(code, importlib.util.source_hash(data), False))  # type: ignore[attr-defined]  # noqa: SLF001
+    return made
+
+
+def _nginx_modules(tree: Tree) -> None:
+    for folder in ("/usr/share/nginx/modules", "/usr/lib/nginx/modules"):
+        for file in sorted(Path(folder).glob("*")):
+            tree.copy(file)
+
+
+def _shared_libraries(binaries: list[str]) -> list[str]:
+    """What the dynamic linker loads for them, itself included."""
+    if not binaries:
+        return []
+    listed = subprocess.run(["ldd", *binaries], check=False, capture_output=True, text=True, env={"LC_ALL": "C"})
+    found = set(re.findall(r"(?:=> |^\s+)(/\S+) \(0x", listed.stdout, re.MULTILINE))
+    return sorted(found)
+
+
+def build(tree: Tree, directory: Path) -> Path:
+    """The tree's archive in a directory of such archives, made if it is not there."""
+    file = directory / f"{tree.digest()}.cpio"
+    if not file.exists():
+        write(file, tree.cpio())
+    return file
+
+
+def write(file: Path, parts: Iterable[bytes]) -> None:
+    """Write a file whole or not at all; Unsupported where there is no room or no right."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        making = tempfile.NamedTemporaryFile(dir=file.parent, prefix=".part-", delete=False)  # noqa: SIM115 - renamed
+        try:
+            with making:
+                making.writelines(parts)
+            os.replace(making.name, file)
+        except BaseException:
+            os.unlink(making.name)
+            raise
+    except OSError as error:
+        raise Unsupported(f"{file.parent}: the guest's system cannot be kept there: {error.strerror}") from None

@@ -1,0 +1,205 @@
+"""Machines that are ready at once: the states they are restored from, made when they are missing.
+
+Two states a kernel. The first is saved when the system has booted and the libraries are imported; the second is made
+from it when the project has been delivered and its tests have been collected once, so that a changed scenario costs
+seconds, and no boot. Each is named for everything that went into it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import os
+import secrets
+import subprocess
+import sys
+import tarfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.kernels import guest, image, places
+from harness.kernels.machine import Machine, Mode, environment
+from harness.kernels.store import in_order
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from harness.kernels.store import Stored
+
+# Not those that pytest rewrites the assertions of, its plugins: pytest imports them, when it collects.
+LIBRARIES = (
+    *(
+        "pytest",
+        "execnet",
+        "pyroute2",
+        "scapy.layers.inet",
+        "scapy.layers.inet6",
+        "lark",
+        "tenacity",
+        "jinja2",
+        "click",
+    ),
+    *("packaging.specifiers", "tomllib", "difflib", "json", "subprocess", "asyncio", "pdb", "unittest", "doctest"),
+)
+WITHOUT_PROJECT = ("-p", "no:harness.plugin", "/var/tmp")
+# Never part of a project.
+LEFT_OUT = (".git", ".venv", "out", "__pycache__", ".mypy_cache", ".ruff_cache", ".hypothesis", "node_modules")
+
+
+@dataclass(frozen=True)
+class Project:
+    """The files that pytest needs in the guest, and what it is asked to collect there."""
+
+    root: Path
+    arguments: tuple[str, ...]
+
+    def archive(self) -> bytes:
+        """A tar archive of the files at their absolute paths: the same files, the same bytes."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            for file in self._files():
+                about = tarfile.TarInfo(str(file).lstrip("/"))
+                content = file.read_bytes()
+                about.size, about.mode = len(content), 0o755 if os.access(file, os.X_OK) else 0o644
+                archive.addfile(about, io.BytesIO(content))
+        return packed.getvalue()
+
+    def _files(self) -> Iterator[Path]:
+        listed = subprocess.run(
+            ["git", "-C", self.root, "ls-files", "-coz", "--exclude-standard"], check=False, capture_output=True
+        )
+        if listed.returncode == 0:
+            files = [self.root / os.fsdecode(name) for name in sorted(set(listed.stdout.split(b"\0")) - {b""})]
+        else:
+            files = sorted(
+                file for file in self.root.rglob("*") if not set(file.relative_to(self.root).parts) & set(LEFT_OUT)
+            )
+        yield from (file for file in files if file.is_file())
+
+
+def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = None) -> Machine:
+    """A machine with the project in it, ready to become an interpreter; made ready first if need be."""
+    initrd, key = _initrd(kernel)
+    booted = places.states() / f"{key}-{mode.name}"
+    with _only_one(booted, say):
+        if not booted.exists():
+            _say(say, f"{kernel.release}: booting once")
+            with Machine(kernel, mode, initrd=initrd) as machine:
+                machine.ready()
+                machine.tell(do="import", modules=list(LIBRARIES))
+                machine.ready()
+                machine.tell(do="collect", argv=WITHOUT_PROJECT, directory="/")
+                machine.ready()
+                machine.save(booted)
+    packed = project.archive()
+    collected = booted.with_name(f"{booted.name}-{_digest(packed, *project.arguments)}")
+    with _only_one(collected, say):
+        if not collected.exists():
+            _say(say, f"{kernel.release}: delivering the project")
+            with Machine(kernel, mode, initrd=initrd, state=booted) as machine:
+                machine.resume()
+                machine.tell(packed, do="deliver", bytes=len(packed), path=[str(project.root)])
+                machine.ready()
+                machine.tell(do="collect", argv=list(project.arguments), directory=str(project.root))
+                machine.ready()
+                _forget_older(collected, booted)
+                machine.save(collected)
+    return Machine(kernel, mode, initrd=initrd, state=collected)
+
+
+def become_interpreter(machine: Machine, project: Project, *, variables: dict[str, str], user: int = 0) -> None:
+    """Let a restored machine become what execnet talks to."""
+    machine.tell(
+        do="become",
+        clock=time.time(),
+        seed=secrets.token_hex(32),
+        environment=environment() | variables,
+        directory=str(project.root),
+        user=user,
+    )
+    machine.resume()
+
+
+class Say:
+    """Tells whoever waits what is being made."""
+
+    def __call__(self, text: str) -> None:
+        """One line on standard error."""
+        print(f"harness: {text}", file=sys.stderr, flush=True)
+
+
+def _say(say: Say | None, text: str) -> None:
+    if say is not None:
+        say(text)
+
+
+def _initrd(kernel: Stored) -> tuple[Path, str]:
+    """The first file system of a kernel's machine, the system and its modules; and what identifies it all."""
+    system, digest = _system()
+    modules = image.Tree()
+    ordered = in_order(kernel.modules)
+    for file in ordered:
+        modules.text(f"modules/{file.name}", file.read_bytes())
+    modules.text("modules/order", "\n".join(file.name for file in ordered))
+    key = _digest(digest, modules.digest(), kernel.image.read_bytes(), Path(__file__).read_bytes())
+    joined = places.images() / f"{key}.initrd"
+    if not joined.exists():
+        image.write(joined, [system.read_bytes(), *modules.cpio()])
+    return joined, key
+
+
+def _system() -> tuple[Path, str]:
+    """The guests' system and its digest.
+
+    It is not put together again as long as what it is made of looks the same: sizes and times of the programs, of the
+    interpreter and of the lists of what each library consists of.
+    """
+    looks = hashlib.sha256(f"{sys.version} {sys.prefix} {sys.executable}".encode())
+    for file in image.witnesses():
+        about = file.stat()
+        looks.update(f"{file} {about.st_size} {about.st_mtime_ns}\n".encode())
+    remembered = places.images() / f"{looks.hexdigest()[:24]}.digest"
+    if remembered.exists():
+        digest = remembered.read_text()
+        system = places.images() / f"{digest}.cpio"
+        if system.exists():
+            return system, digest
+    tree = image.system()
+    init = Path(guest.__file__).read_text(encoding="utf-8")
+    tree.text("init", f"#!{sys.executable}\n{init}", 0o755)
+    system = image.build(tree, places.images())
+    image.write(remembered, [system.stem.encode()])
+    return system, system.stem
+
+
+def _digest(*parts: str | bytes) -> str:
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(hashlib.sha256(part.encode() if isinstance(part, str) else part).digest())
+    return total.hexdigest()[:16]
+
+
+def _forget_older(collected: Path, booted: Path) -> None:
+    """Of the states with a project in them only the newest is kept: they are large."""
+    for file in booted.parent.glob(f"{booted.name}-*"):
+        if file != collected:
+            file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _only_one(state: Path, say: Say | None) -> Iterator[None]:
+    """Several workers of a kernel start at once: one makes the state, the others wait for it."""
+    del say
+    state.parent.mkdir(parents=True, exist_ok=True)
+    with (state.parent / f".{state.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def options(mode: Mode) -> Sequence[str]:
+    """A mode as words of the gateway's command line."""
+    return () if mode.simulated else ("--real-time",)
