@@ -30,7 +30,7 @@ from harness.errors import Unsupported
 from harness.lab import nft
 from harness.lab.program import find
 from harness.observe import accept_queue, count, counters, half_open, sockets
-from harness.traffic import RawPeer, drop, listen
+from harness.traffic import RawPeer, drop, flood, listen
 from harness.traffic.closing import leave_time_wait
 from harness.traffic.nginx import Nginx
 from harness.traffic.wrk import Load
@@ -460,13 +460,11 @@ def test_netstat_overflowed(claim: ClaimRun, pair: Pair) -> None:
 @pytest.mark.claim("commands.netstat-syns-to-listen")
 def test_netstat_syns_to_listen(claim: ClaimRun, pair: Pair) -> None:
     pair.server.sysctl["net.ipv4.tcp_syncookies"] = 0
-    peer = RawPeer(pair.server, pair.client)
+    fit = model.half_open(running(), Knobs(4, tcp_syncookies=0))
 
     def refuse(phase: Phase, n: int) -> None:
-        listener = listen(pair.server, 4)
-        while half_open(pair.server, listener.port) < model.half_open(running(), Knobs(4, tcp_syncookies=0)):
-            peer.connection(listener).syn(deadline=60)
-        peer.half_open(listener, n)
+        # All at once: a request that is 7 s old makes room in a full queue.
+        flood(pair.server, pair.client, listen(pair.server, 4), count=fit + n).wait()
         until(lambda: phase.delta(pair.server).TcpExt.ListenDrops >= n, what=f"{n} dropped")
 
     rises(claim, pair.server, 'netstat -s | grep "SYNs to LISTEN"', "TcpExt.ListenDrops", refuse)

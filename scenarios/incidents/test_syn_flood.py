@@ -18,17 +18,18 @@ from harness import waiting
 from harness.claims import model
 from harness.claims.kernel import running
 from harness.claims.model import Knobs
-from harness.claims.values import at_least, at_most
+from harness.claims.values import at_least, at_most, between
 from harness.errors import Unsupported
 from harness.observe import half_open
 from harness.traffic import RawPeer, connect, echo, flood, listen
 from harness.traffic.hping3 import Hping3Flood
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from harness.claims.phases import Phase
     from harness.claims.record import ClaimRun
+    from harness.claims.values import Range
     from harness.lab import Host, Lan
     from harness.traffic import Listener
 
@@ -40,7 +41,7 @@ CLIENTS = 10
 # SYNs a second. At this one a queue of 128 is full after 4.3 s, while none leaves it before it is 7 s old; and with one
 # retransmission a request is gone after 3 s, so that 90 to 101 are there at a time.
 TRICKLE = 30
-FLOOD = 2000
+FLOOD = 1000
 
 UNDEFENDED = Knobs(backlog=128, somaxconn=128, tcp_max_syn_backlog=512, tcp_syncookies=0)
 LONGER = Knobs(backlog=1024, somaxconn=1024, tcp_max_syn_backlog=1024, tcp_syncookies=0)
@@ -67,8 +68,8 @@ class Defence:
 
     @property
     def in_a_flood(self) -> object:
-        """And in a flood, whose SYNs take each place that becomes free: of 200 knocking at it, one is a client's."""
-        return CLIENTS if self.knobs.tcp_syncookies else at_most(2)
+        """And in a flood, whose SYNs take each place that becomes free: of a hundred that knock, one is a client's."""
+        return CLIENTS if self.knobs.tcp_syncookies else at_most(CLIENTS // 2)
 
 
 DEFENCES = {
@@ -95,18 +96,23 @@ def defended(server: Host, defence: Defence) -> Listener:
 
 def syn_recv(server: Host) -> int:
     """What `netstat -natp | grep SYN_RECV | wc -l` prints."""
-    return int(server.run("sh", "-c", "netstat -natp | grep SYN_RECV | wc -l").stdout)
+    return int(server.run("sh", "-c", "netstat -natp | grep SYN_RECV | wc -l", timeout=120).stdout)
 
 
 def syns_dropped(server: Host) -> int:
     """The number of `netstat -s | grep "SYNs to LISTEN"`; 0 when it prints nothing."""
-    printed = server.run("sh", "-c", 'netstat -s | grep "SYNs to LISTEN"', check=False).stdout
+    printed = server.run("sh", "-c", 'netstat -s | grep "SYNs to LISTEN"', timeout=120, check=False).stdout
     return int(printed.split()[0]) if printed else 0
 
 
 def ceiling(knobs: Knobs) -> int:
     """How many requests stay half-open, however many SYNs come."""
     return model.half_open(running(), knobs)
+
+
+def about_full() -> Range:
+    """What one sees of the undefended queue: full, or with some places that were free just now (after 7 s and later)."""
+    return between(ceiling(UNDEFENDED) // 2, ceiling(UNDEFENDED))
 
 
 def services(servers: dict[str, Host]) -> dict[str, Listener]:
@@ -131,16 +137,17 @@ def dropped(phase: Phase, server: Host) -> int:
     return phase.delta(server).TcpExt.ListenDrops
 
 
-def one_each(lan: Callable[[int], Lan]) -> tuple[Host, dict[str, Host]]:
-    """A client, and a server for each defence."""
-    client, *hosts = lan(1 + len(DEFENCES)).hosts
-    return client, dict(zip(DEFENCES, hosts, strict=True))
+def one_each(lan: Callable[[int], Lan], defences: Iterable[str]) -> tuple[Host, dict[str, Host]]:
+    """A client, and a server for each of these defences."""
+    names = list(defences)
+    client, *hosts = lan(1 + len(names)).hosts
+    return client, dict(zip(names, hosts, strict=True))
 
 
 @pytest.mark.slow(5)
 @pytest.mark.claim("incidents.syn-flood")
 def test_a_trickle(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
-    client, servers = one_each(lan)
+    client, servers = one_each(lan, DEFENCES)
     with claim.effect(f"{TRICKLE} SYNs a second that are never acknowledged, until queues of 128 are full") as effect:
         under_flood = services(servers)
         floods = [
@@ -170,7 +177,7 @@ def test_a_trickle(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
 @pytest.mark.slow(4)
 @pytest.mark.claim("incidents.syn-flood")
 def test_a_flood(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
-    client, servers = one_each(lan)
+    client, servers = one_each(lan, ["none", "a longer queue", "one SYN-ACK retransmission", "cookies"])
     with claim.effect(
         f"{FLOOD} SYNs a second that are never acknowledged, and clients with patience for 4 s"
     ) as effect:
@@ -182,15 +189,15 @@ def test_a_flood(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
             if name != "cookies":
                 until(lambda server=server: dropped(effect, server) > 100, what="a full queue")  # type: ignore[misc]
         before = syns_dropped(servers["none"])
-        effect.compare("netstat -natp | grep SYN_RECV | wc -l", syn_recv(servers["none"]), document=ceiling(UNDEFENDED))
+        effect.compare("netstat -natp | grep SYN_RECV | wc -l", syn_recv(servers["none"]), document=about_full())
         # Three SYNs each, after 0, 1 and 3 s; before 6.5 and since.
         clients = {name: connect(client, each, CLIENTS, timeout=4) for name, each in under_flood.items()}
         for attempts in clients.values():
             attempts.wait(deadline=60)
         answered = {name: attempts.ask(deadline=60) for name, attempts in clients.items()}
-        for name, defence in DEFENCES.items():
-            what = f"clients served, of {CLIENTS}, defence: {name}"
-            effect.compare(what, answered[name], document=defence.document, kernel=defence.in_a_flood)
+        for name, got_through in answered.items():
+            defence, what = DEFENCES[name], f"clients served, of {CLIENTS}, defence: {name}"
+            effect.compare(what, got_through, document=defence.document, kernel=defence.in_a_flood)
         after = syns_dropped(servers["none"])
         effect.compare(
             'netstat -s | grep "SYNs to LISTEN", by how much it grew', after - before, document=at_least(1000)
@@ -230,21 +237,22 @@ def test_hping3(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
             queue = half_open(server, service.port)
             return Siege(answered, queue, (look, syn_recv(server)), syns_dropped(server) - drops)
 
-    known = CLIENTS if running() >= "4.12" else at_most(2)
+    known = CLIENTS if running() >= "4.12" else at_most(CLIENTS // 2)
     with claim.control("before the attack") as control:
         service = defended(server, DEFENCES["none"])
         control.expect("clients served", served(client, service), CLIENTS)
         control.expect("SYN_RECV, SYNs dropped", (syn_recv(server), syns_dropped(server)), (0, 0))
     with claim.effect("hping3 -S --flood --rand-source, no defence, clients with patience for 1.5 s") as effect:
-        siege, full = besieged(effect, client, service, 1.5), ceiling(UNDEFENDED)
-        effect.compare("clients served", siege.served, document=0, kernel=at_most(2))
-        effect.compare("netstat -natp | grep SYN_RECV | wc -l, twice", siege.looks, document=(full, full))
+        siege = besieged(effect, client, service, 1.5)
+        effect.compare("clients served", siege.served, document=0, kernel=at_most(CLIENTS // 2))
+        for look in siege.looks:
+            effect.compare("netstat -natp | grep SYN_RECV | wc -l", look, document=about_full())
         effect.compare('netstat -s | grep "SYNs to LISTEN", by how much it grew', siege.grew, document=at_least(1000))
     service.close()
     with claim.effect("the same, and a queue of 1024 instead of 128") as effect:
         service = defended(server, DEFENCES["a longer queue"])
         siege = besieged(effect, stranger, service, 1.5)
-        effect.compare("clients served", siege.served, document=CLIENTS, kernel=at_most(2))
+        effect.compare("clients served", siege.served, document=CLIENTS, kernel=at_most(CLIENTS // 2))
         effect.expect("half-open", siege.half_open, ceiling(LONGER))
         # Those of the listener that was closed before are among them: its requests live on until their timers end.
         effect.note("netstat -natp | grep SYN_RECV | wc -l, twice", siege.looks)
