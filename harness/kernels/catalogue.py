@@ -95,7 +95,7 @@ def choose(wanted: Sequence[str], kernels: Sequence[Kernel]) -> list[Kernel]:
             meant = newest
         elif word == "newest":
             meant = newest[-1:]
-        elif word[:1] in "<>=!~":
+        elif word.startswith(("<", ">", "=", "!", "~")):
             try:
                 meant = [one for one in newest if SpecifierSet(word).contains(one.version)]
             except InvalidSpecifier:

@@ -109,7 +109,7 @@ class Tree:
     def directory(self, path: str, mode: int = 0o755) -> None:
         """A directory, with those above it."""
         path = path.strip("/")
-        if path and path not in self.entries:
+        if path and (path not in self.entries or mode != 0o755):
             self.directory(os.path.dirname(path))
             self.entries[path] = (stat.S_IFDIR | mode, b"")
 

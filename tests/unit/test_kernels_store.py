@@ -1,0 +1,104 @@
+"""Kernel images and modules as files: what they say of themselves, and what is refused."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.errors import BadInput
+from harness.kernels.store import Store, banner_of, in_order, modinfo, named
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BANNER = b"6.12.1-test (me@here) #1 SMP Debian 6.12.1-1 (2026-01-01)\0"
+
+
+def image(path: Path, banner: bytes = BANNER) -> Path:
+    """The beginning of a bzImage: the magic, and where the banner is."""
+    head = bytearray(0x400)
+    head[0x202:0x206] = b"HdrS"
+    struct.pack_into("<H", head, 0x20E, 0x100)
+    head[0x300 : 0x300 + len(banner)] = banner
+    path.write_bytes(head)
+    return path
+
+
+def module(directory: Path, name: str, *, depends: str = "", release: str = "6.12.1-test") -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / f"{name}.ko"
+    info = f"license=GPL\0depends={depends}\0name={name}\0vermagic={release} SMP mod_unload \0"
+    file.write_bytes(b"\x7fELF\0" + info.encode())
+    return file
+
+
+def test_an_image_says_what_it_is(tmp_path: Path) -> None:
+    assert banner_of(image(tmp_path / "bzImage")) == BANNER.rstrip(b"\0").decode()
+
+
+@pytest.mark.parametrize("content", [b"", b"MZ" + bytes(0x300), b"#!/bin/sh\n" * 100])
+def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(BadInput, match=r"file: not a Linux kernel image for x86 \(a bzImage or vmlinuz\)"):
+        banner_of(tmp_path / "file")
+
+
+def test_an_image_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"none: cannot be read: No such file"):
+        banner_of(tmp_path / "none")
+
+
+def test_a_kernel_that_the_user_names(tmp_path: Path) -> None:
+    modules = tmp_path / "lib" / "modules"
+    module(modules / "kernel" / "net", "nft_ct", depends="nf_tables,nf_conntrack")
+    module(modules / "kernel" / "net", "nf_tables", depends="nfnetlink")
+    module(modules / "kernel" / "net", "nfnetlink")
+    module(modules / "kernel" / "drivers", "floppy")
+    kernel = named(f"{image(tmp_path / 'bzImage')},modules={modules}")
+    assert (kernel.release, kernel.version) == ("6.12.1-test", "6.12.1")
+    assert set(kernel.modules) == {"nft_ct", "nf_tables", "nfnetlink"}
+
+
+def test_a_built_tree(tmp_path: Path) -> None:
+    (tmp_path / "arch" / "x86" / "boot").mkdir(parents=True)
+    image(tmp_path / "arch" / "x86" / "boot" / "bzImage", b"7.0.0-rc3+ (me@here) #2\0")
+    module(tmp_path / "drivers" / "net", "veth", release="7.0.0-rc3+")
+    kernel = named(str(tmp_path))
+    assert (kernel.release, kernel.version, set(kernel.modules)) == ("7.0.0-rc3+", "7.0.0", {"veth"})
+
+
+def test_a_folder_without_a_kernel_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"no kernel is built there \(.*bzImage is missing\)"):
+        named(str(tmp_path))
+
+
+def test_modules_of_another_kernel_are_refused(tmp_path: Path) -> None:
+    module(tmp_path / "modules", "veth", release="6.12.2")
+    with pytest.raises(BadInput, match=r"module veth is for 6.12.2, the kernel is 6.12.1-test"):
+        named(f"{image(tmp_path / 'bzImage')},modules={tmp_path / 'modules'}")
+
+
+@pytest.mark.parametrize("option", ["modules=/nowhere", "moduls=/", "x"])
+def test_an_option_that_is_none_is_refused(tmp_path: Path, option: str) -> None:
+    with pytest.raises(BadInput, match=r"after the comma stands modules=DIRECTORY"):
+        named(f"{image(tmp_path / 'bzImage')},{option}")
+
+
+def test_modules_come_after_those_they_need(tmp_path: Path) -> None:
+    files = {
+        "a": module(tmp_path, "a", depends="b,c-d"),
+        "b": module(tmp_path, "b", depends="c_d"),
+        "c_d": module(tmp_path, "c_d", depends="builtin"),
+    }
+    assert [file.stem for file in in_order(files)] == ["c_d", "b", "a"]
+
+
+def test_what_a_module_says() -> None:
+    found = modinfo(b"\0depends=x,y\0other=1\0vermagic=6.1 SMP\0")
+    assert found == {"depends": ["x,y"], "vermagic": ["6.1 SMP"]}
+
+
+def test_an_empty_cache_has_nothing(tmp_path: Path) -> None:
+    assert Store(tmp_path / "none").all() == []
