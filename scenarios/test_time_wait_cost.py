@@ -212,15 +212,19 @@ def abort(client: Host, listener: Listener, n: int) -> None:
         listener.accepted.clear()
 
 
-def bytes_per_hash_slot(host: Host) -> float | None:
-    """Bytes for each slot of the hash table: of the machine's, by the kernel log, or of one that is made for it."""
+def bytes_per_hash_slot(host: Host) -> int | None:
+    """Bytes for each slot of the hash table: of the machine's, by the kernel log, or of one that is made for it.
+
+    The document's command asks the log, which may have forgotten, or be root's. A table of 32 MiB shows in the total:
+    what else happens on the machine meanwhile is less than half a byte a slot.
+    """
     said = shell(host, 'dmesg | grep "TCP established hash table"')
     entries = re.search(r"entries: (\d+) \(order: -?\d+, (\d+) bytes", said)
     if entries:
-        return int(entries[2]) / int(entries[1])
+        return int(entries[2]) // int(entries[1])
     if CHILD_EHASH not in host.sysctl:
         return None
-    slots = 1 << 20
+    slots = 1 << 22
     host.sysctl[CHILD_EHASH] = slots
     before = total("VmallocUsed")
     with host:
@@ -229,7 +233,7 @@ def bytes_per_hash_slot(host: Host) -> float | None:
     with child:
         assert int(Path("/proc/sys", EHASH.replace(".", "/")).read_text()) == slots
     child.close()
-    return taken / slots
+    return round(taken / slots)
 
 
 def ehash_entries(host: Host) -> str | None:
@@ -256,7 +260,7 @@ def test_memory(claim: ClaimRun, pair: Pair) -> None:
         effect.note("entries of the hash table", ehash_entries(pair.server))
         if slot is not None:
             # The table has a slot for each entry, used or not: before 3.13 with two lists, one for TIME-WAIT.
-            effect.expect("bytes a slot of the hash table", round(slot, 1), 8 if running() >= "3.13" else 16)
+            effect.expect("bytes a slot of the hash table", slot, 8 if running() >= "3.13" else 16)
         each, account = bytes_each(close_in_order, name)
         effect.compare("bytes a TIME-WAIT", round(each, 1), document=between(7, 9), kernel=account)
         effect.note("MiB for 60,000 of them", round(each * 60_000 / (1 << 20), 1))
@@ -533,14 +537,14 @@ def test_server_keepalive(claim: ClaimRun, pair: Pair) -> None:
         control.expect("TIME-WAIT", left(nginx, client), {"server": 1, "client": 0})
 
 
-def close_eight(client: Host, server: Host, most: int) -> dict[str, int]:
+def close_eight(client: Host, server: Host, most: int) -> int:
     """Let a client close eight connections where so many TIME-WAIT are allowed: how many stay."""
     client.sysctl[MAX_TW_BUCKETS] = most
     closing = ShortConnections(client, [listen(server)], rate=1000)
     keep_asking([closing], 0.0075)
     assert closing.answered == 8
     until(lambda: not count(client, "exclude time-wait"), what="the last connections to end")
-    return {"kept": count(client, "state time-wait"), "closed": closing.connections}
+    return count(client, "state time-wait")
 
 
 def overflows(phase: Phase, client: Host) -> int:
@@ -551,17 +555,20 @@ def overflows(phase: Phase, client: Host) -> int:
 @pytest.mark.claim("time-wait.max-buckets")
 def test_max_buckets(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
     server, *clients = lan(5).hosts
-    with claim.effect("8 connections closed where 3, 1 or none may stay in TIME-WAIT") as effect:
-        for client, most in zip(clients, (3, 1, 0), strict=False):
-            kept = close_eight(client, server, most)["kept"]
-            effect.compare(f"tcp_max_tw_buckets {most}: kept", kept, document=most)
-            effect.compare(
-                f"tcp_max_tw_buckets {most}: TCPTimeWaitOverflow", overflows(effect, client), document=8 - most
-            )
-            effect.note(f"tcp_max_tw_buckets {most}: RSTs, to FINs that met nobody", effect.delta(client).Tcp.OutRsts)
-    with claim.control("8 closed where 8 may stay") as control:
+    with claim.effect("8 connections closed where none, 1 or 3 may stay in TIME-WAIT") as effect:
+        there = 0
+        for client, most in zip(clients, (0, 1, 3), strict=False):
+            # Before 4.11 the limit is one for the whole machine.
+            room = most - (there if running() < "4.11" else 0)
+            kept = close_eight(client, server, most)
+            there += kept
+            knob = f"tcp_max_tw_buckets {most}"
+            effect.compare(f"{knob}: kept", kept, document=room)
+            effect.compare(f"{knob}: TCPTimeWaitOverflow", overflows(effect, client), document=8 - room)
+            effect.note(f"{knob}: RSTs, to FINs that met nobody", effect.delta(client).Tcp.OutRsts)
+    with claim.control("8 closed where 100 may stay") as control:
         client = clients[3]
-        control.expect("kept", close_eight(client, server, 8)["kept"], 8)
+        control.expect("kept", close_eight(client, server, 100), 8)
         control.expect("TCPTimeWaitOverflow", overflows(control, client), 0)
         client.sysctl[MAX_TW_BUCKETS] = 3
         control.expect("kept when 3 are allowed afterwards", count(client, "state time-wait"), 8)
