@@ -116,9 +116,13 @@ def ss_rto(host: Host, connection: socket.socket) -> float:
     return float(rto) / 1000
 
 
-def sent(seen: Capture, port: int) -> list[float]:
-    """When data, or a SYN, was sent from a port, first and again, in seconds since the epoch."""
-    return [s.time for s in seen.segments() if s.sport == port and (s.length or s.flags.strip("EC") == "S")]
+def sent(seen: Capture, host: Host, port: int) -> list[float]:
+    """When data, or a SYN, was sent from a host's port, first and again, in seconds since the epoch.
+
+    Hosts choose their ports by themselves: two may choose the same.
+    """
+    own = [s for s in seen.segments() if (s.src, s.sport) == (host.ip, port)]
+    return [s.time for s in own if s.length or s.flags.strip("EC") == "S"]
 
 
 def gaps(times: Sequence[float]) -> list[float]:
@@ -184,7 +188,7 @@ def test_syn_retries_table(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
         results = knock_all(knocks)
         for n in TABLE:
             knock, error, ended = results[n, linear]
-            syns, law = sent(seen, knock.port), syn_waits(n, linear)
+            syns, law = sent(seen, knock.host, knock.port), syn_waits(n, linear)
             seconds = round(ended - syns[0], 2)
             effect.compare(f"{n} retries: the error", error, document="ETIMEDOUT")
             effect.compare(f"{n} retries: seconds", seconds, document=documented(n, linear), kernel=about(*law))
@@ -196,7 +200,7 @@ def test_syn_retries_table(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
         with claim.control("tried at the same time: tcp_syn_linear_timeouts 0") as control:
             for n in TABLE:
                 knock, error, ended = results[n, 0]
-                syns = sent(seen, knock.port)
+                syns = sent(seen, knock.host, knock.port)
                 control.expect(f"{n} retries: the error", error, "ETIMEDOUT")
                 control.expect(f"{n} retries: seconds", round(ended - syns[0], 2), about(*syn_waits(n, 0)))
                 control.expect(f"{n} retries: SYNs sent again", len(syns) - 1, n)
@@ -369,14 +373,16 @@ def prefer_short_rto(host: Host, to: Host, seconds: float) -> None:
     host.run("ip", "route", "add", f"{to.ip}/{length}", "dev", device, "rto_min", f"{round(seconds * 1000)}ms")
 
 
-def first_retransmissions(claim: ClaimRun, connection: socket.socket, listener: Listener, n: int) -> list[float]:
+def first_retransmissions(
+    claim: ClaimRun, host: Host, connection: socket.socket, listener: Listener, n: int
+) -> list[float]:
     """Seconds between a byte that is lost, and the first n times it is sent again."""
     port = connection.getsockname()[1]
     with drop(listener.host, sport=port):
         seen = claim.capture(listener.host, port=port)
         connection.send(b"x")
-        until(lambda: len(sent(seen, port)) > n, deadline=60, what=f"{n} retransmissions")
-        return gaps(sent(seen, port))[:n]
+        until(lambda: len(sent(seen, host, port)) > n, deadline=60, what=f"{n} retransmissions")
+        return gaps(sent(seen, host, port))[:n]
 
 
 class FarAway:
@@ -432,21 +438,21 @@ def test_rto_bounds(claim: ClaimRun, pair: Pair) -> None:
         near = established(client, listener)
         effect.compare("RTO in TCP_INFO", tcp_info(client, near).rto, document=bounds)
         effect.compare("RTO by ss --info", ss_rto(client, near), document=bounds)
-        for gap in first_retransmissions(claim, near, listener, 3):
+        for gap in first_retransmissions(claim, client, near, listener, 3):
             effect.compare("seconds between two transmissions", gap, document=bounds)
     with claim.control("no lower bound of 200 ms: rto_min 50ms on the route") as control:
         prefer_short_rto(client, server, 0.05)
         near = established(client, listener)
         control.expect("RTO in TCP_INFO", tcp_info(client, near).rto, between(0.05, 0.15))
         control.expect("RTO by ss --info", ss_rto(client, near), between(0.05, 0.15))
-        control.expect("seconds", first_retransmissions(claim, near, listener, 1)[0], between(0.04, 0.19))
+        control.expect("seconds", first_retransmissions(claim, client, near, listener, 1)[0], between(0.04, 0.19))
         client.run("ip", "route", "del", f"{server.ip}/{32 if server.family == socket.AF_INET else 128}")
     if RTO_MIN_SYSCTL in client.sysctl:
         with claim.control("no lower bound of 200 ms: tcp_rto_min_us 50000") as control:
             client.sysctl[RTO_MIN_SYSCTL] = 50_000
             near = established(client, listener)
             control.expect("RTO in TCP_INFO", tcp_info(client, near).rto, between(0.05, 0.15))
-            control.expect("seconds", first_retransmissions(claim, near, listener, 1)[0], between(0.04, 0.19))
+            control.expect("seconds", first_retransmissions(claim, client, near, listener, 1)[0], between(0.04, 0.19))
     with claim.control("a round trip that seems to take 20 s") as control:
         nearer = FarAway(raw_listener, client, 20)
         control.expect("RTO in TCP_INFO", tcp_info(server, nearer.server).rto, between(20, 119))
@@ -473,7 +479,7 @@ def test_rto_stays_at_its_upper_bound(claim: ClaimRun, pair: Pair) -> None:
     far, nearer = FarAway(listener, pair.client, 200), FarAway(listener, pair.client, 20)
 
     def transmissions(of: FarAway) -> list[float]:
-        return [s.time for s in seen.segments() if s.payload == b"y" and s.dport == of.raw.port]
+        return [s.time for s in seen.segments() if s.payload == b"y" and s.dst == of.raw.peer.address]
 
     with claim.effect("a round trip that seems to take 200 s") as effect:
         far.server.send(b"y")
@@ -502,7 +508,7 @@ def test_lan_rto(claim: ClaimRun, pair: Pair) -> None:
             # srtt + rttvar, the latter at least 200 ms (tcp_rtt_estimator()), in whole jiffies.
             effect.expect("RTO", info.rto, between(RTO_MIN, RTO_MIN + info.rtt + 4 * info.rttvar + JIFFY))
         effect.note("RTOs, round trips", [(info.rto, info.rtt) for info in infos])
-        waits = [first_retransmissions(claim, one, listener, 1)[0] for one in connections[:3]]
+        waits = [first_retransmissions(claim, pair.client, one, listener, 1)[0] for one in connections[:3]]
         effect.compare("seconds until a lost byte is sent again, the least", min(waits), document=between(0.2, 0.25))
     with claim.control("a network of 300 ms: the SYN-ACK is on its way for so long") as control:
         delayed = hold(pair.client, "SA", sport=listener.port)
@@ -530,6 +536,11 @@ class Stranded:
 
     def __post_init__(self) -> None:
         self.port = self.socket.getsockname()[1]
+
+    def transmissions(self, seen: Capture) -> list[float]:
+        """When the byte was sent that nobody acknowledged, first and again, in seconds since the epoch."""
+        own = [s for s in seen.segments() if (s.src, s.sport) == (self.host.ip, self.port)]
+        return [s.time for s in own if s.payload == b"x"]
 
     def count_probes(self, counted: object) -> None:
         """Tail loss probes look like retransmissions and are none of the RTO's (since 3.10)."""
@@ -585,7 +596,7 @@ def give_up_after(claim: ClaimRun, lan: Callable[..., Lan], values: Sequence[int
             ends.wait([one.socket for one in stranded.values()], deadline=4 * longest + 60)
             for name, one in stranded.items():
                 one.count_probes(effect.delta(one.host))
-                times = [s.time for s in seen.segments() if s.sport == one.port and s.payload == b"x"]
+                times = one.transmissions(seen)
                 end, first = ends.at[one.socket], times[1 + one.probes]
                 effect.compare(f"tcp_retries2 {name}: the error", ends.error[one.socket], document="ETIMEDOUT")
                 effect.compare(f"tcp_retries2 {name}: seconds", round(end - times[0], 2),
@@ -596,7 +607,7 @@ def give_up_after(claim: ClaimRun, lan: Callable[..., Lan], values: Sequence[int
                 effect.expect(f"{name}: from the first retransmission to the end, s", round(end - first, 3),
                               at_least(one.patience - JIFFY))  # fmt: skip
                 effect.note(f"{name}: sent again after", gaps(times))
-            effect.series("given up", [(float(name), round(ends.at[one.socket] - sent(seen, one.port)[1], 3))
+            effect.series("given up", [(float(name), round(ends.at[one.socket] - one.transmissions(seen)[0], 3))
                                        for name, one in stranded.items() if name.isdigit()],
                           x="tcp_retries2", unit="s")  # fmt: skip
         with claim.control("tried at the same time: tcp_retries2 left at 15") as control:
