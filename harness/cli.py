@@ -13,6 +13,7 @@ from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import ModuleType
 
     from harness.kernels.archive import Archive
 
@@ -104,6 +105,96 @@ def fetch(
         stored = store.fetch(one, archive)
         note = "; its modules must be signed by its own key, the archive lists them no more" if stored.enforce else ""
         click.echo(f"{one.release}: {stored.image.parent}{note}")
+
+
+@cli.command()
+@click.argument("claim")
+@click.option("--from", "first", required=True, metavar="KERNEL", help="where it has one verdict: 5.10")
+@click.option("--to", "last", required=True, metavar="KERNEL", help="where it has another: 7.3")
+@click.option("--every", is_flag=True, help="between all releases, not only the newest of each series")
+def bisect(claim: str, first: str, last: str, every: bool) -> None:
+    """Find the two neighbouring kernels between which the verdict of CLAIM changes."""
+    from harness.kernels import bisect as halving
+    from harness.kernels import catalogue
+
+    archive = _archive(None, (), None, update=False)
+    found = catalogue.kernels_of(archive.packages())
+    ends = [catalogue.choose([word], found)[0] for word in (first, last)]
+    candidates = found if every else catalogue.newest_of_each_series([*found])
+    low, high = sorted(one.order for one in ends)
+    between = sorted({*[one for one in candidates if low < one.order < high], *ends}, key=lambda one: one.order)
+    with halving.Runs(claim, click.echo) as runs:
+        boundary = halving.halve(between, runs.verdict)
+        (before, after), (one, other) = boundary.verdicts, (boundary.before.release, boundary.after.release)
+        click.echo(f"{claim}: {before} on {one}, {after} on {other}")
+        for line in halving.side_by_side(runs.evidence[one], runs.evidence[other]):
+            click.echo(f"  {line}")
+
+
+@cli.command()
+@click.argument("first")
+@click.argument("second")
+@click.option("--claim", "claims_", multiple=True, metavar="CLAIM", help="compare these claims only (repeatable)")
+@click.option("--facts-only", is_flag=True, help="only sysctls and counters: run no scenario")
+def diff(first: str, second: str, claims_: tuple[str, ...], facts_only: bool) -> None:
+    """Show what differs between two kernels: verdicts, measurements, defaults of sysctls, counters."""
+    import tempfile
+
+    from harness.kernels import bisect as halving
+    from harness.kernels import catalogue, facts, places
+    from harness.kernels.store import Store
+
+    archive = _archive(None, (), None, update=False)
+    found = catalogue.kernels_of(archive.packages())
+    store = Store(places.kernels())
+    both = [store.fetch(catalogue.choose([word], found)[0], archive) for word in (first, second)]
+    if not facts_only:
+        with tempfile.TemporaryDirectory(prefix="harness-diff-") as directory:
+            _diff_of_claims([one.release for one in both], claims_, Path(directory), halving)
+    for heading, lines in facts.differences(*(facts.of(one, Path.cwd()) for one in both)).items():
+        click.echo(f"{heading}: {len(lines) or 'none'}")
+        for line in lines:
+            click.echo(f"  {line}")
+
+
+def _diff_of_claims(kernels: list[str], chosen: tuple[str, ...], directory: Path, halving: ModuleType) -> None:
+    """Run the claims on both kernels, side by side, and print what came out differently."""
+    import json
+    import subprocess
+
+    processes = []
+    for kernel in kernels:
+        argv = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "scenarios",
+            "-q",
+            "--kernel",
+            kernel,
+            "--evidence",
+            str(directory / kernel),
+        ]
+        argv += [word for claim in chosen for word in ("--claim", claim)]
+        processes.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+    for process in processes:
+        process.wait()
+    first, second = (
+        {
+            file.stem: json.loads(file.read_text(encoding="utf-8"))
+            for file in sorted((directory / kernel).glob("*.json"))
+        }
+        for kernel in kernels
+    )
+    nothing: dict[str, list[str]] = {"runs": []}
+    for claim in sorted({*first, *second}):
+        sides = first.get(claim, nothing), second.get(claim, nothing)
+        verdicts = [halving.verdict_of(one) for one in sides]
+        lines = halving.side_by_side(*sides)
+        if verdicts[0] != verdicts[1] or lines:
+            click.echo(f"{claim}: {' -> '.join(dict.fromkeys(verdicts))}")
+            for line in lines:
+                click.echo(f"  {line}")
 
 
 def _archive(mirror: str | None, suites: Sequence[str], keyring: str | None, *, update: bool) -> Archive:

@@ -47,6 +47,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="when a test that has a lab fails, keep the lab and print how to enter its hosts, until Enter",
     )
     group.addoption(
+        "--claim",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="run only the scenarios of this claim (repeatable): accept-queue.capacity, or a group",
+    )
+    group.addoption(
         "--own-kernel",
         action="store_true",
         help="the running kernel is ours alone (a virtual machine): scenarios may set knobs of the whole machine",

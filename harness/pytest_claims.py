@@ -45,14 +45,22 @@ def assign(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
 
 def malformed(config: pytest.Config) -> list[str]:
     """What is wrong with the claim files that the session will need, as far as its arguments tell, a line each."""
-    from harness.claims.data import load
+    from harness.claims.data import find, load
 
     problems: list[str] = []
+    known: dict[str, Claim] = {}
     for place in claim_places(config):
         try:
-            load(place)
+            known |= load(place)
         except ClaimError as error:
             problems.append(str(error))
+    groups = {claim.group for claim in known.values()}
+    for name in config.getoption("claim"):
+        try:
+            if known and not problems and name not in groups:
+                find(name, known)
+        except ClaimError as error:
+            problems.append(f"--claim: {error}")
     return problems
 
 

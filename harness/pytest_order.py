@@ -20,13 +20,21 @@ ORDINARY, SLOW = 2.0, 10.0
 
 
 def choose(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the forms in full size unless they are asked for."""
-    if config.getoption("full_size"):
-        return
-    left = [item for item in items if item.get_closest_marker("full_size")]
+    """Deselect the forms in full size unless they are asked for, and with --claim what settles another claim."""
+    claims: list[str] = config.getoption("claim")
+    full_size: bool = config.getoption("full_size")
+
+    def wanted(item: pytest.Item) -> bool:
+        if item.get_closest_marker("full_size") and not full_size:
+            return False
+        marker = item.get_closest_marker("claim")
+        name = str(marker.args[0]) if marker and marker.args else ""
+        return not claims or name in claims or name.partition(".")[0] in claims
+
+    left = [item for item in items if not wanted(item)]
     if left:
         config.hook.pytest_deselected(items=left)
-        items[:] = [item for item in items if item not in left]
+        items[:] = [item for item in items if wanted(item)]
 
 
 def waiting_time(item: pytest.Item) -> float:

@@ -377,3 +377,18 @@ def test_deadly(claim):
     result = scenario(SCENARIO + died, "-n", "1", deadly="holds")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["1 claim: 1 refuted", "no result for: queue.deadly"])
+
+
+@pytest.mark.parametrize(("chosen", "passed"), [("queue.limit", 1), ("queue", 2), ("queue.other", 1)])
+def test_claim_chooses_scenarios_by_name_or_group(
+    scenario: Callable[..., pytest.RunResult], chosen: str, passed: int
+) -> None:
+    other = SCENARIO.replace("queue.limit", "queue.other").replace("test_limit", "test_other")
+    result = scenario(SCENARIO + other + "def test_none(): pass", "--claim", chosen, other="refuted")
+    result.assert_outcomes(passed=passed, deselected=3 - passed)
+
+
+def test_a_claim_that_is_none_is_a_mistake_of_usage(scenario: Callable[..., pytest.RunResult]) -> None:
+    result = scenario(SCENARIO, "--claim", "queue.limt")
+    assert result.ret is pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --claim: no claim is named 'queue.limt'; the nearest: queue.limit"])

@@ -1,0 +1,74 @@
+"""What a kernel has: the defaults of its TCP sysctls, and its counters; and what two kernels have differently."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import Unsupported
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.kernels.store import Stored
+
+# Runs in the guest, in a namespace that nobody has touched.
+_PROBE = """
+import json
+from harness.lab import Lab
+from harness.observe import counters
+with Lab() as lab:
+    host = lab.host("a")
+    prefixes = ("net.ipv4.tcp", "net.ipv4.ip_", "net.core.", "net.mptcp.", "net.ipv4.inet_peer")
+    knobs = {}
+    for name in sorted({*host.sysctl.names(), "fs.nr_open"}):
+        if name.startswith(prefixes):
+            try:
+                knobs[name] = host.sysctl[name]
+            except Exception:
+                knobs[name] = "(cannot be read)"
+    found = {"sysctls": knobs, "counters": sorted(counters(host).as_dict())}
+channel.send(json.dumps(found))
+"""
+
+
+def of(kernel: Stored, root: Path) -> dict[str, Any]:
+    """The facts of a kernel, out of a machine that runs it."""
+    import execnet
+
+    words = [
+        sys.executable,
+        "-m",
+        "harness.kernels.gateway",
+        "--kernel",
+        kernel.release,
+        "--root",
+        str(root),
+        "scenarios",
+    ]
+    gateway = execnet.makegateway(f"popen//python={shlex.join(words)}")
+    try:
+        found: dict[str, Any] = json.loads(gateway.remote_exec(_PROBE).receive())
+    except (OSError, EOFError) as error:
+        raise Unsupported(f"{kernel.release}: its facts could not be read: {error}") from None
+    finally:
+        gateway.exit()
+    return found
+
+
+def differences(a: dict[str, Any], b: dict[str, Any]) -> dict[str, list[str]]:
+    """Lines for what differs: defaults of sysctls, sysctls and counters that only one has."""
+    knobs, others = a["sysctls"], b["sysctls"]
+    return {
+        "sysctls with other defaults": [
+            f"{name}: {knobs[name]} -> {others[name]}"
+            for name in sorted(knobs)
+            if name in others and knobs[name] != others[name]
+        ],
+        "sysctls of the first alone": [f"{name} = {knobs[name]}" for name in sorted(set(knobs) - set(others))],
+        "sysctls of the second alone": [f"{name} = {others[name]}" for name in sorted(set(others) - set(knobs))],
+        "counters of the first alone": sorted(set(a["counters"]) - set(b["counters"])),
+        "counters of the second alone": sorted(set(b["counters"]) - set(a["counters"])),
+    }

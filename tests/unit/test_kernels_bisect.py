@@ -1,0 +1,68 @@
+"""Halving between kernels, and what two kernels have differently."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from harness.errors import BadInput
+from harness.kernels.bisect import halve, side_by_side, verdict_of
+from harness.kernels.catalogue import Kernel
+from harness.kernels.facts import differences
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KERNELS = [Kernel(f"6.{n}.0-amd64", f"6.{n}.0", "sid", ()) for n in range(40)]
+
+
+def changes_at(n: int) -> Callable[[Kernel], str]:
+    return lambda kernel: "holds" if KERNELS.index(kernel) < n else "refuted"
+
+
+@given(some.integers(2, 40), some.data())
+def test_halving_finds_the_neighbours(length: int, data: some.DataObject) -> None:
+    boundary = data.draw(some.integers(1, length - 1))
+    found = halve(KERNELS[:length], changes_at(boundary))
+    assert (found.before, found.after) == (KERNELS[boundary - 1], KERNELS[boundary])
+    assert found.verdicts == ("holds", "refuted")
+    assert found.runs <= 2 + math.ceil(math.log2(length))
+
+
+def test_without_a_difference_there_is_no_boundary() -> None:
+    with pytest.raises(BadInput, match=r"the verdict is holds on both 6.0.0-amd64 and 6.4.0-amd64"):
+        halve(KERNELS[:5], lambda _: "holds")
+    with pytest.raises(BadInput, match="name two that differ"):
+        halve(KERNELS[:1], lambda _: "holds")
+
+
+def evidence(measured: int, verdict: str | None = "holds") -> dict[str, Any]:
+    comparisons = [{"what": "waiting", "measured": measured}, {"what": "limit", "measured": 10}]
+    phases = [{"title": "nobody accepts", "comparisons": comparisons}]
+    return {"runs": [{"params": "ipv4-6.1", "verdict": verdict, "outcome": "failed", "phases": phases}]}
+
+
+def test_what_was_measured_differently_stands_side_by_side() -> None:
+    assert side_by_side(evidence(10), evidence(11)) == ["ipv4: nobody accepts: waiting: 10 -> 11"]
+    assert side_by_side(evidence(10), {"runs": []})[0] == "ipv4: nobody accepts: waiting: 10 -> -"
+
+
+def test_the_verdict_of_several_runs() -> None:
+    both = {"runs": [*evidence(1)["runs"], *evidence(1, None)["runs"]]}
+    assert [verdict_of(one) for one in (evidence(1), both, {"runs": []})] == ["holds", "failed and holds", "nothing"]
+
+
+def test_facts_that_differ() -> None:
+    old = {"sysctls": {"a": "1", "b": "2", "gone": "0"}, "counters": ["TcpExt.Old", "Tcp.InSegs"]}
+    new = {"sysctls": {"a": "1", "b": "3", "new": "4"}, "counters": ["TcpExt.New", "Tcp.InSegs"]}
+    assert differences(old, new) == {
+        "sysctls with other defaults": ["b: 2 -> 3"],
+        "sysctls of the first alone": ["gone = 0"],
+        "sysctls of the second alone": ["new = 4"],
+        "counters of the first alone": ["TcpExt.Old"],
+        "counters of the second alone": ["TcpExt.New"],
+    }
