@@ -53,7 +53,8 @@ def test_what_was_measured_differently_stands_side_by_side() -> None:
 
 def test_the_verdict_of_several_runs() -> None:
     both = {"runs": [*evidence(1)["runs"], *evidence(1, None)["runs"]]}
-    assert [verdict_of(one) for one in (evidence(1), both, {"runs": []})] == ["holds", "failed and holds", "nothing"]
+    nothing: dict[str, Any] = {"runs": []}
+    assert [verdict_of(one) for one in (evidence(1), both, nothing)] == ["holds", "failed and holds", "nothing"]
 
 
 def test_facts_that_differ() -> None:
