@@ -111,7 +111,7 @@ def ceiling(knobs: Knobs) -> int:
 
 
 def about_full() -> Range:
-    """What one sees of the undefended queue: full, or with some places that were free just now (after 7 s and later)."""
+    """What one sees of the undefended queue: full, or from 7 s on with a few places that are free just now."""
     return between(ceiling(UNDEFENDED) // 2, ceiling(UNDEFENDED))
 
 
