@@ -11,4 +11,5 @@ _TEMPORARY = Path(__file__).parents[1] / "out" / "tmp"
 # where pytest puts them.
 with contextlib.suppress(OSError):
     _TEMPORARY.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_TEMPORARY))
+    if os.access(_TEMPORARY, os.W_OK):
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_TEMPORARY))
