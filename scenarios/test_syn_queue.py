@@ -319,9 +319,11 @@ def test_drop_counter(claim: ClaimRun, pair: Pair) -> None:
     full = Knobs(20, tcp_syncookies=0)
     last_quarter = Knobs(4096, tcp_max_syn_backlog=40, tcp_syncookies=0)
     for rule, knobs in {"full": full, "in its last quarter": last_quarter}.items():
-        listener = listening(server, knobs)
-        flooded(pair.client, listener, ceiling(knobs))
         for n in (1, 7, 20):
+            # A queue that is more than half full is thinned out when requests are a few seconds old
+            # (reqsk_timer_handler()), so each measurement has one of its own, just filled.
+            listener = listening(server, knobs)
+            flooded(pair.client, listener, ceiling(knobs))
             with claim.effect(f"{n} SYNs at a queue that is {rule}") as effect:
                 before = netstat()
                 effect.expect("(answered, dropped)", knock(peer, listener, n), (0, n))
