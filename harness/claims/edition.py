@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -27,8 +28,8 @@ def corrected(claims: Mapping[str, Claim], documents: Mapping[str, Document], ev
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    runs = {name: found for name in claims if (found := _settled(evidence / f"{name}.json"))}
-    if not runs:
+    runs = {name: found for name in claims if (found := _run_of(evidence / f"{name}.json"))}
+    if not any(run["verdict"] for run in runs.values()):
         raise BadInput(f"{evidence}: no evidence of a settled claim here; run `pytest scenarios/` first")
     kernels = sorted({run["kernel"]["version"] for run in runs.values()})
     if len(kernels) > 1:
@@ -45,7 +46,7 @@ def corrected(claims: Mapping[str, Claim], documents: Mapping[str, Document], ev
         sections = []
         for heading in document.headings:
             under = [claim for claim in claims.values() if _stands(claim, document.id, heading)]
-            entries = [_entry(claim, runs.get(claim.name), kernel, first=claim.name not in told) for claim in under]
+            entries = [_entry(claim, runs.get(claim.name), first=claim.name not in told) for claim in under]
             told.update(claim.name for claim in under)
             if entries:
                 sections.append({"heading": heading, "entries": entries})
@@ -64,40 +65,63 @@ def _stands(claim: Claim, document: str, heading: str) -> bool:
     return any((source.document, source.heading) == (document, heading) for source in claim.sources)
 
 
-def _settled(file: Path) -> dict[str, Any] | None:
-    """The first run of a claim that came to a verdict."""
+def _run_of(file: Path) -> dict[str, Any] | None:
+    """A run of a claim: the first that came to a verdict, if any did."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise BadInput(f"{file}: not evidence: {error}") from None
-    return next((run for run in found.get("runs", ()) if run["verdict"]), None)
+    runs: list[dict[str, Any]] = found.get("runs", [])
+    return next((run for run in runs if run["verdict"]), runs[0] if runs else None)
 
 
 def _verdict(run: dict[str, Any] | None) -> str:
-    return "not settled" if run is None else str(run["verdict"]).replace("-", " ")
+    return "not settled" if run is None or not run["verdict"] else str(run["verdict"]).replace("-", " ")
 
 
-def _entry(claim: Claim, run: dict[str, Any] | None, kernel: KernelVersion, *, first: bool) -> dict[str, Any]:
+def _entry(claim: Claim, run: dict[str, Any] | None, *, first: bool) -> dict[str, Any]:
     return {
         "claim": claim,
         "first": first,
         "verdict": _verdict(run),
-        "expectations": [_since(one, claim, kernel) for one in claim.expectations],
+        "expectations": _since(claim),
         "measured": [] if run is None else _measured(run),
         "absence": run.get("absence") if run else None,
+        "unsettled": run["reason"] if run and not run["verdict"] else None,
     }
 
 
-def _since(one: Expectation, claim: Claim, kernel: KernelVersion) -> dict[str, Any]:
-    return {
-        "verdict": str(one.verdict).replace("-", " "),
-        "kernels": _spelled(one, alone=len(claim.expectations) == 1),
-        "because": one.because,
-        "boundary": one.boundary,
-        "here": one.covers(kernel),
-    }
+def _since(claim: Claim) -> list[dict[str, Any]]:
+    """Each account of the kernel with the ranges that it holds for, in the order of the first of them.
+
+    What went to several stable series has a range in each of them.
+    """
+    accounts: dict[tuple[str, str, str, str], list[Expectation]] = {}
+    for one in claim.expectations:
+        commit = (one.boundary.commit, one.boundary.subject) if one.boundary else ("", "")
+        accounts.setdefault((str(one.verdict), one.because, *commit), []).append(one)
+    return [
+        {
+            "verdict": verdict.replace("-", " "),
+            "kernels": ", ".join(filter(None, (_spelled(one, alone=len(claim.expectations) == 1) for one in ranges))),
+            "because": because,
+            "boundary": _named(ranges),
+            "subject": subject,
+        }
+        for (verdict, because, _, subject), ranges in accounts.items()
+    ]
+
+
+def _named(ranges: list[Expectation]) -> str:
+    """The commit of a boundary, and each release that it came with."""
+    boundaries = [one.boundary for one in ranges if one.boundary]
+    if not boundaries:
+        return ""
+    first = boundaries[0]
+    releases = ", ".join(dict.fromkeys(one.release for one in boundaries))
+    return str(dataclasses.replace(first, release=releases))
 
 
 def _spelled(one: Expectation, *, alone: bool) -> str:
@@ -110,7 +134,7 @@ def _spelled(one: Expectation, *, alone: bool) -> str:
 
 
 def _measured(run: dict[str, Any]) -> list[dict[str, Any]]:
-    """The measurements that the verdict rests on: of each thing measured one, those that refute first."""
+    """The measurements that the verdict rests on, by phase: of each thing measured one, those that refute first."""
     all_of_them = [
         {"phase": phase["title"], **one}
         for phase in run["phases"]
@@ -118,12 +142,28 @@ def _measured(run: dict[str, Any]) -> list[dict[str, Any]]:
         if phase["kind"] == "effect" and "document" in one
     ]
     telling = [one for one in all_of_them if one["result"] == "kernel"] or all_of_them
-    first_of_each = list({one["what"]: one for one in reversed(telling)}.values())[::-1]
-    return first_of_each[:MEASUREMENTS]
+    first_of_each: dict[str, dict[str, Any]] = {}
+    for one in telling:
+        first_of_each.setdefault(one["what"], one)
+    phases: dict[str, list[dict[str, Any]]] = {}
+    for one in list(first_of_each.values())[:MEASUREMENTS]:
+        phases.setdefault(one["phase"], []).append(one)
+    return [{"phase": phase, "each": each} for phase, each in phases.items()]
 
 
 def _short(value: object) -> str:
     """A measured value in a sentence."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = " ".join(str(text).split()).replace("|", "\\|")
+    text = value if isinstance(value, str) else json.dumps(_rounded(value), ensure_ascii=False)
+    text = " ".join(str(text).split())
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def _rounded(value: object) -> object:
+    """Fractions to three digits behind the point, or one where there are many before it."""
+    if isinstance(value, float):
+        return round(value, 3 if abs(value) < 100 else 1)
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    return value
