@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# How long a condition may take, in seconds, on a machine with more to do than it can: a deadline, not a measurement.
+PATIENCE = 20.0
 SHORTEST_PAUSE = 0.0005
 LONGEST_PAUSE = 0.02
 
 
-def until(condition: Callable[[], T], *, deadline: float = 5.0, what: str = "the condition") -> T:
+def until(condition: Callable[[], T], *, deadline: float = PATIENCE, what: str = "the condition") -> T:
     """Call `condition` until it returns something true, and return that.
 
     `deadline` is in seconds; between calls the pause grows from half a millisecond to 20 ms, so that a

@@ -100,7 +100,7 @@ class Host:
         """Open a file as this host sees it (/proc/thread-self/net, /proc/sys/net)."""
         return self.namespace.call(lambda: Path(path).open(mode))
 
-    def run(self, *argv: object, stdin: str | None = None, timeout: float = 30.0, check: bool = True) -> Ran:
+    def run(self, *argv: object, stdin: str | None = None, timeout: float = 120.0, check: bool = True) -> Ran:
         """Run a program inside to its end and keep its output; `timeout` in seconds.
 
         Raises MissingProgram, ProgramFailed (with `check`, on a status other than 0), NotReady.

@@ -15,7 +15,7 @@ from harness.errors import BadInput, NotReady, Unsupported
 from harness.lab import isolation, nft
 from harness.lab.host import IPV4, IPV6, Host, Interface
 from harness.lab.machine import MachineSysctls, turns
-from harness.waiting import until
+from harness.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,7 +187,7 @@ class Lab:
                 if gateway not in (client, server):
                     self._routed.append((client, server))
 
-    def ready(self, deadline: float = 5.0) -> None:
+    def ready(self, deadline: float = PATIENCE) -> None:
         """Hand the lab over: neighbours known, and a datagram went both ways wherever hosts can reach each other.
 
         Raises NotReady, naming the two hosts, if that does not happen within `deadline` seconds.

@@ -126,7 +126,7 @@ class Program:
 
 
 def run(
-    namespace: Namespace, argv: Sequence[str], *, stdin: str | None = None, timeout: float = 30.0, check: bool = True
+    namespace: Namespace, argv: Sequence[str], *, stdin: str | None = None, timeout: float = 120.0, check: bool = True
 ) -> Ran:
     """Run a program to its end inside the namespace.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.traffic.raw import SYN_OPTIONS
 from harness.traffic.repair import set_timestamp
-from harness.waiting import until
+from harness.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     import socket
@@ -35,7 +35,7 @@ def ask(connection: RawConnection, clock: int) -> None:
     connection.send("S", options=[*SYN_OPTIONS, *stamp(clock)])
 
 
-def shake_hands(connection: RawConnection, clock: int, *, deadline: float = 5.0) -> int:
+def shake_hands(connection: RawConnection, clock: int, *, deadline: float = PATIENCE) -> int:
     """A raw peer's handshake; returns the host's own timestamp, for the raw peer to echo.
 
     That is 0 where the host does not use timestamps, and the raw peer sends none any more.
@@ -44,7 +44,7 @@ def shake_hands(connection: RawConnection, clock: int, *, deadline: float = 5.0)
     return finish(connection, clock, deadline=deadline)
 
 
-def finish(connection: RawConnection, clock: int, *, deadline: float = 5.0) -> int:
+def finish(connection: RawConnection, clock: int, *, deadline: float = PATIENCE) -> int:
     """Take the answer to ask() and acknowledge it; returns what shake_hands() returns."""
     theirs, _ = stamps_of(connection.expect_syn_ack(deadline=deadline)) or (0, 0)
     connection.send("A", options=stamp(clock, theirs) if theirs else None)
@@ -61,7 +61,7 @@ def come_and_go(connection: RawConnection, listener: Listener, clock: int) -> No
     connection.wait("A")
 
 
-def connect_at(client: Host, to: Listener, clock: int, *, deadline: float = 5.0) -> socket.socket:
+def connect_at(client: Host, to: Listener, clock: int, *, deadline: float = PATIENCE) -> socket.socket:
     """A connected real socket of a client; its clock reads `clock` when it begins.
 
     That is so on kernels below 4.10, which have one clock for all connections and leave a socket the clock that it was

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import NotReady
 from harness.traffic.listener import Listener
-from harness.waiting import let_clock_reach, until
+from harness.waiting import PATIENCE, let_clock_reach, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +123,7 @@ class Attempts:
         self.results()
         return [attempt.socket for attempt in self.each if attempt.result == CONNECTED]
 
-    def wait(self, connected: int | None = None, *, deadline: float = 5.0) -> Attempts:
+    def wait(self, connected: int | None = None, *, deadline: float = PATIENCE) -> Attempts:
         """Wait until `connected` of them are, or until none is pending; NotReady after `deadline` seconds."""
 
         def done() -> bool:
@@ -137,7 +137,7 @@ class Attempts:
             raise NotReady(f"{error}; results: {dict(self.results())}") from None
         return self
 
-    def ask(self, request: bytes = b"?", *, deadline: float = 5.0) -> int:
+    def ask(self, request: bytes = b"?", *, deadline: float = PATIENCE) -> int:
         """Send a request on every connected socket; how many got an answer of that length within `deadline` seconds.
 
         Those whose connection ends meanwhile are not waited for.
@@ -187,7 +187,7 @@ def connect(
     source: tuple[str, int] | None = None,
     timeout: float | None = None,
     wait: bool = False,
-    deadline: float = 5.0,
+    deadline: float = PATIENCE,
 ) -> Attempts:
     """Start n connect() calls from a host and return without waiting for the handshakes, unless `wait`.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.errors import NotReady
-from harness.waiting import until
+from harness.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from harness.lab import Host
@@ -53,7 +53,7 @@ class Listener:
         self.socket.listen(backlog)
         self.backlog = backlog
 
-    def accept(self, n: int = 1, *, deadline: float = 5.0) -> list[sockets.socket]:
+    def accept(self, n: int = 1, *, deadline: float = PATIENCE) -> list[sockets.socket]:
         """Accept n connections now; NotReady if they do not come within `deadline` seconds."""
         taken: list[sockets.socket] = []
 

@@ -17,7 +17,7 @@ from harness.errors import NotReady
 from harness.traffic import frames
 from harness.traffic.layers import layers
 from harness.traffic.listener import Listener
-from harness.waiting import until
+from harness.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,7 +147,7 @@ class RawConnection:
         """All that the host has sent to this four-tuple."""
         return [s for s in self.peer.poll() if (s.sport, s.dport) == (self.to, self.port)]
 
-    def wait(self, wanted: str | Callable[[TCP], bool], *, deadline: float = 5.0) -> TCP:
+    def wait(self, wanted: str | Callable[[TCP], bool], *, deadline: float = PATIENCE) -> TCP:
         """The next reply that has exactly these flags, or for which `wanted` is true; those before it are passed over.
 
         NotReady, with what did arrive, after `deadline` seconds.
@@ -167,18 +167,18 @@ class RawConnection:
             seen = " ".join(str(reply.flags) for reply in self.replies()) or "nothing"
             raise NotReady(f"{error}; received: {seen}") from None
 
-    def syn(self, *, options: Options | None = None, deadline: float = 5.0) -> TCP:
+    def syn(self, *, options: Options | None = None, deadline: float = PATIENCE) -> TCP:
         """Send a SYN and wait for the SYN-ACK; `ack` follows it."""
         self.send("S", options=SYN_OPTIONS if options is None else options)
         return self.expect_syn_ack(deadline=deadline)
 
-    def expect_syn_ack(self, *, deadline: float = 5.0) -> TCP:
+    def expect_syn_ack(self, *, deadline: float = PATIENCE) -> TCP:
         """Wait for the SYN-ACK of a SYN sent before."""
         reply = self.wait("SA", deadline=deadline)
         self.ack = (reply.seq + 1) % 2**32
         return reply
 
-    def handshake(self, *, deadline: float = 5.0) -> None:
+    def handshake(self, *, deadline: float = PATIENCE) -> None:
         """SYN, SYN-ACK, ACK."""
         self.syn(deadline=deadline)
         self.send("A")
