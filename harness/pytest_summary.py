@@ -97,7 +97,7 @@ class Results:
 
     def _never_run(self) -> list[str]:
         """Claims that no test brought a result for, if a directory was run as a whole; a worker may have died."""
-        narrowed = ("keyword", "markexpr", "lf", "deselect", "maxfail", "collectonly", "ignore", "ignore_glob")
+        narrowed = ("claim", "keyword", "markexpr", "lf", "deselect", "maxfail", "collectonly", "ignore", "ignore_glob")
         if any(self.config.getoption(option, None) for option in narrowed):
             return []
         from harness.claims.data import load
