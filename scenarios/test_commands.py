@@ -201,6 +201,7 @@ def test_ss_tan(claim: ClaimRun, pair: Pair) -> None:
 
 @pytest.mark.claim("commands.ss-lnt")
 def test_ss_lnt(claim: ClaimRun, pair: Pair) -> None:
+    pair.server.sysctl["net.core.somaxconn"] = 4096
     listeners = [listen(pair.server, backlog, port=port) for port, backlog in ((3000, 10), (8080, 128), (5921, 4000))]
     for n in (0, 7, 11):
         with claim.effect(f"three listeners, {n} connections wait at the one with backlog 10") as effect:
@@ -267,6 +268,15 @@ def test_ss_time_wait(claim: ClaimRun, pair: Pair) -> None:
         control.expect("ss -Htan state time-wait | wc -l", counts, [1000, 0])
 
 
+def shown_by_ss_without_t() -> int:
+    """How often ss shows a TCP socket that is not asked for TCP alone.
+
+    It then asks for MPTCP's as well (9c3be2c0eee0, iproute2 5.9), whose number is 262. A kernel before 3f935c75eb52
+    "inet_diag: support for wider protocol numbers", 5.9, sees the lower eight bits, 6, which is TCP.
+    """
+    return 1 if running() >= "5.9" else 2
+
+
 @pytest.mark.claim("commands.ss-timer-by-port")
 def test_ss_timer_by_port(claim: ClaimRun, pair: Pair) -> None:
     line, https = "ss -o state time-wait '( sport = :443 )'", "state time-wait sport = :443"
@@ -285,11 +295,13 @@ def test_ss_timer_by_port(claim: ClaimRun, pair: Pair) -> None:
         leave_time_wait(pair.client, listen(pair.server, port=8443), 3, closer="server", deadline=60)
         effect.expect("of all ports, by inet_diag", count(pair.server, "state time-wait"), 7)
         before, printed, after = left(), timers(), left()
-        effect.compare("rows", len(printed), document=4)
-        effect.compare("rows by inet_diag", len(before), document=4)
+        effect.compare("rows", len(printed), document=4, kernel=4 * shown_by_ss_without_t())
+        effect.expect("rows by inet_diag", len(before), 4)
         # ss prints whole seconds, cut off; before and after it asked, the kernel said these.
-        for seconds, most, least in zip(printed, before, after, strict=True):
-            effect.compare("seconds left", seconds, document=between(int(least), most))
+        for seconds in printed:
+            effect.compare("seconds left", seconds, document=between(int(min(after)), max(before)))
+    with claim.control("-t, which leaves every protocol but TCP out") as control:
+        control.expect("rows", shell(pair.server, line.replace("-o", "-to")).count("timer:"), 4)
     with claim.control("the other side's end, where 443 is the destination and nothing is in TIME-WAIT") as control:
         control.expect("rows", shell(pair.client, line).count("timer:"), 0)
     with claim.control("a port without connections") as control:
@@ -401,6 +413,8 @@ def test_ss_info(claim: ClaimRun, pair: Pair) -> None:
         lost = drop(pair.client, sport=listener.port)
         clients[0].socket.send(b"request")
         until(lambda: effect.delta(pair.client).Tcp.RetransSegs >= 3, what="three retransmissions")
+        shown = re.findall(r"^m?tcp +ESTAB ", shell(pair.client, "ss -4 --info"), re.MULTILINE)
+        effect.compare("rows", len(shown), document=2, kernel=2 * shown_by_ss_without_t())
         seen, by_kernel = settled()
         effect.compare("connections", sorted(seen), document=sorted(client.port for client in clients))
         for name, client in zip(("the one that retransmits", "the idle one"), clients, strict=True):
@@ -445,13 +459,17 @@ def rises(claim: ClaimRun, host: Host, line: str, counter: str, disturb: Callabl
 
 @pytest.mark.claim("commands.netstat-overflowed")
 def test_netstat_overflowed(claim: ClaimRun, pair: Pair) -> None:
-    listener, peer = listen(pair.server, 2), RawPeer(pair.server, pair.client)
+    listener = listen(pair.server, 2)
+    late = RawPeer(pair.server, pair.client).connection(listener)
+    late.syn(deadline=60)
 
     def refuse(phase: Phase, n: int) -> None:
+        """A third ACK that comes when the accept queue is full, again and again."""
         if accept_queue(pair.server, listener.port).waiting < 3:
             connect(pair.client, listener, 3, wait=True)
             until(lambda: accept_queue(pair.server, listener.port).waiting == 3, what="a full accept queue")
-        peer.half_open(listener, n)
+        for _ in range(n):
+            late.send("A")
         until(lambda: phase.delta(pair.server).TcpExt.ListenOverflows >= n, what=f"{n} refused")
 
     rises(claim, pair.server, "netstat -s | grep overflowed", "TcpExt.ListenOverflows", refuse)
