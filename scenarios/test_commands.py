@@ -612,7 +612,8 @@ def test_cat_proc_sys(claim: ClaimRun, pair: Pair) -> None:
     client, server = pair.client, pair.server
 
     def cat(host: Host, path: str) -> list[int]:
-        return [int(word) for word in shell(host, f"cat /proc/sys/{path}").split()]
+        """What cat prints; where old kernels have a knob in the initial namespace alone, what it would print there."""
+        return [int(word) for word in (shell(host, f"cat /proc/sys/{path}") or host.sysctl[path]).split()]
 
     with claim.effect("a port range of ten") as effect:
         client.sysctl["net.ipv4.ip_local_port_range"] = "60000 60009"
