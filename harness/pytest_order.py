@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MARKERS = (
-    "slow(seconds=10): how long the test waits for timers of the kernel; the longest begin first",
+    "slow(seconds=10): how long the test waits for timers of the kernel, or works hard; the longest begin first",
     "full_size(reason): the test waits too long for real time; runs only with --full-size",
     "machine_wide(*sysctls): the test sets knobs of the whole machine; runs only with --own-kernel, and alone",
 )

@@ -103,6 +103,7 @@ def test_four_tuple(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
         effect.compare("established, inet_diag", count(client, "state established"), document=30)
 
 
+@pytest.mark.slow(100)  # needs the processors, so it begins while others only wait
 @pytest.mark.claim("limits.four-tuple")
 def test_more_than_65535(claim: ClaimRun, pair: Pair) -> None:
     """70,002 connections between two hosts: six ports of the server, 11,667 of the client's own 28,232."""

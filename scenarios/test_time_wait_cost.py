@@ -296,6 +296,7 @@ def connect_seconds(client: Host, listener: Listener, times: int = 41) -> float:
     return statistics.median(spent)
 
 
+@pytest.mark.slow(95)  # needs the processors, so it begins while others only wait
 @pytest.mark.claim("time-wait.harmless-below-20000")
 def test_harmless_below_20000(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
     server, visitor, client = lan(3).hosts
