@@ -133,10 +133,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         isolate(user_only=True)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Honour ipv4_only; in a worker of a kernel, its name."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None, None, None]:
+    """Honour ipv4_only; in a worker of a kernel, add its name, last in the test's id."""
     restrict_family(metafunc)
+    yield
     pytest_kernels.parametrise(metafunc)
 
 

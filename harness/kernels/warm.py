@@ -26,7 +26,7 @@ from harness.kernels.machine import Machine, Mode, environment
 from harness.kernels.store import in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from harness.kernels.store import Stored
 
@@ -79,12 +79,18 @@ class Project:
                 file for file in self.root.rglob("*") if not set(file.relative_to(self.root).parts) & set(LEFT_OUT)
             )
         yield from (file for file in files if file.is_file())
+        # An editable installation of this package: the image has only the pointer to it.
+        package = Path(__file__).parents[1]
+        if not package.is_relative_to(self.root) and not package.is_relative_to(sys.prefix):
+            yield from (
+                file for file in sorted(package.rglob("*")) if file.is_file() and "__pycache__" not in file.parts
+            )
 
 
 def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = None) -> Machine:
     """A machine with the project in it, ready to become an interpreter; made ready first if need be."""
     initrd, key = _initrd(kernel)
-    booted = places.states() / f"{key}-{mode.name}"
+    booted = places.states() / f"{kernel.release}-{mode.name}-{key}"
     with _only_one(booted, say):
         if not booted.exists():
             _say(say, f"{kernel.release}: booting once")
@@ -94,6 +100,7 @@ def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = Non
                 machine.ready()
                 machine.tell(do="collect", argv=WITHOUT_PROJECT, directory="/")
                 machine.ready()
+                _forget(booted.parent.glob(f"{kernel.release}-{mode.name}-*"), but=booted)
                 machine.save(booted)
     packed = project.archive()
     collected = booted.with_name(f"{booted.name}-{_digest(packed, *project.arguments)}")
@@ -102,11 +109,13 @@ def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = Non
             _say(say, f"{kernel.release}: delivering the project")
             with Machine(kernel, mode, initrd=initrd, state=booted) as machine:
                 machine.resume()
-                machine.tell(packed, do="deliver", bytes=len(packed), path=[str(project.root)])
+                machine.tell(
+                    packed, do="deliver", bytes=len(packed), path=[str(project.root), str(Path(__file__).parents[2])]
+                )
                 machine.ready()
                 machine.tell(do="collect", argv=list(project.arguments), directory=str(project.root))
                 machine.ready()
-                _forget_older(collected, booted)
+                _forget(booted.parent.glob(f"{booted.name}-*"), but=collected)
                 machine.save(collected)
     return Machine(kernel, mode, initrd=initrd, state=collected)
 
@@ -146,8 +155,9 @@ def _initrd(kernel: Stored) -> tuple[Path, str]:
         modules.text(f"modules/{file.name}", file.read_bytes())
     modules.text("modules/order", "\n".join(file.name for file in ordered))
     key = _digest(digest, modules.digest(), kernel.image.read_bytes(), Path(__file__).read_bytes())
-    joined = places.images() / f"{key}.initrd"
+    joined = places.images() / f"{kernel.release}-{key}.initrd"
     if not joined.exists():
+        _forget(places.images().glob(f"{kernel.release}-*.initrd"), but=joined)
         image.write(joined, [system.read_bytes(), *modules.cpio()])
     return joined, key
 
@@ -183,10 +193,10 @@ def _digest(*parts: str | bytes) -> str:
     return total.hexdigest()[:16]
 
 
-def _forget_older(collected: Path, booted: Path) -> None:
-    """Of the states with a project in them only the newest is kept: they are large."""
-    for file in booted.parent.glob(f"{booted.name}-*"):
-        if file != collected:
+def _forget(files: Iterable[Path], *, but: Path) -> None:
+    """Remove what has been replaced: these files are large, and only the newest of each is used."""
+    for file in files:
+        if file != but:
             file.unlink(missing_ok=True)
 
 
