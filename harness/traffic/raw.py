@@ -44,6 +44,7 @@ class RawPeer:
     """
 
     def __init__(self, host: Host, near: Host, *, beyond: Host | None = None) -> None:
+        layers()  # the first segment must not begin with an import, while the kernel's timers run
         segment = host.lab.segment_of(host)
         number = segment.unowned()
         self.host = host
