@@ -44,28 +44,28 @@ def leave_time_wait(
     if source is not None and source[1] and n > 1:
         raise BadInput(f"connections from port {source[1]} to one listener leave one TIME-WAIT, not {n}")
     room = max(1, min(listener.backlog, AT_A_TIME))
+    host, port = (client, "dport") if closer == "client" else (listener.host, "sport")
     # A port that the server has closed is free for the client's next connection, which then takes the TIME-WAIT over.
     made: dict[tuple[Endpoint, Endpoint], None] = {}
     grown = time.monotonic()
     while len(made) < n:
-        connecting = _connect(client, listener, min(room, n - len(made)), source)
+        before = len(made)
+        connecting = _connect(client, listener, min(room, n - before), source)
         # What has been accepted is established at the client as well.
         accepted = listener.accept(len(connecting), deadline=deadline)
-        ends = (connecting, accepted) if closer == "client" else (accepted, connecting)
-        before = len(made)
-        for one in ends[0]:
+        first, then = (connecting, accepted) if closer == "client" else (accepted, connecting)
+        for one in first:
             ended = _endpoint(one.getsockname()), _endpoint(one.getpeername())
             made.pop(ended, None)
             made[ended] = None
-        _close_in_order(*ends, deadline)
+        _close_in_order(first, then, deadline)
         if len(made) > before:
             grown = time.monotonic()
         elif time.monotonic() > grown + deadline:
             raise NotReady(f"connect() from {client.name} to port {listener.port} finds {before} ports, not {n}")
-    if closer == "client":
-        _wait_for_time_wait(client, f"dport = :{listener.port}", list(made), deadline)
-    else:
-        _wait_for_time_wait(listener.host, f"sport = :{listener.port}", list(made), deadline)
+        if len(made) == n:
+            for lost in _without_time_wait(host, f"{port} = :{listener.port}", list(made), deadline):
+                del made[lost]
     return list(made)
 
 
@@ -105,18 +105,24 @@ def _ended(connection: socket.socket) -> bool:
         return False
 
 
-def _wait_for_time_wait(closer: Host, to: str, made: list[tuple[Endpoint, Endpoint]], deadline: float) -> None:
-    wanted = set(made)
+def _without_time_wait(
+    closer: Host, to: str, made: list[tuple[Endpoint, Endpoint]], deadline: float
+) -> set[tuple[Endpoint, Endpoint]]:
+    """Wait until each of them is TIME-WAIT or gone; those that are gone.
 
-    def missing() -> int:
-        found = sockets(closer, f"state time-wait {to}", family=closer.family)
-        return len(wanted - {(one.local, one.remote) for one in found})
+    On a busy machine a FIN is repeated though it has arrived. TIME-WAIT answers it, and the RST of the other side,
+    which has nothing left that it could belong to, ends TIME-WAIT at once (RFC 1337).
+    """
+    left: dict[tuple[Endpoint, Endpoint], str] = {}
 
-    until(
-        lambda: not missing(),
-        deadline=deadline,
-        what=f"{len(made)} connections of {closer.name} to be in TIME-WAIT",
-    )
+    def all_ended() -> bool:
+        found = {(one.local, one.remote): one.state for one in sockets(closer, to, family=closer.family)}
+        left.clear()
+        left.update((one, found[one]) for one in made if one in found)
+        return all(state == "TIME-WAIT" for state in left.values())
+
+    until(all_ended, deadline=deadline, what=f"{len(made)} connections of {closer.name} to be in TIME-WAIT")
+    return set(made) - set(left)
 
 
 def _endpoint(name: tuple[str, int]) -> Endpoint:
