@@ -55,7 +55,8 @@ try:
     print(json.dumps({"accepted": wanted, "before": before}), flush=True)
 except OSError as error:
     name = errno.errorcode[error.errno]
-    polled = [bool(poll.poll(0)) for _ in range(3)]
+    # accept() looks for a descriptor before it looks at the queue: those that wait may still be on their way.
+    polled = [bool(poll.poll(patience)) for patience in (30_000, 0, 0)]
     print(json.dumps({"accepted": len(accepted), "before": before, "error": name, "poll": polled}), flush=True)
     signal.sigwait([signal.SIGUSR1])
     while len(accepted) < wanted:
