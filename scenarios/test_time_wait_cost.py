@@ -266,8 +266,9 @@ def test_memory(claim: ClaimRun, pair: Pair) -> None:
         effect.note("MiB for 60,000 of them", round(each * 60_000 / (1 << 20), 1))
         effect.note("bytes more for each port that is bound, where the client closes first", sizes_of_port())
     with alone(), claim.control("connections ended by RST, which leave no TIME-WAIT") as control:
-        each, account = bytes_each(reset, name)
-        control.expect("bytes a connection", abs(round(each, 1)), at_most(60))
+        # What others make or free meanwhile, at a steady rate, looks like ours: the least of some counts.
+        least = min(abs(bytes_each(reset, name)[0]) for _ in range(3))
+        control.expect("bytes a connection", round(least, 1), at_most(60))
         control.expect("TIME-WAIT at the client", count(pair.client, "state time-wait"), 0)
 
 
