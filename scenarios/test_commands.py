@@ -495,7 +495,7 @@ def test_netstat_syns_to_listen(claim: ClaimRun, pair: Pair) -> None:
 def test_netstat_syn_recv(claim: ClaimRun, pair: Pair) -> None:
     line = "netstat -natp | grep SYN_RECV | wc -l"
     # netstat -p looks at every open file of every process, which may take it a minute. Less than half full, a queue
-    # keeps its requests until the last SYN-ACK (inet_connection_sock.c, reqsk_timer_handler()): here, for 13 minutes.
+    # keeps its requests until the last SYN-ACK (inet_connection_sock.c, reqsk_timer_handler()): here, for ten minutes.
     pair.server.sysctl["net.core.somaxconn"] = 1024
     pair.server.sysctl["net.ipv4.tcp_synack_retries"] = 10
     first, second = listen(pair.server, 1024), listen(pair.server, 1024)
