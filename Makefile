@@ -16,17 +16,20 @@ LOCK_TOOL = uv==0.13.9
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help scenarios test claims check format bench install venv lock clean
+.PHONY: help scenarios test test-vm claims check format bench install venv lock clean
 
 help: ## what can be typed
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 	@echo 'For example: make scenarios WORKERS=4 ARGS="-k capacity"'
 
 scenarios: install ## settle the claims on the running kernel
 	$(RUN) pytest scenarios/ -n $(or $(WORKERS),16) --dist worksteal $(ARGS)
 
 test: install ## the tests of the harness itself
-	$(RUN) pytest tests/ -n $(or $(WORKERS),$(shell expr 2 '*' $(CORES))) --dist worksteal $(ARGS)
+	$(RUN) pytest tests/ --ignore tests/vm -n $(or $(WORKERS),$(shell expr 2 '*' $(CORES))) --dist worksteal $(ARGS)
+
+test-vm: install ## those tests that boot two other kernels: they are fetched, and some 3 GB are cached
+	$(RUN) pytest tests/vm -n 2 $(ARGS)
 
 claims: install ## docs/claims.md: the documents corrected, from the evidence of `make scenarios`
 	"$(VENV)/bin/harness" claims --output docs/claims.md

@@ -7,6 +7,7 @@ machine's apt is touched, nothing is installed, and no root is needed.
 
 from __future__ import annotations
 
+import fcntl
 import re
 import subprocess
 import time
@@ -75,13 +76,17 @@ class Archive:
         can be read: no mirror reached, or a signature that is wrong.
         """
         stamp = self.directory / "updated"
-        if self._configured() and stamp.exists() and time.time() - stamp.stat().st_mtime < older_than:
-            return
-        stamp.unlink(missing_ok=True)
-        result = self._apt("apt-get", "update", "-q", check=False)
-        if not any(True for _ in self._indices()):
-            raise Unsupported(f"no archive of kernels can be read: {_told(result)}")
-        stamp.touch()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        # One process at a time; the others find it done.
+        with (self.directory / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self._configured() and stamp.exists() and time.time() - stamp.stat().st_mtime < older_than:
+                return
+            stamp.unlink(missing_ok=True)
+            result = self._apt("apt-get", "update", "-q", check=False)
+            if not any(True for _ in self._indices()):
+                raise Unsupported(f"no archive of kernels can be read: {_told(result)}")
+            stamp.touch()
 
     def missing_suites(self) -> list[str]:
         """The suites that the mirror does not have, or whose signature is not good."""

@@ -29,14 +29,13 @@ import sys
 import tarfile
 import time
 
+# Not /tmp and /run: all is memory already, and the project or its environment may stand below /tmp.
 MOUNTS = (
     ("proc", "/proc", "proc", ""),
     ("sysfs", "/sys", "sysfs", ""),
     ("dev", "/dev", "devtmpfs", "mode=755"),
     ("devpts", "/dev/pts", "devpts", "gid=5,mode=620,ptmxmode=666"),
     ("shm", "/dev/shm", "tmpfs", "mode=1777"),
-    ("run", "/run", "tmpfs", "mode=755"),
-    ("tmp", "/tmp", "tmpfs", "mode=1777"),
     ("cgroup2", "/sys/fs/cgroup", "cgroup2", ""),
     ("tracefs", "/sys/kernel/tracing", "tracefs", ""),
     ("debugfs", "/sys/kernel/debug", "debugfs", ""),
