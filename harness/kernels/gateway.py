@@ -16,12 +16,14 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.kernels import places, warm
-from harness.kernels.machine import Machine, Mode
+from harness.kernels.machine import Machine, Mode, die_with_parent
 from harness.kernels.store import Store, Stored, named
 
 
 def main() -> None:
     """Run one gateway."""
+    # Also while a machine is brought up, when nobody looks at standard input: whoever started us has ended, so do we.
+    die_with_parent()
     # execnet adds what it would tell an interpreter: -u -c CODE.
     words = sys.argv[1 : sys.argv.index("-u")] if "-u" in sys.argv else sys.argv[1:]
     parser = argparse.ArgumentParser()

@@ -136,7 +136,7 @@ class Machine:
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the machine
         self.process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.errors, pass_fds=descriptors,
-            start_new_session=True, preexec_fn=_die_with_parent,  # noqa: PLW1509 - one call of libc's, no lock taken
+            start_new_session=True, preexec_fn=die_with_parent,  # noqa: PLW1509 - one call of libc's, no lock taken
         )  # fmt: skip
         os.close(console)
         theirs.close()
@@ -261,7 +261,8 @@ class Machine:
                 await self._control.disconnect()
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Let the kernel end this process when the thread that started it ends, however that happens."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
