@@ -384,7 +384,7 @@ def test_check_ends_with_time_wait(claim: ClaimRun, pair: Pair) -> None:
         come_and_go(peer.connection(listener), listener, CLOCK)
         effect.compare("answered while there is TIME-WAIT", let_in(effect), document=False)
         effect.expect("TIME-WAIT lasts, in seconds", lasted(server, came), at_most(1 + LATE))
-        for seconds in (2, 10, 30, 58):
+        for seconds in (2, 10, 30, 55):
             until(lambda due=came + seconds: time.monotonic() >= due, deadline=MINUTE, what="the next SYN's time")  # type: ignore[misc]
             effect.compare(f"answered {seconds} s after the client", let_in(effect), document=True, kernel=False)
         effect.expect("SYNs of another address, answered", let_in(effect, stranger), True)
