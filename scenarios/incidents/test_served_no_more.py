@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from harness import waiting
-from harness.claims.values import at_least
+from harness.claims.kernel import running
+from harness.claims.values import at_least, between
 from harness.observe import accept_queue
 from harness.traffic import drop
 from harness.traffic.nginx import Nginx
@@ -23,6 +24,7 @@ from harness.traffic.wrk import Wrk
 if TYPE_CHECKING:
     from harness.claims.phases import Phase
     from harness.claims.record import ClaimRun
+    from harness.claims.values import Range
     from harness.lab import Host, Pair
 
 # Of a machine that is ten times as slow. A deadline measures nothing.
@@ -31,6 +33,14 @@ until = partial(waiting.until, deadline=60.0)
 SOMAXCONN = "net.core.somaxconn"
 SHORT, LONG = 10, 5000
 ASKING = 100
+
+
+def served_by_ten() -> int | Range:
+    """How many clients a queue of ten lets be served: eleven have room, and wrk's own first look is one of them.
+
+    Before 5ea8ea2cb7f1, 4.10, up to two SYNs were answered at a full queue, and served when they asked again.
+    """
+    return SHORT if running() >= "4.10" else between(SHORT, SHORT + 2)
 
 
 class Look(NamedTuple):
@@ -94,7 +104,7 @@ def test_served_no_more(claim: ClaimRun, pair: Pair) -> None:
             )
             counted = effect.delta(server).TcpExt.ListenOverflows
             effect.expect("the same by the kernel's counter, later", counted, at_least(look.overflowed))
-            effect.compare("clients served", look.served, document=SHORT)
+            effect.compare("clients served", look.served, document=served_by_ten())
             served.append((connections, look.served))
             effect.series("clients served, queue of ten", served, unit="clients", x="clients")
 
@@ -103,7 +113,7 @@ def test_served_no_more(claim: ClaimRun, pair: Pair) -> None:
         with claim.effect(title) as effect:
             look = ask(pair, nginx, effect)
             effect.compare("Send-Q", look.send_q, document=LONG if helps else SHORT)
-            effect.compare("clients served, of 100", look.served, document=ASKING if helps else SHORT)
+            effect.compare("clients served, of 100", look.served, document=ASKING if helps else served_by_ten())
             effect.compare("handshakes refused", look.overflowed, document=0 if helps else at_least(ASKING - SHORT))
 
     server.sysctl["net.ipv4.tcp_max_syn_backlog"] = 20_000
@@ -140,11 +150,11 @@ def test_telling_the_clients(claim: ClaimRun, pair: Pair) -> None:
     with claim.effect("tcp_abort_on_overflow 1") as effect:
         server.sysctl["net.ipv4.tcp_abort_on_overflow"] = 1
         look = ask(pair, nginx, effect)
-        effect.compare("clients served, of 100", look.served, document=SHORT)
+        effect.compare("clients served, of 100", look.served, document=served_by_ten())
         # Since 4.10 a SYN at a full queue is dropped, not answered (5ea8ea2cb7f1): few get as far as a reset.
         effect.note("RSTs sent", effect.delta(server).Tcp.OutRsts)
     with claim.control("tcp_abort_on_overflow 0") as control:
         server.sysctl["net.ipv4.tcp_abort_on_overflow"] = 0
         look = ask(pair, nginx, control)
-        control.expect("clients served, of 100", look.served, SHORT)
+        control.expect("clients served, of 100", look.served, served_by_ten())
         control.expect("RSTs sent", control.delta(server).Tcp.OutRsts, 0)
