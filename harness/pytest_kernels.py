@@ -6,8 +6,6 @@ has a queue a kernel, each of which pytest-xdist's own work stealing serves.
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,10 +98,11 @@ def _spec(config: pytest.Config, name: str, release: str | None) -> str:
     """execnet's word for a worker."""
     if release is None:
         return f"popen//{KERNEL}={name}"
-    words = [sys.executable, "-m", "harness.kernels.gateway", "--kernel", release, "--root", str(config.rootpath)]
-    words += ["--real-time"] * config.getoption("real_time")
-    words += [str(argument) for argument in config.args]
-    return f"popen//python={shlex.join(words)}//{KERNEL}={name}"
+    from harness.kernels import gateway
+
+    real_time: bool = config.getoption("real_time")
+    python = gateway.command(release, config.rootpath, map(str, config.args), real_time=real_time)
+    return f"popen//python={python}//{KERNEL}={name}"
 
 
 def tell_worker(node: WorkerController) -> None:

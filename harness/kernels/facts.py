@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Unsupported
@@ -38,17 +36,9 @@ def of(kernel: Stored, root: Path) -> dict[str, Any]:
     """The facts of a kernel, out of a machine that runs it."""
     import execnet
 
-    words = [
-        sys.executable,
-        "-m",
-        "harness.kernels.gateway",
-        "--kernel",
-        kernel.release,
-        "--root",
-        str(root),
-        "scenarios",
-    ]
-    gateway = execnet.makegateway(f"popen//python={shlex.join(words)}")
+    from harness.kernels.gateway import command
+
+    gateway = execnet.makegateway(f"popen//python={command(kernel.release, root, ['scenarios'])}")
     try:
         found: dict[str, Any] = json.loads(gateway.remote_exec(_PROBE).receive())
     except (OSError, EOFError) as error:

@@ -2,6 +2,7 @@
 
     python -m harness.kernels.gateway --kernel RELEASE --root DIR [--real-time] [--user UID] ARGUMENT…
 
+Every value is percent-encoded: execnet takes `//` and `=` for its own.
 The machine is restored, or made ready first, before anything is relayed: what is sent to a guest that does not listen
 yet is lost. Ends with the machine, and the machine with it.
 """
@@ -11,13 +12,29 @@ from __future__ import annotations
 import argparse
 import os
 import select
+import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
 
 from harness.errors import HarnessError
 from harness.kernels import places, warm
 from harness.kernels.machine import Machine, Mode, die_with_parent
 from harness.kernels.store import Store, Stored, named
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def command(
+    kernel: str, root: Path, arguments: Iterable[str] = (), *, real_time: bool = False, user: int = 0
+) -> str:
+    """This gateway as the value of python= in execnet's word for a worker."""
+    words = ["--kernel", quote(kernel, safe=""), "--root", quote(str(root), safe=""), "--user", str(user)]
+    words += ["--real-time"] * real_time
+    words += [quote(argument, safe="") for argument in arguments]
+    return shlex.join([os.path.normpath(sys.executable), "-m", "harness.kernels.gateway", *words])
 
 
 def main() -> None:
@@ -27,11 +44,11 @@ def main() -> None:
     # execnet adds what it would tell an interpreter: -u -c CODE.
     words = sys.argv[1 : sys.argv.index("-u")] if "-u" in sys.argv else sys.argv[1:]
     parser = argparse.ArgumentParser()
-    parser.add_argument("--kernel", required=True)
-    parser.add_argument("--root", required=True, type=Path)
+    parser.add_argument("--kernel", required=True, type=unquote)
+    parser.add_argument("--root", required=True, type=lambda value: Path(unquote(value)))
     parser.add_argument("--real-time", action="store_true")
     parser.add_argument("--user", type=int, default=0)
-    parser.add_argument("arguments", nargs="*")
+    parser.add_argument("arguments", nargs="*", type=unquote)
     asked = parser.parse_args(words)
     try:
         mode = Mode(simulated=not asked.real_time)
