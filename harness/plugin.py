@@ -111,6 +111,12 @@ def pytest_configure_node(node: WorkerController) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: WorkerController) -> None:
+    """End the machine of a worker that has nothing more to do."""
+    pytest_kernels.end_machine(node)
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """With --kernel, a queue for each kernel."""
     return pytest_kernels.ByKernel(config, log) if config.getoption("kernel") else None

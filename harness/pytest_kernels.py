@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 RUNNING = "running"
 # The name of a worker's kernel, as the controller tells it.
 KERNEL = "harness_kernel"
+# How many machines may be lost, for each that was asked for, before the run is given up.
+RESTARTS = 3
 # The parameter of every test.
 PARAMETER = "harness_kernel"
 
@@ -52,6 +54,8 @@ def workers_of(config: pytest.Config) -> None:
     option.maxprocesses = None
     option.dist = "worksteal"
     option.tx = [_spec(config, name, release) for name, release in kernels for _ in range(each)]
+    # A worker that ends is replaced so that the tests behind a panic are run; one that cannot begin is not, for ever.
+    option.maxworkerrestart = option.maxworkerrestart or str(RESTARTS * len(option.tx))
     option.harness_kernels = [name for name, _ in kernels]
 
 
@@ -110,6 +114,12 @@ def tell_worker(node: WorkerController) -> None:
     kernel = getattr(node.gateway.spec, KERNEL, None)
     if kernel is not None:
         node.workerinput[KERNEL] = kernel
+
+
+def end_machine(node: WorkerController) -> None:
+    """End a worker's machine, if it has one: in simulated time one that idles keeps a processor busy with its ticks."""
+    if getattr(node.gateway.spec, KERNEL, RUNNING) not in (None, RUNNING):
+        node.gateway.exit()
 
 
 def kernel_of(config: pytest.Config) -> str | None:
