@@ -6,6 +6,7 @@ has a queue a kernel, each of which pytest-xdist's own work stealing serves.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from xdist.scheduler.protocol import Scheduling
     from xdist.workermanage import WorkerController
+
+    from harness.kernels.store import Stored
 
 RUNNING = "running"
 # The name of a worker's kernel, as the controller tells it.
@@ -36,6 +39,9 @@ def add_options(group: pytest.OptionGroup) -> None:
         help="run on this kernel in a virtual machine (repeatable): 6.12, '>=6.12', newest, all, a full release, "
         "path/to/bzImage[,modules=DIR], a built kernel tree; `running` is the machine's own",
     )
+    group.addoption("--mirror", metavar="ADDRESS", help="the archive to take kernels from, in place of those of apt")
+    group.addoption("--suite", action="append", default=[], metavar="NAME", help="a suite of --mirror (repeatable)")
+    group.addoption("--keyring", metavar="FILE", help="the keys that sign the archive of --mirror (default: Debian's)")
     group.addoption("--real-time", action="store_true", help="let the virtual machines' time be real")
 
 
@@ -44,7 +50,7 @@ def workers_of(config: pytest.Config) -> None:
     wanted: list[str] = config.getoption("kernel")
     each = _number(config)
     try:
-        kernels = list(_kernels(wanted))
+        kernels = list(_kernels(config, wanted))
     except HarnessError as error:
         raise pytest.UsageError(str(error)) from None
     option = config.option
@@ -64,7 +70,7 @@ def _number(config: pytest.Config) -> int:
     return int(number or 1)
 
 
-def _kernels(wanted: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+def _kernels(config: pytest.Config, wanted: Sequence[str]) -> Iterator[tuple[str, str | None]]:
     """The kernels meant, as the name in test ids, and the release in the cache (None: the running one)."""
     if RUNNING in wanted:
         yield RUNNING, None
@@ -79,19 +85,17 @@ def _kernels(wanted: Sequence[str]) -> Iterator[tuple[str, str | None]]:
         else:
             from_archive.append(word)
     if from_archive:
-        for stored in _fetched(from_archive):
+        for stored in _fetched(config, from_archive):
             yield stored.version, stored.release
 
 
-def _fetched(wanted: list[str]) -> list[Any]:
-    """Kernels of the cache, if it has all that is asked for by number; otherwise of the archive, brought if missing."""
-    from harness.kernels import archive, catalogue, places
-    from harness.kernels.store import Store
+def _fetched(config: pytest.Config, wanted: list[str]) -> list[Stored]:
+    """Kernels of the cache or of the archive, brought if missing."""
+    from harness.kernels.selection import Selection
 
-    store = Store(places.kernels())
-    source = archive.Archive(places.indices() / "machine", archive.machine_sources())
-    source.update()
-    return [store.fetch(one, source) for one in catalogue.choose(wanted, catalogue.kernels_of(source.packages()))]
+    mirror, suites, keyring = (config.getoption(name) for name in ("mirror", "suite", "keyring"))
+    selection = Selection(mirror, suites, keyring, say=lambda text: print(f"harness: {text}", file=sys.stderr))
+    return [selection.fetch(one) for one in selection.choose(wanted)]
 
 
 def _spec(config: pytest.Config, name: str, release: str | None) -> str:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CACHE = "HARNESS_CACHE"
 
@@ -33,3 +40,15 @@ def images() -> Path:
 def states() -> Path:
     """Where the states of machines are that others are restored from."""
     return cache() / "states"
+
+
+@contextlib.contextmanager
+def kept(where: Path, what: str) -> Iterator[None]:
+    """For the time of writing: no room and no right become Unsupported, with what to do about it."""
+    try:
+        yield
+    except OSError as error:
+        raise Unsupported(
+            f"{where}: {what} cannot be kept there: {error.strerror or error}; "
+            f"make room, or name another place: {CACHE}=DIRECTORY"
+        ) from None

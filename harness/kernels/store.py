@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BadInput, MissingProgram, Unsupported
+from harness.kernels import places
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -83,7 +84,7 @@ class Store:
         from harness.kernels.catalogue import with_unlisted
 
         complete = with_unlisted(kernel, archive)
-        try:
+        with places.kept(self.directory, kernel.release):
             self.directory.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self.directory) as temporary:
                 packages, made = Path(temporary, "packages"), Path(temporary, "kernel")
@@ -94,23 +95,20 @@ class Store:
                     package.unlink()
                 if not (made / "image").exists():
                     raise Unsupported(f"{kernel.release}: its packages hold no kernel image")
+                banner_of(made / "image")
                 about = {"release": kernel.release, "version": kernel.version, "enforce": bool(kernel.missing)}
                 about["chosen_by"] = _CHOSEN_BY
                 (made / "kernel.json").write_text(json.dumps(about))
                 target = self.directory / kernel.release
                 shutil.rmtree(target, ignore_errors=True)
                 made.rename(target)
-        except OSError as error:
-            raise Unsupported(
-                f"{self.directory}: {kernel.release} cannot be kept there: {error.strerror or error}"
-            ) from None
         return self.get(kernel)
 
     @staticmethod
     def _about(directory: Path) -> dict[str, Any]:
         try:
             about: dict[str, Any] = json.loads((directory / "kernel.json").read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return {}
         return about
 
