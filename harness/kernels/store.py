@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BadInput, MissingProgram, Unsupported
-from harness.kernels import places
+from harness.kernels import image, places
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -118,6 +118,21 @@ class Store:
         return Stored(about["release"], about["version"], directory / "image", modules, about["enforce"])
 
 
+def is_path(text: str) -> bool:
+    """Whether --kernel's value is a path, and not 6.12, '>=6.12', newest, all."""
+    if "/" in text:
+        return True
+    a_word = re.fullmatch(r"[<>=!~].*|\d+\.\d+[\w.+~-]*|all|newest|running", text)
+    return not a_word and Path(text.partition(",")[0]).exists()
+
+
+def absolute(text: str) -> str:
+    """The same kernel, from wherever one looks."""
+    path, comma, option = text.partition(",")
+    key, equals, folder = option.partition("=")
+    return f"{Path(path).absolute()}{comma}{key}{equals}{Path(folder).absolute() if folder else ''}"
+
+
 def named(text: str) -> Stored:
     """A kernel that the user names: `bzImage`, `bzImage,modules=DIR` or a built kernel tree.
 
@@ -134,7 +149,7 @@ def named(text: str) -> Stored:
     if file.is_dir():
         tree, file = file, file / "arch" / "x86" / "boot" / "bzImage"
         if not file.is_file():
-            raise BadInput(f"--kernel {text}: no kernel is built there ({file} is missing)")
+            raise BadInput(f"--kernel {text}: no kernel is built there ({file} is missing; make bzImage)")
         modules = modules or tree
     banner = banner_of(file)
     release = banner.split()[0]
@@ -155,12 +170,13 @@ def banner_of(file: Path) -> str:
     Documentation/arch/x86/boot.rst: the magic "HdrS" at 0x202, and at 0x20e where the text is, less 0x200.
     """
     try:
-        with file.open("rb") as image:
-            head = image.read(0x210)
+        with file.open("rb") as opened:
+            head = opened.read(0x210)
             if len(head) < 0x210 or head[0x202:0x206] != b"HdrS":
-                raise BadInput(f"{file}: not a Linux kernel image for x86 (a bzImage or vmlinuz)")
-            image.seek(struct.unpack_from("<H", head, 0x20E)[0] + 0x200)
-            return image.read(512).partition(b"\0")[0].decode("ascii", "replace")
+                elf = "; of a built tree take arch/x86/boot/bzImage" if head.startswith(b"\x7fELF") else ""
+                raise BadInput(f"{file}: not a Linux kernel image for x86 (a bzImage or vmlinuz){elf}")
+            opened.seek(struct.unpack_from("<H", head, 0x20E)[0] + 0x200)
+            return opened.read(512).partition(b"\0")[0].decode("ascii", "replace")
     except OSError as error:
         raise BadInput(f"{file}: cannot be read: {error.strerror}") from None
 
@@ -205,8 +221,8 @@ def _unpack(package: Path, into: Path) -> None:
             if content is None:
                 continue
             if re.match(r"vmlinuz(-|$)", name):
-                with (into / "image").open("wb") as image:
-                    shutil.copyfileobj(content, image)
+                with (into / "image").open("wb") as kernel:
+                    shutil.copyfileobj(content, kernel)
             elif match := re.fullmatch(r"([\w-]+)\.ko(\.\w+)?", name):
                 everything[match[1].replace("-", "_") + ".ko" + (match[2] or "")] = content.read()
     if unpacking.returncode:
@@ -252,11 +268,22 @@ def _modules_below(directory: Path) -> Iterable[tuple[str, Path]]:
         if name in done or name not in files:
             continue
         done.add(name)
-        if files[name].suffix != ".ko":
-            raise BadInput(f"{files[name]}: unpack the modules first; ours are read as they are (*.ko)")
-        yield name, files[name]
-        depends = modinfo(files[name].read_bytes()).get("depends", [])
+        file = _unpacked(files[name])
+        yield name, file
+        depends = modinfo(file.read_bytes()).get("depends", [])
         todo += [one.replace("-", "_") for one in ",".join(depends).split(",") if one]
+
+
+def _unpacked(module: Path) -> Path:
+    """A module as the kernel loads it, in the cache if it is compressed where it is."""
+    if module.suffix == ".ko":
+        return module
+    content = _uncompressed(module.name, module.read_bytes())
+    name = f"{module.name.partition('.')[0]}-{hashlib.sha256(content).hexdigest()[:16]}.ko"
+    unpacked = places.cache() / "modules" / name
+    if not unpacked.exists():
+        image.write(unpacked, [content])
+    return unpacked
 
 
 def _module_files(directory: Path) -> Iterator[Path]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.kernels import guest, image, places
-from harness.kernels.machine import Machine, Mode, environment
+from harness.kernels.machine import Machine, Mode, environment, made_with
 from harness.kernels.store import in_order
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ class Project:
 def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = None) -> Machine:
     """A machine with the project in it, ready to become an interpreter; made ready first if need be."""
     initrd, key = _initrd(kernel)
-    booted = places.states() / f"{kernel.release}-{mode.name}-{key}"
+    name = f"{_called(kernel)}-{mode.name_with(kernel)}"
+    booted = places.states() / f"{name}-{key}"
     with _only_one(booted, say):
         if not booted.exists():
             _say(say, f"{kernel.release}: booting once")
@@ -98,9 +99,12 @@ def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = Non
                 machine.ready()
                 machine.tell(do="import", modules=list(LIBRARIES))
                 machine.ready()
+                machine.tell(do="check")
+                if lacking := machine.ready()["lacking"]:
+                    raise machine.useless(f"no {' and no '.join(lacking)}")
                 machine.tell(do="collect", argv=WITHOUT_PROJECT, directory="/")
                 machine.ready()
-                _forget(booted.parent.glob(f"{kernel.release}-{mode.name}-*"), but=booted)
+                _forget(booted.parent.glob(f"{name}-*"), but=booted)
                 machine.save(booted)
     packed = project.archive()
     collected = booted.with_name(f"{booted.name}-{_digest(packed, *project.arguments)}")
@@ -146,6 +150,11 @@ def _say(say: Say | None, text: str) -> None:
         say(text)
 
 
+def _called(kernel: Stored) -> str:
+    """Which kernel it is: one that is built anew takes the place of the old, another of the same release does not."""
+    return f"{kernel.release}-{_digest(str(kernel.image))[:6]}"
+
+
 def _initrd(kernel: Stored) -> tuple[Path, str]:
     """The first file system of a kernel's machine, the system and its modules; and what identifies it all."""
     system, digest = _system()
@@ -154,10 +163,10 @@ def _initrd(kernel: Stored) -> tuple[Path, str]:
     for file in ordered:
         modules.text(f"modules/{file.name}", file.read_bytes())
     modules.text("modules/order", "\n".join(file.name for file in ordered))
-    key = _digest(digest, modules.digest(), kernel.image.read_bytes(), Path(__file__).read_bytes())
-    joined = places.images() / f"{kernel.release}-{key}.initrd"
+    key = _digest(digest, modules.digest(), kernel.image.read_bytes(), Path(__file__).read_bytes(), made_with())
+    joined = places.images() / f"{_called(kernel)}-{key}.initrd"
     if not joined.exists():
-        _forget(places.images().glob(f"{kernel.release}-*.initrd"), but=joined)
+        _forget(places.images().glob(f"{_called(kernel)}-*.initrd"), but=joined)
         image.write(joined, [system.read_bytes(), *modules.cpio()])
     return joined, key
 
