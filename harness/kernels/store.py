@@ -13,7 +13,7 @@ import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from harness.errors import BadInput, MissingProgram, Unsupported
 from harness.kernels import image, places
@@ -208,13 +208,29 @@ def in_order(modules: dict[str, Path]) -> list[Path]:
 
 def _unpack(package: Path, into: Path) -> None:
     """Take the image and the modules out of a package, as they stream by."""
-    try:
-        unpacking = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE)
-    except FileNotFoundError:
-        raise MissingProgram("dpkg-deb", "dpkg") from None
-    assert unpacking.stdout is not None
-    with unpacking, tarfile.open(fileobj=unpacking.stdout, mode="r|") as archive:
-        everything: dict[str, bytes] = {}
+    modules: dict[str, bytes] = {}
+    with tempfile.TemporaryFile() as errors:
+        try:
+            unpacking = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE, stderr=errors)
+        except FileNotFoundError:
+            raise MissingProgram("dpkg-deb", "dpkg") from None
+        assert unpacking.stdout is not None
+        with unpacking:
+            try:
+                modules = _image_out_of(unpacking.stdout, into)
+            except tarfile.TarError:
+                unpacking.kill()
+        if unpacking.returncode:
+            errors.seek(0)
+            said = " ".join(errors.read().decode(errors="replace").split())
+            raise Unsupported(f"{package.name}: dpkg-deb cannot unpack it: {said}")
+    _keep_wanted(modules, into / "modules")
+
+
+def _image_out_of(files: IO[bytes], into: Path) -> dict[str, bytes]:
+    """Write the image, and return the modules."""
+    everything: dict[str, bytes] = {}
+    with tarfile.open(fileobj=files, mode="r|") as archive:
         for member in archive:
             name = member.name.rpartition("/")[2]
             content = archive.extractfile(member) if member.isreg() else None
@@ -225,9 +241,7 @@ def _unpack(package: Path, into: Path) -> None:
                     shutil.copyfileobj(content, kernel)
             elif match := re.fullmatch(r"([\w-]+)\.ko(\.\w+)?", name):
                 everything[match[1].replace("-", "_") + ".ko" + (match[2] or "")] = content.read()
-    if unpacking.returncode:
-        raise Unsupported(f"{package.name}: dpkg-deb cannot unpack it")
-    _keep_wanted(everything, into / "modules")
+    return everything
 
 
 def _keep_wanted(everything: dict[str, bytes], into: Path) -> None:

@@ -47,7 +47,10 @@ LIBRARIES = (
 )
 WITHOUT_PROJECT = ("-p", "no:harness.plugin", "/var/tmp")
 # Never part of a project.
-LEFT_OUT = (".git", ".venv", "out", "__pycache__", ".mypy_cache", ".ruff_cache", ".hypothesis", "node_modules")
+LEFT_OUT = (
+    *(".git", ".venv", "out", ".hypothesis", "node_modules", "__pycache__"),
+    *(".pytest_cache", ".mypy_cache", ".ruff_cache"),
+)
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ class DebianArchive:
     root: Path
     packages: list[Path] = field(default_factory=list)
     published: int = 0
+    padding: str = ""  # more to read in each index
 
     def add(
         self, name: str, version: str, files: dict[str, bytes], *, depends: str = "", source: str = "linux"
@@ -109,6 +110,7 @@ class DebianArchive:
             "Filename": package.relative_to(self.root),
             "Size": len(content),
             "SHA256": hashlib.sha256(content).hexdigest(),
+            "Homepage": self.padding or "none",
         }
         return control + "".join(f"{key}: {value}\n" for key, value in about.items())
 
