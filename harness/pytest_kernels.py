@@ -61,6 +61,7 @@ def choose(config: pytest.Config) -> None:
     same.
     """
     option = config.option
+    _project_is_found(config)
     collect_only = bool(config.getoption("collectonly"))
     each = _number(config)
     try:
@@ -73,6 +74,20 @@ def choose(config: pytest.Config) -> None:
         option.maxprocesses = None
         option.dist = "worksteal"
         option.tx = [_spec(config, name, kernel) for name, kernel in kernels.items() for _ in range(each)]
+
+
+def _project_is_found(config: pytest.Config) -> None:
+    """Refuse a path that pytest has taken for a place of tests: it looks for the project before it knows our options.
+
+    What would be delivered to the machines then is all that is below a common parent of both.
+    """
+    if config.inipath is not None or config.rootpath == config.invocation_params.dir:
+        return
+    for name in ("kernel", "keyring"):
+        values = config.getoption(name) or []
+        for value in [values] if isinstance(values, str) else values:
+            if value in config.invocation_params.args and Path(value).exists():
+                raise pytest.UsageError(f"write --{name}={value}: pytest takes the path by itself for a place of tests")
 
 
 @contextlib.contextmanager

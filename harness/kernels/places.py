@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,3 +54,14 @@ def kept(where: Path, what: str) -> Iterator[None]:
             f"{where}: {what} cannot be kept there: {error.strerror or error}; "
             f"make room, or name another place: {CACHE}=DIRECTORY"
         ) from None
+
+
+def sweep(*, older_than: float = 24 * 3600.0) -> None:
+    """Remove what was being written when its process was killed: whatever has another name while it is made."""
+    made_long_ago = time.time() - older_than
+    for pattern in ("kernels/.fetch-*", "images/.part-*", "modules/.part-*", "states/.*.part"):
+        for left in cache().glob(pattern):
+            with contextlib.suppress(OSError):
+                if left.stat().st_mtime > made_long_ago:
+                    continue
+                shutil.rmtree(left) if left.is_dir() else left.unlink()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import lzma
+import os
 import re
 import shutil
 import struct
@@ -86,23 +89,39 @@ class Store:
         complete = with_unlisted(kernel, archive)
         with places.kept(self.directory, kernel.release):
             self.directory.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self.directory) as temporary:
-                packages, made = Path(temporary, "packages"), Path(temporary, "kernel")
-                packages.mkdir()
-                (made / "modules").mkdir(parents=True)
-                for package in archive.download(complete.packages, packages):
-                    _unpack(package, made)
-                    package.unlink()
-                if not (made / "image").exists():
-                    raise Unsupported(f"{kernel.release}: its packages hold no kernel image")
-                banner_of(made / "image")
-                about = {"release": kernel.release, "version": kernel.version, "enforce": bool(kernel.missing)}
-                about["chosen_by"] = _CHOSEN_BY
-                (made / "kernel.json").write_text(json.dumps(about))
-                target = self.directory / kernel.release
-                shutil.rmtree(target, ignore_errors=True)
-                made.rename(target)
+            places.sweep()
+            with self._only_one():
+                if not self.has(kernel):
+                    self._bring(complete, archive)
         return self.get(kernel)
+
+    def _bring(self, kernel: Kernel, archive: Archive) -> None:
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self.directory) as temporary:
+            packages, made = Path(temporary, "packages"), Path(temporary, "kernel")
+            packages.mkdir()
+            (made / "modules").mkdir(parents=True)
+            for package in archive.download(kernel.packages, packages):
+                _unpack(package, made)
+                package.unlink()
+            if not (made / "image").exists():
+                raise Unsupported(f"{kernel.release}: its packages hold no kernel image")
+            banner_of(made / "image")
+            about = {"release": kernel.release, "version": kernel.version, "enforce": bool(kernel.missing)}
+            about["chosen_by"] = _CHOSEN_BY
+            (made / "kernel.json").write_text(json.dumps(about))
+            target = self.directory / kernel.release
+            shutil.rmtree(target, ignore_errors=True)
+            made.rename(target)
+
+    @contextlib.contextmanager
+    def _only_one(self) -> Iterator[None]:
+        """One process brings kernels, others find them done; the lock is on the directory, so no file is left."""
+        directory = os.open(self.directory, os.O_RDONLY)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(directory)
 
     @staticmethod
     def _about(directory: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.errors import BadInput
 from harness.kernels import guest, image, places
 from harness.kernels.machine import Machine, Mode, environment, made_with
 from harness.kernels.store import in_order
@@ -46,6 +47,8 @@ LIBRARIES = (
     *("packaging.specifiers", "tomllib", "difflib", "json", "subprocess", "asyncio", "pdb", "unittest", "doctest"),
 )
 WITHOUT_PROJECT = ("-p", "no:harness.plugin", "/var/tmp")
+# Of a project, in bytes: it has to fit into the guest's memory, twice.
+LARGEST = 256 << 20
 # Never part of a project.
 LEFT_OUT = (
     *(".git", ".venv", "out", ".hypothesis", "node_modules", "__pycache__"),
@@ -63,10 +66,17 @@ class Project:
     def archive(self) -> bytes:
         """A tar archive of the files at their absolute paths: the same files, the same bytes."""
         packed = io.BytesIO()
+        size = 0
         with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
             for file in self._files():
                 about = tarfile.TarInfo(str(file).lstrip("/"))
                 content = file.read_bytes()
+                size += len(content)
+                if size > LARGEST:
+                    raise BadInput(
+                        f"{self.root}: a project of more than {LARGEST >> 20} MB cannot be delivered to a machine; "
+                        "if it is not the project, name it: --rootdir DIRECTORY"
+                    )
                 about.size, about.mode = len(content), 0o755 if os.access(file, os.X_OK) else 0o644
                 archive.addfile(about, io.BytesIO(content))
         return packed.getvalue()
@@ -97,6 +107,7 @@ def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = Non
     booted = places.states() / f"{name}-{key}"
     with _only_one(booted, say):
         if not booted.exists():
+            places.sweep()
             _say(say, f"{kernel.release}: booting once")
             with Machine(kernel, mode, initrd=initrd) as machine:
                 machine.ready()

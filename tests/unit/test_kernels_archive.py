@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import lzma
+import os
 import socket
+import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness import cli
 from harness.errors import Unsupported
-from harness.kernels import archive, places, selection
+from harness.kernels import archive, bisect, places, selection
 from harness.kernels.store import Store
 from tests.unit import debian_archive
 from tests.unit.debian_archive import DebianArchive, Key
@@ -299,3 +301,53 @@ def test_what_was_read_is_kept_for_the_day(here: Here) -> None:
     read = json.loads((found.directory / archive.READ).read_text())
     assert {one["name"] for one in read["packages"]} == {one.name for one in found.packages()}
     assert found.problems() == {}
+
+
+def test_pytest_takes_kernels_of_a_mirror(here: Here, tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "test_one.py").write_text("def test_one(): pass\n")
+
+    def run(*argv: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "--collect-only", "-q", "--kernel", ">=4", *argv],
+            cwd=tmp_path / "project", check=False, capture_output=True, text=True,
+            env=os.environ | {places.CACHE: str(here.cache)},
+        )  # fmt: skip
+
+    # pytest takes a path that stands by itself for one of tests, unless it has found the project.
+    mistaken = run(*here.named(here.key))
+    assert mistaken.returncode == pytest.ExitCode.USAGE_ERROR
+    assert mistaken.stderr.startswith(f"ERROR: write --keyring={here.key.keyring}: ")
+    (tmp_path / "project" / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
+    listed = run(*here.named(here.key), "test_one.py")
+    assert listed.stdout.splitlines()[:2] == ["test_one.py::test_one[4.9.320]", "test_one.py::test_one[7.1.13]"]
+    refused = run(*here.named(here.other), "test_one.py")
+    assert refused.returncode == pytest.ExitCode.USAGE_ERROR
+    (line,) = refused.stderr.strip().splitlines()
+    assert line.startswith(f"ERROR: no archive of kernels can be read: {here.address} stretch: not signed by a key")
+    assert nothing_is_kept(here.cache)
+
+
+def test_halving_between_kernels_of_a_mirror_and_those_of_the_cache(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """4.9 is here, from an archive that is named no more; the other one has an older and a newer kernel."""
+    fetched = here.run("kernels", "fetch", "4.9", *here.named(here.key))
+    assert fetched[0] == 0
+    here.mirror.packages = [one for one in here.mirror.packages if OLD not in one.name]
+    here.publish(here.key)
+
+    def settle(claim: str, kernel: str, evidence: Path) -> dict[str, Any]:
+        assert selection.Selection().choose([kernel])[0].release == kernel  # known without an archive
+        comparisons = [{"what": "waiting", "measured": int(kernel[0])}]
+        verdict = "holds" if kernel == OLDER else "refuted"
+        run = {"params": "ipv4", "verdict": verdict, "outcome": "expected"}
+        return {"runs": [run | {"phases": [{"title": "t", "comparisons": comparisons}]}]}
+
+    monkeypatch.setattr(bisect, "settle", settle)
+    status, out, err = here.run("bisect", "a.claim", "--from", "3.16", "--to", "7.1", *here.named(here.key, "--update"))
+    assert (status, err) == (0, "")
+    assert out.splitlines()[-2:] == [
+        f"a.claim: holds on {OLDER}, refuted on {OLD}",
+        "  ipv4: t: waiting: 3 -> 4",
+    ]

@@ -152,3 +152,20 @@ def test_what_a_module_says() -> None:
 
 def test_an_empty_cache_has_nothing(tmp_path: Path) -> None:
     assert Store(tmp_path / "none").all() == []
+
+
+def test_what_a_killed_process_left_is_swept_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(places.CACHE, str(tmp_path))
+    left = [
+        tmp_path / "states" / ".6.12-x.part",
+        tmp_path / "images" / ".part-x",
+        tmp_path / "kernels" / ".fetch-x" / "p",
+    ]
+    kept = [tmp_path / "states" / "6.12-x", tmp_path / "images" / "x.cpio", tmp_path / "kernels" / "6.12" / "image"]
+    for file in (*left, *kept):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    places.sweep()
+    assert all(file.exists() for file in (*left, *kept))
+    places.sweep(older_than=-1)
+    assert [file.exists() for file in (*left, *kept)] == [False] * 3 + [True] * 3

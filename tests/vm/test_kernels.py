@@ -17,6 +17,8 @@ import pytest
 
 from harness.kernels import places
 from harness.waiting import until
+from tests.unit import debian_archive
+from tests.unit.debian_archive import DebianArchive, Key
 
 from .conftest import PROJECT
 
@@ -195,9 +197,29 @@ def test_a_scenario_runs_on_a_kernel_where_it_was_built(project: Project, tmp_pa
     new = project.kernels[1]
     built_tree(new, tmp_path / "linux")
     relative = os.path.relpath(tmp_path / "linux", project.directory)
-    result = project.run("--kernel", f"./{relative}", "-k", "limit", HARNESS_CACHE=str(a_cache))
+    result = project.run(f"--kernel={relative}", "-k", "limit", HARNESS_CACHE=str(a_cache))
     assert counts(result) == {"passed": 2}, result.stdout + result.stderr
     assert {one["kernel"]["release"] for one in project.evidence()["runs"]} == {new.release}
+
+
+@pytest.mark.skipif(bool(debian_archive.missing()), reason=debian_archive.missing())
+def test_a_scenario_runs_on_a_kernel_of_an_older_suite(project: Project, tmp_path: Path, a_cache: Path) -> None:
+    """An archive that has a kernel as stretch had it, with modules uncompressed; what is in it is a newer one."""
+    kernel, release = project.kernels[0], "4.9.0-19-amd64"
+    files = {f"boot/vmlinuz-{release}": kernel.image.read_bytes()}
+    below = f"lib/modules/{release}/kernel/drivers"
+    files |= {f"{below}/{name}.ko": file.read_bytes() for name, file in kernel.modules.items()}
+    mirror = DebianArchive(tmp_path / "mirror")
+    mirror.add(f"linux-image-{release}", "4.9.320-2", files)
+    key = Key(tmp_path / "key")
+    try:
+        mirror.publish("stretch", key)
+    finally:
+        key.end()
+    where = ["--mirror", f"file:{mirror.root}", "--suite", "stretch", "--keyring", str(key.keyring)]
+    result = project.run("--kernel", "4.9", *where, "-k", "limit", "-v", HARNESS_CACHE=str(a_cache))
+    assert counts(result) == {"passed": 2}, result.stdout + result.stderr
+    assert "test_limit[ipv4-4.9.320]" in result.stdout
 
 
 @pytest.mark.parametrize(
