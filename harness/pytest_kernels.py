@@ -61,13 +61,13 @@ def choose(config: pytest.Config) -> None:
     same.
     """
     option = config.option
-    _project_is_found(config)
     collect_only = bool(config.getoption("collectonly"))
     each = _number(config)
     try:
         kernels = _kernels(config, fetch=not collect_only)
     except HarnessError as error:
         raise pytest.UsageError(str(error)) from None
+    _project_is_found(config)
     option.harness_kernels = list(kernels)
     if not collect_only:
         option.numprocesses = None
@@ -186,6 +186,8 @@ def remember(config: pytest.Config) -> None:
     if kernel_of(config) in (None, RUNNING):
         return
     told: dict[str, Any] = getattr(config, "workerinput", {}).get(REMEMBERED, {})
+    if not told:  # nor is there a setting of where it would be
+        return
     place = Path(config.rootpath, os.path.expandvars(config.getini("cache_dir"))).expanduser()
     for name, value in told.items():
         if value:

@@ -282,11 +282,8 @@ def test_as_an_ordinary_user(project: Project, home_of_nobody: Path) -> None:
     states = places.states().glob(f"{old.release}-*-simulated-*")
     shutil.copy(min(states, key=lambda file: len(file.name)), home / "cache" / "states")
     subprocess.run(["chown", "-R", "nobody:", str(home)], check=True)
-    argv = [*NOBODY, f"HOME={home}", f"{places.CACHE}={home}/cache", *project.argv(*project.on(old))]
-    result = subprocess.run(
-        [*argv, "-k", "limit or fails"], cwd=home / "project", check=False, capture_output=True, text=True,
-        timeout=project.left, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    argv = [*NOBODY, "-C", f"{home}/project", f"HOME={home}", f"{places.CACHE}={home}/cache"]
+    result = project.start([*argv, *project.argv(*project.on(old), "-k", "limit or fails")])
     assert counts(result) == {"failed": 1, "passed": 2}, result.stdout + result.stderr
 
 
@@ -321,11 +318,9 @@ def test_no_room_for_a_machines_system(project: Project, tmp_path: Path) -> None
     kernel = project.kernels[0]
     shutil.copy(kernel.image, tmp_path / "bzImage")
     (tmp_path / "cache").mkdir()
-    argv = project.argv("--kernel", f"{tmp_path}/bzImage", "-k", "limit")
-    result = subprocess.run(
-        on_a_small_disk("50m", tmp_path / "cache", *argv), cwd=project.directory, timeout=project.left,
-        env=os.environ | {places.CACHE: str(tmp_path / "cache")}, check=False, capture_output=True, text=True,
-    )  # fmt: skip
+    argv = project.argv(f"--kernel={tmp_path}/bzImage", "-k", "limit")
+    on_it = on_a_small_disk("50m", tmp_path / "cache", *argv)
+    result = project.start(on_it, HARNESS_CACHE=str(tmp_path / "cache"))
     assert result.returncode == pytest.ExitCode.USAGE_ERROR, result.stdout + result.stderr
     (line,) = [line for line in result.stderr.splitlines() if "ERROR" in line]
     assert "cannot be kept there: No space left on device; make room, or name another place: HARNESS_CACHE=" in line
@@ -336,10 +331,8 @@ def test_no_room_for_a_machines_state(project: Project, tmp_path: Path) -> None:
     shutil.copy(project.kernels[0].image, image)
     argv = [sys.executable, "-c", ONLY_SAVE, str(image)]
     (tmp_path / "cache").mkdir()
-    result = subprocess.run(
-        on_a_small_disk("2m", tmp_path / "cache", *argv), cwd=PROJECT, timeout=project.left,
-        env=os.environ | {places.CACHE: str(tmp_path / "cache")}, check=False, capture_output=True, text=True,
-    )  # fmt: skip
+    on_it = on_a_small_disk("2m", tmp_path / "cache", *argv)
+    result = project.start(on_it, HARNESS_CACHE=str(tmp_path / "cache"))
     told, kept = result.stdout.splitlines()
     assert f"{tmp_path}/cache: a machine's state cannot be kept there: No space left on device" in told, result.stderr
     assert kept == ""
