@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 TROUBLE = "TCP_HARNESS_TROUBLE"
 
 
-def command(
-    kernel: str, root: Path, arguments: Iterable[str] = (), *, real_time: bool = False, user: int = 0
-) -> str:
+def command(kernel: str, root: Path, arguments: Iterable[str] = (), *, real_time: bool = False, user: int = 0) -> str:
     """This gateway as the value of python= in execnet's word for a worker."""
     words = ["--kernel", quote(kernel, safe=""), "--root", quote(str(root), safe=""), "--user", str(user)]
     words += ["--real-time"] * real_time
