@@ -588,7 +588,8 @@ def test_dmesg_hash_table(claim: ClaimRun, pair: Pair) -> None:
 
     size = entries(server)
     log = server.run("dmesg", check=False)
-    whole = "Linux version" in log.stdout
+    # The ring loses its first lines first, and this one is not the first.
+    whole = "Linux version" in log.stdout or "TCP established hash table" in log.stdout
     if running() < "6.1" and not whole:
         why = "not for this user to read" if log.returncode else "overwritten"
         raise Unsupported(f"what the kernel logged at boot is {why}: run it as root, soon after boot")
