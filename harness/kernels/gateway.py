@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-def command(
-    kernel: str, root: Path, arguments: Iterable[str] = (), *, real_time: bool = False, user: int = 0
-) -> str:
+def command(kernel: str, root: Path, arguments: Iterable[str] = (), *, real_time: bool = False, user: int = 0) -> str:
     """This gateway as the value of python= in execnet's word for a worker."""
     words = ["--kernel", quote(kernel, safe=""), "--root", quote(str(root), safe=""), "--user", str(user)]
     words += ["--real-time"] * real_time
