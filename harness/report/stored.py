@@ -13,7 +13,7 @@ from harness.claims.kernel import KernelVersion
 from harness.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
 # What a cell can say, the loudest first; the rest of the outcomes are verdicts.
 LOUD = ("unexpected", "unexplained", "broken", "incomplete", "failed")
@@ -153,8 +153,8 @@ class _File:
     runs: list[dict[str, Any]]
 
 
-def read(directories: Sequence[Path]) -> Table:
-    """The evidence of these directories.
+def read(directories: Sequence[Path], *, claims: Collection[str] | None = None) -> Table:
+    """The evidence of these directories; of these claims alone, where they are named.
 
     What an interrupted run left is used as far as it goes: a file that cannot be read is left out, with a notice.
     Raises BadInput if a directory has no evidence, if it is of another schema, or if versions of the harness mix.
@@ -166,7 +166,7 @@ def read(directories: Sequence[Path]) -> Table:
         if not found:
             also = f" ({notices[-1]})" if notices else ""
             raise BadInput(f"{directory}: no evidence here{also}; run `pytest scenarios/ --evidence {directory}` first")
-        files += found
+        files += [one for one in found if claims is None or one.claim["name"] in claims]
     return _table(files, _one_version(files), notices)
 
 
