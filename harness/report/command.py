@@ -128,5 +128,7 @@ def write(target: str, content: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, content.encode("utf-8", errors="replace"))
+    except FileExistsError:
+        raise BadInput(f"{target}: cannot be written: {file.parent} is no directory") from None
     except OSError as error:
         raise BadInput(f"{target}: cannot be written: {error.strerror}") from None

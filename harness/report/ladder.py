@@ -153,7 +153,7 @@ def _clock(seconds: float) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    return f"{seconds * 1e3:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
+    return f"{seconds * 1e3:.0f} ms" if seconds < 0.9995 else f"{seconds:.2f} s"
 
 
 def _line(parent: ET.Element, begin: tuple[float, float], end: tuple[float, float], kind: str) -> None:

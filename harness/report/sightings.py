@@ -142,8 +142,9 @@ def _arrows(sightings: Sequence[_Sighting], owners: dict[str, str]) -> list[Arro
             continue
         waiting = [one for one in on_their_way[same] if one.source != host and one.target in (host, segment.dst)]
         if waiting:
-            waiting[0].came, waiting[0].target = segment.time, host
-            on_their_way[same].remove(waiting[0])
+            # Of several that are alike the last: a cable takes no time to speak of.
+            waiting[-1].came, waiting[-1].target = segment.time, host
+            on_their_way[same].remove(waiting[-1])
         else:
             arrows.append(Arrow(segment, owners.get(segment.src, segment.src), host, None, segment.time))
     return arrows
