@@ -34,7 +34,9 @@ def table(tmp_path: Path) -> Table:
         ("6.12.7", 129, "refuted", 1.9, "2"),
     ):
         save(tmp_path / version, claim("queue.same"), run(version=version, phases=effect(compared("waiting", 11, 11))))
-        number = effect(compared("half-open", limit, limit), knobs={"server": {"net.ipv4.tcp_tw_reuse": [default, "5"]}})
+        number = effect(
+            compared("half-open", limit, limit), knobs={"server": {"net.ipv4.tcp_tw_reuse": [default, "5"]}}
+        )
         number[0]["counters"] = {"server": {"TcpExt.ListenDrops": [0, limit, limit], f"TcpExt.New{version}": [0, 1, 1]}}
         save(tmp_path / version, claim("queue.number"), run(version=version, phases=number))
         other = effect(compared("refused", verdict == "holds", True, kernel=False))

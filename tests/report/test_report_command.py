@@ -61,7 +61,10 @@ def test_two_kernels_or_two_directories_are_compared(place: Path, words: tuple[s
         (("empty",), "empty: no evidence here; run `pytest scenarios/ --evidence empty` first"),
         (("old", "--diff", "5.2", "9.9"), "--diff 9.9: no such kernel in the evidence; there are 5.2.9"),
         (("old", "--diff", "5.2", "5.2.9"), "--diff 5.2 5.2.9: both are 5.2.9; name two"),
-        (("old", "-o", "old/queue.limit.json/x"), "old/queue.limit.json/x: cannot be written: old/queue.limit.json is no directory"),
+        (
+            ("old", "-o", "old/queue.limit.json/x"),
+            "old/queue.limit.json/x: cannot be written: old/queue.limit.json is no directory",
+        ),
         (
             ("old", "--format", "kcidb", "--origin", "?"),
             "'?' is no origin for KCIDB: write lower-case letters, digits and underscores",
