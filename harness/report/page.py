@@ -43,6 +43,8 @@ GLYPHS = {
     "not settled": "?",
     **dict.fromkeys(LOUD, "‼"),
 }
+# In this order counters are shown.
+GROUPS = ("TcpExt", "Tcp", "IpExt")
 # What a comparison's result is called.
 RESULTS = {
     "document": ("✓", "as the document says"),
@@ -269,7 +271,7 @@ def _run(run: Run, row: Row) -> dict[str, Any]:
 
 def _phase(phase: dict[str, Any]) -> dict[str, Any]:
     counters = {
-        host: sorted(_counters(moved), key=lambda one: one["noise"])
+        host: sorted(_counters(moved), key=lambda one: (one["noise"], _rank(one["name"])))
         for host, moved in _mapping(phase.get("counters")).items()
     }
     bad = any(_mapping(one).get("result") in ("neither", "not met") for one in phase.get("comparisons", []))
@@ -310,6 +312,12 @@ def _counters(moved: object) -> list[dict[str, Any]]:
     ]
 
 
+def _rank(counter: str) -> int:
+    """TCP's own counters stand before IP's, and those that say why before those that only count segments."""
+    group = counter.partition(".")[0]
+    return GROUPS.index(group) if group in GROUPS else len(GROUPS)
+
+
 def _sockets(table: object) -> dict[str, Any]:
     found = _mapping(table)
     rows = [row for row in found.get("rows", []) if isinstance(row, list) and len(row) == 6]
@@ -344,7 +352,8 @@ def _drawn(exchange: Exchange, run: Run) -> dict[str, Any]:
     ]
     return {
         "place": place,
-        "phase": titles[0] if len(titles) == 1 else "",
+        # A listener is there in the phases after its own, too.
+        "phase": titles[0] if titles else "",
         "svg": ladder.draw(exchange),
         "lines": list(ladder.lines(exchange)),
         "segments": len(exchange.arrows),
