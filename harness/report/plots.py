@@ -110,6 +110,7 @@ def draw(series: Iterable[Curve]) -> list[str]:
 def _panel(alike: Sequence[Curve]) -> str:
     try:
         import matplotlib
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
     except ImportError:
         raise Unsupported("plots need matplotlib; pip install 'tcp-harness[report]'") from None
@@ -133,7 +134,9 @@ def _panel(alike: Sequence[Curve]) -> str:
         (_bars if rows else _lines)(axes, alike)
         figure.legend(*zip(*keys, strict=True), loc="lower left", bbox_to_anchor=(left - 0.02, 0.0), frameon=False,
                       fontsize=9, borderaxespad=0.0, labelspacing=0.25)  # fmt: skip
-        figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
+        # Not savefig(), which goes through all of it once more to see how large it is.
+        print_svg: Any = FigureCanvasSVG(figure).print_svg
+        print_svg(written, metadata={"Date": None, "Creator": None})
     return _for_the_page(written.getvalue(), f"{', '.join(dict.fromkeys(label for _, label in keys))}")
 
 

@@ -52,8 +52,8 @@ def options() -> set[str]:
     return found
 
 
-# Of other programs: docker, ip, hping3, ruff.
-FOREIGN = {"--privileged", "--batch", "--flood", "--check"}
+# Of other programs (docker, ip, hping3, ruff), and pytest's in its shorter spelling.
+FOREIGN = {"--privileged", "--batch", "--flood", "--check", "--junitxml"}
 
 
 def test_options_that_are_named_exist() -> None:
