@@ -289,6 +289,11 @@ def test_on_paper_there_are_no_controls_and_only_what_was_opened(report: Path, l
     assert not page.locator("#filters").is_visible()
     assert page.locator("details.claim:visible").count() == 1
     assert page.locator("svg.ladder").first.is_visible()
+    page.set_viewport_size({"width": 700, "height": 900})  # what A4 leaves
+    effect, control = (page.locator(f".side-{kind}").bounding_box() for kind in ("effect", "control"))
+    assert effect
+    assert control
+    assert effect["y"] == control["y"]
     assert page.pdf().startswith(b"%PDF")
 
 
