@@ -43,6 +43,8 @@ GLYPHS = {
     "not settled": "?",
     **dict.fromkeys(LOUD, "‼"),
 }
+# Of a flood with a thousand sources nobody looks at a thousand diagrams.
+MOST_DIAGRAMS = 24
 # In this order counters are shown.
 GROUPS = ("TcpExt", "Tcp", "IpExt")
 # What a comparison's result is called.
@@ -336,10 +338,11 @@ def _ladders(run: Run) -> dict[str, Any] | None:
     try:
         recording = read_pcapng(file.read_bytes())
     except OSError as error:
-        return {"file": file.name, "trouble": f"cannot be read: {error.strerror}", "drawn": []}
+        return {"file": file.name, "trouble": f"cannot be read: {error.strerror}", "drawn": [], "more": 0}
     trouble = "" if recording.whole else "is not whole: the packets before the cut are shown"
     found = exchanges(recording.packets, run.data["phases"])
-    return {"file": file.name, "trouble": trouble, "drawn": [_drawn(one, run) for one in found if one.arrows]}
+    drawn = [_drawn(one, run) for one in found[:MOST_DIAGRAMS]]
+    return {"file": file.name, "trouble": trouble, "drawn": drawn, "more": len(found) - len(drawn)}
 
 
 def _drawn(exchange: Exchange, run: Run) -> dict[str, Any]:

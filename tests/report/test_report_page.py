@@ -317,6 +317,17 @@ def test_packets_that_are_gone_or_cut_off_are_said_so(tmp_path: Path, look: Call
                     "cut.pcapng is not whole: the packets before the cut are shown"]  # fmt: skip
 
 
+def test_of_a_flood_some_diagrams_are_drawn_and_the_rest_counted(tmp_path: Path, look: Callable[..., Any]) -> None:
+    sources = [(f"10.9.{n // 250}.{n % 250 + 1}", 40000) for n in range(300)]
+    syns = [(n / 1000, "server", "in", frame(one, (SERVER, 80), "S", n)) for n, one in enumerate(sources)]
+    (tmp_path / "flood.pcapng").write_bytes(captured(*syns))
+    save(tmp_path, claim(), run(packets="flood.pcapng"))
+    page = look(page_of(tmp_path, to=tmp_path / "report.html")).page
+    unfold(page, "queue.limit")
+    assert page.locator("svg.ladder").count() == 24
+    assert "276 more exchanges are in the capture" in page.locator(".packets").inner_text()
+
+
 @pytest.mark.slow(40)
 def test_twelve_kernels_are_made_in_time_and_open_at_once(tmp_path: Path, look: Callable[..., Any]) -> None:
     for version in TWELVE:
