@@ -168,22 +168,37 @@ def _not_heeded(arrows: Sequence[Arrow], owners: dict[str, str]) -> None:
 
 
 def _follow(leg: Sequence[Arrow], index: int, owners: dict[str, str]) -> None:
-    """Follow one segment through its repetitions."""
-    last, answer = leg[index], None
+    """Follow one segment through its repetitions, and mark what did not get through before each."""
+    last, back = leg[index], list[Arrow]()
     for later in leg[index + 1 :]:
         if later.source != last.source:
-            if "S" in later.segment.flags and "A" not in later.segment.flags:
+            if later.segment.flags == "S":
                 return  # a new connection from the other side
-            answer = later if later.acknowledges(last.end) else answer
+            back.append(later)
         elif later.content == last.content:
-            _mark(answer or last, owners)
+            _blame(last, back, leg[index + 1 :], owners)
             later.again = last.again + 1
-            last, answer = later, None
+            last, back = later, []
         elif "S" in later.segment.flags:
             return  # a new connection
-    is_syn = last.segment.flags == "S"
-    if is_syn and last.again and answer is None and not _answered(leg, last):
+    if last.segment.flags == "S" and last.again and not _answered(leg, last):
         _mark(last, owners)
+
+
+def _blame(sent: Arrow, back: Sequence[Arrow], leg: Sequence[Arrow], owners: dict[str, str]) -> None:
+    """Mark what made `sent` be sent again: the last acknowledgement of it in what came back, or else itself."""
+    answer = next((one for one in reversed(back) if one.acknowledges(sent.end)), None)
+    if answer is None:
+        # A SYN that met a challenge ACK was answered, though not as it wished (RFC 5961 section 4).
+        if not (sent.segment.flags == "S" and back):
+            _mark(sent, owners)
+    elif not (answer.must_be_acknowledged and any(_follows(one, answer) for one in leg)):
+        _mark(answer, owners)
+
+
+def _follows(arrow: Arrow, answer: Arrow) -> bool:
+    """Whether an arrow acknowledges an answer, which therefore came: whoever repeats himself then has other reasons."""
+    return arrow.source != answer.source and arrow.time >= answer.time and arrow.acknowledges(answer.end)
 
 
 def _answered(leg: Sequence[Arrow], arrow: Arrow) -> bool:
@@ -222,9 +237,11 @@ def _by_service(arrows: Sequence[Arrow]) -> list[Exchange]:
     """An exchange for each service; where many clients would make it wide, one for each client."""
     services = _services(arrows)
     found: dict[Endpoint, Exchange] = {}
+    of: dict[frozenset[Endpoint], Endpoint] = {}
     for arrow in arrows:
         here, there = _ends(arrow)
-        service = max((there, here), key=lambda one: services.get(one, 0))
+        # Where nothing speaks for either end, it is the one that was first spoken to.
+        service = of.setdefault(frozenset((here, there)), max((there, here), key=lambda one: services.get(one, 0)))
         found.setdefault(service, Exchange(service)).arrows.append(arrow)
     parts = []
     for exchange in found.values():

@@ -83,6 +83,23 @@ def test_what_a_crafted_peer_takes_no_notice_of_is_not_called_dropped() -> None:
     assert fates(one)[1] == ("SA", "unanswered")
 
 
+def test_a_syn_that_meets_a_challenge_ack_was_not_dropped() -> None:
+    challenge = frame(S, C, "A", 500, 77)
+    (one,) = told(captured((0, "server", "in", SYN), (0.1, "server", "out", challenge), (1, "server", "in", SYN)))
+    assert not any(arrow.fate for arrow in one.arrows[:2])
+
+
+def test_what_is_repeated_after_its_answer_was_acknowledged_lost_nothing() -> None:
+    data, fin = frame(C, S, "PA", 101, 901, data=b"old"), frame(S, C, "FA", 901, 104)
+    (one,) = told(
+        captured(
+            (0, "server", "in", data), (0.1, "server", "out", fin), (0.2, "server", "in", frame(C, S, "A", 104, 902)),
+            (5, "server", "in", data),
+        )
+    )  # fmt: skip
+    assert not any(arrow.fate for arrow in one.arrows)
+
+
 def test_through_a_gateway_each_leg_is_an_arrow() -> None:
     outside = ("10.2.0.1", 40000)
     content = captured(
