@@ -25,11 +25,11 @@ help: ## what can be typed
 scenarios: install ## settle the claims on the running kernel
 	$(RUN) pytest scenarios/ -n $(or $(WORKERS),16) --dist worksteal $(ARGS)
 
-test: install browser ## the tests of the harness itself
-	$(RUN) pytest tests/ --ignore tests/vm -n $(or $(WORKERS),$(shell expr 2 '*' $(CORES))) --dist worksteal $(ARGS)
+test: install browser ## the tests of the harness itself; some boot two other kernels, which are fetched to the user's cache
+	$(RUN) pytest tests/ -n $(or $(WORKERS),$(shell expr 2 '*' $(CORES))) --dist worksteal $(ARGS)
 
-test-vm: install ## those tests that boot two other kernels: they are fetched, and some 3 GB are cached
-	$(RUN) pytest tests/vm -n 2 $(ARGS)
+test-vm: install ## only those that boot other kernels
+	$(RUN) pytest tests/vm $(ARGS)
 
 claims: install ## docs/claims.md: the documents corrected, from the evidence of `make scenarios`
 	"$(VENV)/bin/harness" claims --output docs/claims.md

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,10 +13,10 @@ from harness.errors import HarnessError
 from harness.report.command import report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from types import ModuleType
 
-    from harness.kernels.archive import Archive
+    from harness.kernels.selection import Selection
 
 
 @click.group()
@@ -57,56 +57,69 @@ def kernels() -> None:
 
 
 def _archive_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say where kernels come from."""
+    """The options that say where kernels come from, made into `selection`, the kernels that can be had."""
+
+    @functools.wraps(command)
+    def with_selection(
+        mirror: str | None, suites: tuple[str, ...], keyring: str | None, update: bool, **others: Any
+    ) -> None:
+        from harness.kernels.archive import FRESH
+        from harness.kernels.selection import Selection
+
+        older_than = 0.0 if update else FRESH
+        command(selection=Selection(mirror, suites, keyring, older_than=older_than, say=_note), **others)
+
     for option in (
-        click.option("--mirror", help="another mirror of Debian than this machine's apt has; name its suites too"),
-        click.option("--suite", "suites", multiple=True, help="a suite of --mirror (repeatable), older ones included"),
-        click.option("--keyring", default=None, help="the keys that sign the archive (default: Debian's)"),
         click.option("--update", is_flag=True, help="read the archive's index anew, though it was read today"),
+        click.option(
+            "--keyring", metavar="FILE", default=None, help="the keys that sign the archive (default: Debian's)"
+        ),
+        click.option(
+            "--suite", "suites", metavar="NAME", multiple=True, help="a suite of --mirror (repeatable): stretch"
+        ),
+        click.option(
+            "--mirror",
+            metavar="ADDRESS",
+            help="the archive to use in place of those of this machine's apt (http:, https: or file:)",
+        ),
     ):
-        command = option(command)
-    return command
+        with_selection = option(with_selection)
+    return with_selection
+
+
+def _note(text: str) -> None:
+    click.echo(f"harness: {text}", err=True)
 
 
 @kernels.command("list")
 @click.option("--all", "every", is_flag=True, help="every release, not only the newest of each series")
 @_archive_options
-def list_kernels(every: bool, mirror: str | None, suites: tuple[str, ...], keyring: str | None, update: bool) -> None:
+def list_kernels(every: bool, selection: Selection) -> None:
     """Show the kernels that can be had: series, release, stable version, suite, and whether it is here."""
-    from harness.kernels import catalogue, places
-    from harness.kernels.store import Store
+    from harness.kernels import catalogue
 
-    archive = _archive(mirror, suites, keyring, update=update)
-    found = catalogue.kernels_of(archive.packages())
-    store = Store(places.kernels())
+    found = selection.all()
     rows = [("SERIES", "RELEASE", "VERSION", "SUITE", "HERE")]
     rows += [
-        (one.series, one.release, one.version, one.suite, "yes" if store.has(one) else "-")
+        (one.series, one.release, one.version, one.suite, "yes" if selection.store.has(one) else "-")
         for one in (found if every else catalogue.newest_of_each_series(found))
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
-    if absent := archive.missing_suites():
-        click.echo(f"not on this mirror: {', '.join(absent)}", err=True)
+    for problem in selection.archive.problems().values():
+        _note(f"without {problem}")
 
 
 @kernels.command()
 @click.argument("wanted", nargs=-1, required=True, metavar="KERNEL...")
 @_archive_options
-def fetch(
-    wanted: tuple[str, ...], mirror: str | None, suites: tuple[str, ...], keyring: str | None, update: bool
-) -> None:
+def fetch(wanted: tuple[str, ...], selection: Selection) -> None:
     """Bring kernels into the cache: 6.12, 6.12.117, a full release, '>=6.12,<7.1', newest, all."""
-    from harness.kernels import catalogue, places
-    from harness.kernels.store import Store
-
-    archive = _archive(mirror, suites, keyring, update=update)
-    store = Store(places.kernels())
-    for one in catalogue.choose(wanted, catalogue.kernels_of(archive.packages())):
-        if not store.has(one):
+    for one in selection.choose(wanted):
+        if not selection.store.has(one):
             click.echo(f"{one.release}: {one.megabytes} MB to bring", err=True)
-        stored = store.fetch(one, archive)
+        stored = selection.fetch(one)
         note = "; its modules must be signed by its own key, the archive lists them no more" if stored.enforce else ""
         click.echo(f"{one.release}: {stored.image.parent}{note}")
 
@@ -116,18 +129,18 @@ def fetch(
 @click.option("--from", "first", required=True, metavar="KERNEL", help="where it has one verdict: 5.10")
 @click.option("--to", "last", required=True, metavar="KERNEL", help="where it has another: 7.3")
 @click.option("--every", is_flag=True, help="between all releases, not only the newest of each series")
-def bisect(claim: str, first: str, last: str, every: bool) -> None:
+@_archive_options
+def bisect(claim: str, first: str, last: str, every: bool, selection: Selection) -> None:
     """Find the two neighbouring kernels between which the verdict of CLAIM changes."""
     from harness.kernels import bisect as halving
     from harness.kernels import catalogue
 
-    archive = _archive(None, (), None, update=False)
-    found = catalogue.kernels_of(archive.packages())
-    ends = [catalogue.choose([word], found)[0] for word in (first, last)]
+    found = selection.all()
+    ends = [selection.choose([word])[0] for word in (first, last)]
     candidates = found if every else catalogue.newest_of_each_series([*found])
     low, high = sorted(one.order for one in ends)
     between = sorted({*[one for one in candidates if low < one.order < high], *ends}, key=lambda one: one.order)
-    with halving.Runs(claim, click.echo) as runs:
+    with halving.Runs(claim, selection.fetch, click.echo) as runs:
         boundary = halving.halve(between, runs.verdict)
         (before, after), (one, other) = boundary.verdicts, (boundary.before.release, boundary.after.release)
         click.echo(f"{claim}: {before} on {one}, {after} on {other}")
@@ -140,18 +153,15 @@ def bisect(claim: str, first: str, last: str, every: bool) -> None:
 @click.argument("second")
 @click.option("--claim", "claims_", multiple=True, metavar="CLAIM", help="compare these claims only (repeatable)")
 @click.option("--facts-only", is_flag=True, help="only sysctls and counters: run no scenario")
-def diff(first: str, second: str, claims_: tuple[str, ...], facts_only: bool) -> None:
+@_archive_options
+def diff(first: str, second: str, claims_: tuple[str, ...], facts_only: bool, selection: Selection) -> None:
     """Show what differs between two kernels: verdicts, measurements, defaults of sysctls, counters."""
     import tempfile
 
     from harness.kernels import bisect as halving
-    from harness.kernels import catalogue, facts, places
-    from harness.kernels.store import Store
+    from harness.kernels import facts
 
-    archive = _archive(None, (), None, update=False)
-    found = catalogue.kernels_of(archive.packages())
-    store = Store(places.kernels())
-    both = [store.fetch(catalogue.choose([word], found)[0], archive) for word in (first, second)]
+    both = [selection.fetch(selection.choose([word])[0]) for word in (first, second)]
     if not facts_only:
         with tempfile.TemporaryDirectory(prefix="harness-diff-") as directory:
             _diff_of_claims([one.release for one in both], claims_, Path(directory), halving)
@@ -199,19 +209,6 @@ def _diff_of_claims(kernels: list[str], chosen: tuple[str, ...], directory: Path
             click.echo(f"{claim}: {' -> '.join(dict.fromkeys(verdicts))}")
             for line in lines:
                 click.echo(f"  {line}")
-
-
-def _archive(mirror: str | None, suites: Sequence[str], keyring: str | None, *, update: bool) -> Archive:
-    from harness.kernels import archive, places
-
-    if suites and not mirror:
-        raise click.UsageError("--suite needs --mirror, the address that has it")
-    sources = archive.named_sources(mirror, suites) if mirror else archive.machine_sources()
-    # One state for each set of sources, so that a mirror tried once does not throw away the machine's own.
-    name = hashlib.sha256(repr(sources).encode()).hexdigest()[:12]
-    found = archive.Archive(places.indices() / name, sources, keyring=keyring or archive.KEYRING)
-    found.update(older_than=0 if update else archive.FRESH)
-    return found
 
 
 def main() -> None:

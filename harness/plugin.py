@@ -22,7 +22,7 @@ from harness.pytest_fixtures import behind_nat, claim, family, lab, lan, pair, r
 from harness.pytest_kernels import harness_kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from _pytest.outcomes import Skipped
     from _pytest.runner import CallInfo
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["behind_nat", "claim", "family", "harness_kernel", "lab", "lan", "pair"]
 
+COLLECTED = pytest.StashKey[int]()
 DEFAULT_EVIDENCE = "out/evidence"
 # The plugin that keeps the line of progress, and how workers know where it listens.
 PROGRESS = "harness-progress"
@@ -109,8 +110,10 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
     """With --kernel, choose the workers before pytest-xdist does."""
-    if config.getoption("kernel") and not _is_worker(config) and not config.getoption("collectonly"):
-        pytest_kernels.workers_of(config)
+    if _is_worker(config):
+        pytest_kernels.remember(config)
+    elif config.getoption("kernel"):
+        pytest_kernels.choose(config)
     return (yield)
 
 
@@ -124,18 +127,45 @@ def pytest_configure_node(node: WorkerController) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: WorkerController) -> None:
+    """End the machine of a worker that has nothing more to do."""
+    pytest_kernels.end_machine(node)
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """With --kernel, a queue for each kernel."""
     return pytest_kernels.ByKernel(config, log) if config.getoption("kernel") else None
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionstart(session: pytest.Session) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> Generator[None, None, None]:
     """Refuse malformed claim files before workers start; make an ordinary user's namespace before threads do."""
-    config = session.config
-    problems = [] if _is_worker(config) else pytest_claims.malformed(config)
+    problems = [] if _is_worker(session.config) else pytest_claims.malformed(session.config)
     if problems:
         raise pytest.UsageError(*problems)
+    _isolate_early(session.config)
+    with pytest_kernels.trouble_told(session.config):
+        yield
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Workers are started in place of those that died."""
+    with pytest_kernels.trouble_told(session.config):
+        ran = yield
+    # pytest-xdist takes the number of the worker that has collected last; there may be nothing on that kernel.
+    session.testscollected = max(session.testscollected, session.config.stash.get(COLLECTED, 0))
+    return ran
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: WorkerController, ids: Sequence[str]) -> None:
+    """Count the tests of all workers."""
+    node.config.stash[COLLECTED] = node.config.stash.get(COLLECTED, 0) + len(ids)
+
+
+def _isolate_early(config: pytest.Config) -> None:
     wanted = config.getini("lab_isolation") == "startup" and not config.getoption("collectonly")
     if not wanted or os.geteuid() == 0 or _is_worker(config):
         return
@@ -157,6 +187,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None, None, No
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give each test its claim; a claim that does not exist is a mistake of usage, not of a test."""
     pytest_order.choose(config, items)
+    if pytest_kernels.failed_elsewhere(config, items):
+        config.hook.pytest_deselected(items=items[:])
+        items.clear()
     pytest_order.order(config, items)
     problems = pytest_claims.assign(config, items)
     if problems and not _is_worker(config):

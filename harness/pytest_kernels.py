@@ -6,6 +6,11 @@ has a queue a kernel, each of which pytest-xdist's own work stealing serves.
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +24,18 @@ if TYPE_CHECKING:
     from xdist.scheduler.protocol import Scheduling
     from xdist.workermanage import WorkerController
 
+    from harness.kernels.catalogue import Kernel
+    from harness.kernels.store import Stored
+
 RUNNING = "running"
+# What a worker is told beside its kernel.
+KERNELS, REMEMBERED = "harness_kernels", "harness_remembered"
+# What of pytest's cache decides which tests are run, and in which order.
+REMEMBERS = ("cache/lastfailed", "cache/nodeids")
 # The name of a worker's kernel, as the controller tells it.
 KERNEL = "harness_kernel"
+# How many machines may be lost, for each that was asked for, before the run is given up.
+RESTARTS = 3
 # The parameter of every test.
 PARAMETER = "harness_kernel"
 
@@ -36,23 +50,69 @@ def add_options(group: pytest.OptionGroup) -> None:
         help="run on this kernel in a virtual machine (repeatable): 6.12, '>=6.12', newest, all, a full release, "
         "path/to/bzImage[,modules=DIR], a built kernel tree; `running` is the machine's own",
     )
+    group.addoption("--mirror", metavar="ADDRESS", help="the archive to take kernels from, in place of those of apt")
+    group.addoption("--suite", action="append", default=[], metavar="NAME", help="a suite of --mirror (repeatable)")
+    group.addoption("--keyring", metavar="FILE", help="the keys that sign the archive of --mirror (default: Debian's)")
     group.addoption("--real-time", action="store_true", help="let the virtual machines' time be real")
 
 
-def workers_of(config: pytest.Config) -> None:
-    """Put a worker for each kernel, or as many as -n says, in place of xdist's own."""
-    wanted: list[str] = config.getoption("kernel")
+def choose(config: pytest.Config) -> None:
+    """Settle which kernels are meant, and put a worker for each, or as many as -n says, in place of xdist's own.
+
+    With --collect-only nothing is brought and there are no workers; the kernels' names go into the tests' ids all the
+    same.
+    """
+    option = config.option
+    collect_only = bool(config.getoption("collectonly"))
     each = _number(config)
     try:
-        kernels = list(_kernels(wanted))
+        kernels = _kernels(config, fetch=not collect_only)
     except HarnessError as error:
         raise pytest.UsageError(str(error)) from None
-    option = config.option
-    option.numprocesses = None
-    option.maxprocesses = None
-    option.dist = "worksteal"
-    option.tx = [_spec(config, name, release) for name, release in kernels for _ in range(each)]
-    option.harness_kernels = [name for name, _ in kernels]
+    _project_is_found(config)
+    option.harness_kernels = list(kernels)
+    if not collect_only:
+        option.numprocesses = None
+        option.maxprocesses = None
+        option.dist = "worksteal"
+        option.tx = [_spec(config, name, kernel) for name, kernel in kernels.items() for _ in range(each)]
+        # One that ends is replaced, so that the tests behind a panic are run; one that cannot begin is not, for ever.
+        option.maxworkerrestart = option.maxworkerrestart or str(RESTARTS * len(option.tx))
+
+
+def _project_is_found(config: pytest.Config) -> None:
+    """Refuse a path that pytest has taken for a place of tests: it looks for the project before it knows our options.
+
+    What would be delivered to the machines then is all that is below a common parent of both.
+    """
+    if config.inipath is not None or config.rootpath == config.invocation_params.dir:
+        return
+    for name in ("kernel", "keyring"):
+        values = config.getoption(name) or []
+        for value in [values] if isinstance(values, str) else values:
+            if value in config.invocation_params.args and Path(value).exists():
+                raise pytest.UsageError(f"write --{name}={value}: pytest takes the path by itself for a place of tests")
+
+
+@contextlib.contextmanager
+def trouble_told(config: pytest.Config) -> Iterator[None]:
+    """While workers are started: why one has not come up becomes the error, in place of what execnet makes of it."""
+    if not getattr(config.option, "harness_kernels", None):
+        yield
+        return
+    from harness.kernels.gateway import TROUBLE
+
+    told = os.memfd_create("trouble")
+    os.environ[TROUBLE] = f"/proc/{os.getpid()}/fd/{told}"
+    try:
+        yield
+    except (OSError, EOFError):
+        if text := os.pread(told, 1 << 20, 0).decode().strip():
+            raise pytest.UsageError(text) from None
+        raise
+    finally:
+        del os.environ[TROUBLE]
+        os.close(told)
 
 
 def _number(config: pytest.Config) -> int:
@@ -64,52 +124,109 @@ def _number(config: pytest.Config) -> int:
     return int(number or 1)
 
 
-def _kernels(wanted: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-    """The kernels meant, as the name in test ids, and the release in the cache (None: the running one)."""
-    if RUNNING in wanted:
-        yield RUNNING, None
-    from_archive = []
-    for word in wanted:
-        if word == RUNNING:
-            continue
-        if Path(word.partition(",")[0]).exists():
-            from harness.kernels.store import named
+def _kernels(config: pytest.Config, *, fetch: bool) -> dict[str, str | None]:
+    """The kernels meant: the name in test ids, and the release in the cache or the absolute path (None: running)."""
+    from harness.kernels import machine, store
 
-            yield named(word).version, word
-        else:
-            from_archive.append(word)
-    if from_archive:
-        for stored in _fetched(from_archive):
-            yield stored.version, stored.release
-
-
-def _fetched(wanted: list[str]) -> list[Any]:
-    """Kernels of the cache, if it has all that is asked for by number; otherwise of the archive, brought if missing."""
-    from harness.kernels import archive, catalogue, places
-    from harness.kernels.store import Store
-
-    store = Store(places.kernels())
-    source = archive.Archive(places.indices() / "machine", archive.machine_sources())
-    source.update()
-    return [store.fetch(one, source) for one in catalogue.choose(wanted, catalogue.kernels_of(source.packages()))]
+    wanted: list[str] = config.getoption("kernel")
+    paths = [word for word in wanted if word != RUNNING and store.is_path(word)]
+    others = [word for word in wanted if word != RUNNING and word not in paths]
+    if (paths or others) and fetch:
+        machine.qemu()
+    found: list[tuple[str, str, str]] = []
+    for word in paths:
+        one = store.named(word)
+        found.append((one.version, one.release, store.absolute(word)))
+    if others:
+        found += [(one.version, one.release, one.release) for one in _of_the_archive(config, others, fetch=fetch)]
+    return ({RUNNING: None} if RUNNING in wanted else {}) | _told_apart(found)
 
 
-def _spec(config: pytest.Config, name: str, release: str | None) -> str:
+def _told_apart(found: list[tuple[str, str, str]]) -> dict[str, str | None]:
+    """Kernels by version; by release or path where two have the same. What is named twice is there once."""
+    names: dict[str, str | None] = {}
+    for one in dict.fromkeys(found):
+        rivals = [other for other in dict.fromkeys(found) if other != one]
+        name = next((name for n, name in enumerate(one) if all(name != other[n] for other in rivals)), one[-1])
+        # A path may have what ids, and the words for workers, cannot.
+        names[re.sub(r"[^\w.+~-]+", "_", name).strip("_")] = one[-1]
+    return names
+
+
+def _of_the_archive(config: pytest.Config, wanted: list[str], *, fetch: bool) -> list[Kernel] | list[Stored]:
+    """Kernels of the cache or of the archive, brought if missing."""
+    from harness.kernels.selection import Selection
+
+    mirror, suites, keyring = (config.getoption(name) for name in ("mirror", "suite", "keyring"))
+    selection = Selection(mirror, suites, keyring, say=lambda text: print(f"harness: {text}", file=sys.stderr))
+    chosen = selection.choose(wanted)
+    return [selection.fetch(one) for one in chosen] if fetch else chosen
+
+
+def _spec(config: pytest.Config, name: str, kernel: str | None) -> str:
     """execnet's word for a worker."""
-    if release is None:
+    if kernel is None:
         return f"popen//{KERNEL}={name}"
     from harness.kernels import gateway
 
     real_time: bool = config.getoption("real_time")
-    python = gateway.command(release, config.rootpath, map(str, config.args), real_time=real_time)
+    python = gateway.command(kernel, config.rootpath, map(str, config.args), real_time=real_time)
     return f"popen//python={python}//{KERNEL}={name}"
 
 
 def tell_worker(node: WorkerController) -> None:
-    """Say to a worker which kernel it is."""
+    """Say to a worker which kernel it is, which others there are, and what pytest remembers of earlier runs."""
     kernel = getattr(node.gateway.spec, KERNEL, None)
-    if kernel is not None:
-        node.workerinput[KERNEL] = kernel
+    if kernel is None:
+        return
+    node.workerinput[KERNEL] = kernel
+    node.workerinput[KERNELS] = node.config.option.harness_kernels
+    cache = getattr(node.config, "cache", None)
+    node.workerinput[REMEMBERED] = {} if cache is None else {name: cache.get(name, None) for name in REMEMBERS}
+
+
+def remember(config: pytest.Config) -> None:
+    """In a guest: have pytest's cache say what it says outside, before pytest reads it (--lf, --ff, --nf)."""
+    if kernel_of(config) in (None, RUNNING):
+        return
+    told: dict[str, Any] = getattr(config, "workerinput", {}).get(REMEMBERED, {})
+    if not told:  # nor is there a setting of where it would be
+        return
+    place = Path(config.rootpath, os.path.expandvars(config.getini("cache_dir"))).expanduser()
+    for name, value in told.items():
+        if value:
+            file = place / "v" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(value))
+
+
+def failed_elsewhere(config: pytest.Config, items: list[pytest.Item]) -> bool:
+    """With --lf, whether of these tests some failed, but on other kernels of this run only.
+
+    pytest knows nothing of kernels, and where nothing failed it runs everything.
+    """
+    own = kernel_of(config)
+    if own is None or not config.getoption("lf", False):
+        return False
+    given: dict[str, Any] = getattr(config, "workerinput", {})
+    failed = given[REMEMBERED].get("cache/lastfailed") or {}
+    here = {item.nodeid for item in items}
+    if here & set(failed):
+        return False
+    there = {_on(own, nodeid, other) for nodeid in failed for other in given[KERNELS] if other != own}
+    return bool(here & there)
+
+
+def _on(own: str, nodeid: str, other: str) -> str:
+    """The id of the same test on our kernel; the same id if the test is not one of the other kernel."""
+    before = nodeid.removesuffix(f"{other}]")
+    return f"{before}{own}]" if before != nodeid and before.endswith(("[", "-")) else nodeid
+
+
+def end_machine(node: WorkerController) -> None:
+    """End a worker's machine, if it has one: in simulated time one that idles keeps a processor busy with its ticks."""
+    if getattr(node.gateway.spec, KERNEL, RUNNING) not in (None, RUNNING):
+        node.gateway.exit()
 
 
 def kernel_of(config: pytest.Config) -> str | None:
@@ -119,11 +236,12 @@ def kernel_of(config: pytest.Config) -> str | None:
 
 
 def parametrise(metafunc: pytest.Metafunc) -> None:
-    """Give every test the worker's kernel as a parameter, for its id."""
+    """Give every test the worker's kernel as a parameter, for its id; with --collect-only, all the kernels."""
     kernel = kernel_of(metafunc.config)
-    if kernel is not None:
+    kernels = [kernel] if kernel is not None else getattr(metafunc.config.option, "harness_kernels", None)
+    if kernels:
         metafunc.fixturenames.append(PARAMETER)
-        metafunc.parametrize(PARAMETER, [kernel], ids=[kernel], indirect=True)
+        metafunc.parametrize(PARAMETER, kernels, ids=kernels, indirect=True)
 
 
 @pytest.fixture

@@ -18,7 +18,12 @@ T = TypeVar("T")
 # How long a condition may take, in seconds, on a machine with more to do than it can: a deadline, not a measurement.
 PATIENCE = 20.0
 SHORTEST_PAUSE = 0.0005
-LONGEST_PAUSE = 0.02
+# Looking costs: the kernel goes through its whole table of connections for one look at a socket. So after two seconds
+# the pause is a hundredth of the time that has passed, up to a fifth of a second.
+PAUSE = 0.02
+SHARE = 0.01
+LONGEST_PAUSE = 0.2
+
 # A wait is told of once it has taken so long, and then this often, in seconds.
 LONG_WAIT, TOLD_EVERY = 2.0, 1.0
 
@@ -26,15 +31,21 @@ LONG_WAIT, TOLD_EVERY = 2.0, 1.0
 # seconds; a wait that is over has less than nothing left.
 listener: Callable[[str, float, float], None] | None = None
 
+_GROWING = tenacity.wait_exponential(multiplier=SHORTEST_PAUSE, max=PAUSE)
+
 
 def until(condition: Callable[[], T], *, deadline: float = PATIENCE, what: str = "the condition") -> T:
     """Call `condition` until it returns something true, and return that.
 
-    `deadline` is in seconds; between calls the pause grows from half a millisecond to 20 ms, so that a
-    condition met at once costs nothing and a long wait leaves the processor to those it waits for.
+    `deadline` is in seconds; between calls the pause grows from half a millisecond to 20 ms, later to 1 % of the time
+    waited, so that a condition met at once costs nothing and a long wait leaves the processor to those it waits for.
     Raises NotReady, with `what` and the last value, when the deadline has passed.
     """
-    last: list[T] = []
+    begun = time.monotonic()
+    first = condition()
+    if first:
+        return first
+    last: list[T] = [first]
     wait = _Wait(what, deadline)
 
     def attempt() -> T:
@@ -44,15 +55,22 @@ def until(condition: Callable[[], T], *, deadline: float = PATIENCE, what: str =
 
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_result(lambda value: not value),
-        stop=tenacity.stop_after_delay(deadline),
-        wait=tenacity.wait_exponential(multiplier=SHORTEST_PAUSE, max=LONGEST_PAUSE),
+        stop=lambda _: time.monotonic() - begun >= deadline,
+        wait=pause,
     )
+    select.select([], [], [], SHORTEST_PAUSE)
     try:
         return retrying(attempt)
     except tenacity.RetryError:
         raise NotReady(f"{what}: not met within {deadline:g} s (last seen: {last[0]!r})") from None
     finally:
         wait.is_over()
+
+
+def pause(state: tenacity.RetryCallState) -> float:
+    """How long to wait before looking once more, in seconds."""
+    passed = time.monotonic() - state.start_time
+    return max(_GROWING(state), min(SHARE * passed, LONGEST_PAUSE))
 
 
 def let_clock_reach(moment: float) -> None:

@@ -723,15 +723,15 @@ def test_wrk(claim: ClaimRun, pair: Pair) -> None:
 
 def arriving(host: Host, port: int, flags: int = PUSH_ACK) -> nft.Table:
     """Count the segments with these flags that arrive for a port."""
-    table = nft.Table(host.namespace, f"counting{port}")
-    table.chain("arriving", "prerouting", nft.RAW_PRIORITY)
     matches = [
         nft.Match(nft.TRANSPORT_HEADER, 2, port.to_bytes(2, "big")),
         nft.Match(nft.TRANSPORT_HEADER, 13, bytes([flags]), b"\x1f"),
     ]
     conditions = [*nft.version(host.family), *nft.protocol(socket.IPPROTO_TCP)]
-    table.rule("arriving", [*conditions, *(e for match in matches for e in match.expressions()), *nft.counter()])
-    return table
+    rule = (*conditions, *(e for match in matches for e in match.expressions()), *nft.counter())
+    return nft.Table(
+        host.namespace, f"counting{port}", {"arriving": nft.Chain("prerouting", nft.RAW_PRIORITY, (rule,))}
+    )
 
 
 @pytest.mark.ipv4_only("hping3 has no IPv6")

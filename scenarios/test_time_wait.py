@@ -241,7 +241,7 @@ def watch_until_gone(host: Host, watched: list[Watched], *, deadline: float) -> 
 
     def all_gone() -> bool:
         looked = time.monotonic()
-        found = sockets(host, "exclude listening", family=host.family)
+        found = sockets(host, "exclude listening", family=host.family, details=False)
         alive = {(one.local, one.state) for one in found}
         return all([one.gone(alive, looked) for one in watched])  # noqa: C419 - each must see each look
 

@@ -14,23 +14,11 @@ if TYPE_CHECKING:
     from harness.observe.counters import Counters, Delta
 
 SOCKETS_KEPT = 20
-SOCKETS_READ = 5000
+# Of more than that, only listeners are shown: listing them all costs more than many an experiment.
+SOCKETS_READ = 500
 
 # Settings and gauges that stand among the counters: no news on a host that was made within the phase.
 SETTINGS = frozenset({"Ip.Forwarding", "Ip.DefaultTTL", "Tcp.RtoAlgorithm", "Tcp.RtoMin", "Tcp.RtoMax", "Tcp.MaxConn"})
-# As sockets are shown, and as a filter names them.
-STATES = {
-    "ESTAB": "established",
-    "SYN-SENT": "syn-sent",
-    "SYN-RECV": "syn-recv",
-    "FIN-WAIT-1": "fin-wait-1",
-    "FIN-WAIT-2": "fin-wait-2",
-    "TIME-WAIT": "time-wait",
-    "CLOSE-WAIT": "close-wait",
-    "LAST-ACK": "last-ack",
-    "LISTEN": "listening",
-    "CLOSING": "closing",
-}
 
 
 @dataclass(frozen=True)
@@ -38,15 +26,15 @@ class Instruments:
     """The functions of harness.observe that a record calls."""
 
     counters: Callable[[Host], Counters]
-    sockets: Callable[[Host], Sequence[Any]]
-    count: Callable[[Host, str], int]
+    sockets: Callable[[Host, str], Sequence[Any]]
+    tally: Callable[[Host], dict[str, int]]
 
 
 def of_the_kernel() -> Instruments:
     """The real ones; imported here because most tests of a session never need them."""
     from harness import observe
 
-    return Instruments(observe.counters, observe.sockets, observe.count)
+    return Instruments(observe.counters, observe.sockets, observe.tally)
 
 
 def moved(before: Counters | None, after: Counters) -> tuple[Delta, dict[str, list[int]]]:
@@ -54,9 +42,8 @@ def moved(before: Counters | None, after: Counters) -> tuple[Delta, dict[str, li
     from harness.observe.counters import Counters as Table
 
     delta = after - (before if before is not None else Table({}))
-    start = before.as_dict() if before is not None else {}
     changed = {
-        name: [start.get(name, 0), after[name], by]
+        name: [after[name] - by, after[name], by]
         for name, by in delta.nonzero().items()
         if before is not None or name not in SETTINGS
     }
@@ -66,17 +53,16 @@ def moved(before: Counters | None, after: Counters) -> tuple[Delta, dict[str, li
 def socket_table(host: Host, instruments: Instruments) -> dict[str, Any]:
     """A host's sockets as evidence: the total, how many in each state, and the first rows.
 
-    Rows are [state, recv_q, send_q, local, remote, timer]. Above 5000 sockets they are counted, not listed.
+    Rows are [state, recv_q, send_q, local, remote, timer]. Of more than 500 sockets only listeners have rows.
     """
-    total = instruments.count(host, "")
-    if total > SOCKETS_READ:
-        states = {shown: instruments.count(host, f"state {name}") for shown, name in STATES.items()}
-        return {"total": total, "states": {state: n for state, n in states.items() if n}, "rows": []}
-    found = sorted(instruments.sockets(host), key=_listeners_first)
-    by_state: dict[str, int] = {}
-    for one in found:
-        by_state[one.state] = by_state.get(one.state, 0) + 1
-    return {"total": len(found), "states": by_state, "rows": [_row(one) for one in found[:SOCKETS_KEPT]]}
+    counted = instruments.tally(host)
+    states = {state: counted[state] for state in sorted(counted, key=lambda state: (state != "LISTEN", state))}
+    total = sum(states.values())
+    if not total:
+        return {"total": 0, "states": {}, "rows": []}
+    found = instruments.sockets(host, "" if total <= SOCKETS_READ else "state listening")
+    rows = [_row(one) for one in sorted(found, key=_listeners_first)[:SOCKETS_KEPT]]
+    return {"total": total, "states": states, "rows": rows}
 
 
 def pcapng(captures: Sequence[Capture]) -> bytes:

@@ -8,14 +8,19 @@ machine's apt is touched, nothing is installed, and no root is needed.
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import json
+import os
 import re
+import shutil
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BadInput, MissingProgram, Unsupported
+from harness.kernels import places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,6 +36,8 @@ SUITES = {
 }
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 FRESH = 24 * 3600.0
+# What was found in the indices.
+READ = "read.json"
 _WANTED = re.compile(r"Package: linux-(?:image|binary|modules|base)-\d")
 
 
@@ -59,60 +66,116 @@ class Package:
 
 
 class Archive:
-    """What apt can bring from the given sources; `directory` is where it keeps what it knows of them."""
+    """What apt can bring from the given sources; `directory` is where it keeps what it knows of them.
+
+    `strict`: every source must be readable; otherwise those that are not are left out (see problems()).
+    """
 
     def __init__(
-        self, directory: Path, sources: Sequence[Source], *, keyring: str = KEYRING, architecture: str = "amd64"
+        self,
+        directory: Path,
+        sources: Sequence[Source],
+        *,
+        keyring: str = KEYRING,
+        architecture: str = "amd64",
+        strict: bool = False,
     ) -> None:
         self.directory = directory.absolute()
         self.sources = tuple(sources)
         self.keyring = keyring
         self.architecture = architecture
+        self.strict = strict
 
     def update(self, *, older_than: float = FRESH) -> None:
         """Read the archive's indices anew if ours are older than that many seconds.
 
-        Suites that the mirror does not have are left out (missing_suites()). Unsupported, with apt's own words, if none
-        can be read: no mirror reached, or a signature that is wrong.
+        Suites that cannot be read are left out, and problems() has why. Unsupported if none can, or, with strict, one
+        cannot: no mirror reached, no such suite, an index that is not what was signed, a signature by another key.
         """
-        stamp = self.directory / "updated"
-        self.directory.mkdir(parents=True, exist_ok=True)
-        # One process at a time; the others find it done.
-        with (self.directory / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if self._configured() and stamp.exists() and time.time() - stamp.stat().st_mtime < older_than:
-                return
-            stamp.unlink(missing_ok=True)
-            result = self._apt("apt-get", "update", "-q", check=False)
-            if not any(True for _ in self._indices()):
-                raise Unsupported(f"no archive of kernels can be read: {_told(result)}")
-            stamp.touch()
+        with places.kept(self.directory, "the index of the archive"):
+            self.directory.parent.mkdir(parents=True, exist_ok=True)
+            # One process at a time; the others find it done. Beside the directory, for that may go.
+            with (self.directory.parent / f".{self.directory.name}.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                read = self.directory / READ
+                if self._configured() and read.exists() and time.time() - read.stat().st_mtime < older_than:
+                    return
+                read.unlink(missing_ok=True)
+                # "any": otherwise apt is content with the old index where the new one cannot be had.
+                result = self._apt("apt-get", "update", "-q", "-o", "APT::Update::Error-Mode=any", check=False)
+                problems = self._problems_of(result)
+                there = any(True for _ in self._indices())
+                if not there or (self.strict and problems):
+                    if not there:
+                        shutil.rmtree(self.directory, ignore_errors=True)
+                    raise Unsupported(_in_one_line(list(problems.values()) or [_told(result)]))
+                whole = {"problems": problems, "packages": [asdict(one) for one in self._parsed()]}
+                read.with_suffix(".part").write_text(json.dumps(whole))
+                read.with_suffix(".part").replace(read)
 
-    def missing_suites(self) -> list[str]:
-        """The suites that the mirror does not have, or whose signature is not good."""
-        there = {suite for suite, _ in self._indices()}
-        return [source.suite for source in self.sources if source.suite not in there]
+    def problems(self) -> dict[str, str]:
+        """Why a suite could not be read, or not anew, when that was tried last."""
+        return dict(self._read()["problems"])
 
     def packages(self) -> list[Package]:
         """Every package that a kernel is made of, of every suite."""
+        return [Package(**(one | {"depends": tuple(one["depends"])})) for one in self._read()["packages"]]
+
+    def _read(self) -> dict[str, Any]:
+        """What update() found, kept because the indices are large."""
+        try:
+            read: dict[str, Any] = json.loads((self.directory / READ).read_text())
+        except FileNotFoundError:
+            return {"problems": {}, "packages": []}
+        return read
+
+    def _problems_of(self, result: subprocess.CompletedProcess[str]) -> dict[str, str]:
+        """What apt said about each suite that it could not read, by suite, with what to do about it."""
+        lines = [line[3:] for line in result.stderr.splitlines() if line.startswith(("E: ", "W: "))]
+        found = {}
+        for source in self.sources:
+            uri = source.uri.rstrip("/")
+            about = [line for line in lines if f"{uri}/dists/{source.suite}/" in line or f" {source.suite} " in line]
+            about = [line for line in about if uri in line]
+            if about:
+                found[source.suite] = f"{uri} {source.suite}: {self._reason(about)}"
+        return found
+
+    def _reason(self, lines: list[str]) -> str:
+        text = " ".join(lines)
+        if "signature" in text or "GPG error" in text or "is not signed" in text:
+            told = re.search(r"(NO_PUBKEY|BADSIG|EXPKEYSIG|REVKEYSIG|NODATA)[ \w]*", text)
+            which = f" ({told[0].strip()})" if told else ""
+            return (
+                f"not signed by a key of {self.keyring}{which}; nothing of it is used. "
+                "If other keys sign this mirror, name them: --keyring FILE"
+            )
+        if "does not have a Release file" in text:
+            return "the mirror has no such suite"
+        told = re.search(r"Failed to fetch \S+\s+(.*?)(?: \[IP:.*?\])?(?: E: .*)?$", text)
+        return told[1] if told else text
+
+    def _parsed(self) -> Iterator[Package]:
+        """Every package that a kernel is made of, out of the indices."""
         from debian.deb822 import Packages
 
-        found = []
         for suite, file in self._indices():
             text = self._apt("/usr/lib/apt/apt-helper", "cat-file", file).stdout
             for paragraph in text.split("\n\n"):
                 if _WANTED.match(paragraph):
                     fields: Any = Packages(paragraph.splitlines())
                     depends = tuple(re.findall(r"linux-(?:binary|modules|base)-\d\S*", fields.get("Depends", "")))
-                    found.append(Package(fields["Package"], fields["Version"], suite, depends, int(fields["Size"])))
-        return found
+                    yield Package(fields["Package"], fields["Version"], suite, depends, int(fields["Size"]))
 
     def unlisted(self, name: str, beside: Package) -> Package:
         """A package of the same build as `beside` that no index lists, where the pool keeps it.
 
         Kernels whose image Debian signs are built from two sources. When a newer one comes, the parts of the first,
-        linux, leave the index before those of linux-signed-amd64 do, and the pool later still.
+        linux, leave the index before those of linux-signed-amd64 do, and the pool later still. Modules alone: the
+        kernel lets no other be loaded than those signed with its own key, and for the kernel nothing would vouch.
         """
+        if not name.startswith("linux-modules-"):
+            raise Unsupported(f"{name} {beside.version} is listed no more in {beside.suite}: take another release")
         (uri,) = {source.uri for source in self.sources if source.suite == beside.suite}
         version = beside.version.partition(":")[2] or beside.version
         file = f"{name}_{version}_{self.architecture}.deb"
@@ -134,7 +197,7 @@ class Archive:
             else:
                 result = self._apt("/usr/lib/apt/apt-helper", "download-file", one.address, str(target), check=False)
             if result.returncode or not target.exists():
-                raise Unsupported(f"{one.name} {one.version} cannot be had: {_told(result)}")
+                raise Unsupported(f"{one.name} {one.version} of {one.suite} cannot be had: {_told(result)}")
         return [into / f"{one.name}.deb" for one in packages]
 
     def _indices(self) -> Iterator[tuple[str, str]]:
@@ -218,12 +281,44 @@ def machine_sources() -> list[Source]:
 
 def named_sources(mirror: str, suites: Sequence[str]) -> list[Source]:
     """Suites of a mirror that the user names, older ones included; BadInput if something is missing."""
+    if not re.fullmatch(r"[a-z][a-z+]*:/[^\s\[\]]+", mirror):
+        raise BadInput(
+            f"--mirror {mirror}: not the address of a mirror, such as http://HOST/debian or file:/srv/debian"
+        )
     if not suites:
         raise BadInput(f"name the suites of {mirror} as well: --suite stretch")
+    for suite in suites:
+        if not re.fullmatch(r"\w[\w.+~/-]*(?<!/)", suite):
+            raise BadInput(f"--suite {suite}: not the name of a suite, such as stretch or stretch-backports")
     return [Source(mirror, suite) for suite in suites]
+
+
+def the_archive(
+    mirror: str | None = None, suites: Sequence[str] = (), keyring: str | None = None, *, older_than: float = FRESH
+) -> Archive:
+    """The archive of this machine's apt, or the one that the user names, its index read; BadInput, Unsupported."""
+    if suites and not mirror:
+        raise BadInput("--suite needs --mirror, the address that has it")
+    keys = KEYRING if keyring is None else os.path.abspath(keyring)  # noqa: PTH100 - as the user sees it, no links
+    if not os.access(keys, os.R_OK):
+        advice = "; on Debian: apt-get install debian-archive-keyring" if keyring is None else ""
+        raise BadInput(f"{keys}: this keyring of archives cannot be read{advice}")
+    if re.search(r"[\s\[\]]", keys):
+        raise BadInput(f"--keyring {keyring}: apt takes no path with spaces or brackets; copy it to another place")
+    sources = named_sources(mirror, suites) if mirror else machine_sources()
+    # One state for each set of sources, so that a mirror tried once does not throw away the machine's own.
+    name = hashlib.sha256(repr((sources, keys)).encode()).hexdigest()[:12]
+    found = Archive(places.indices() / name, sources, keyring=keys, strict=mirror is not None)
+    found.update(older_than=older_than)
+    return found
 
 
 def _told(result: subprocess.CompletedProcess[str]) -> str:
     """What apt said went wrong, in one line."""
     lines = [line[3:] for line in (result.stderr + result.stdout).splitlines() if line.startswith(("E: ", "Err:"))]
     return "; ".join(dict.fromkeys(lines[:3])) or f"apt ended with status {result.returncode}"
+
+
+def _in_one_line(problems: list[str]) -> str:
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"no archive of kernels can be read: {problems[0]}{more}"

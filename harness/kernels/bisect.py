@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from harness.kernels.catalogue import Kernel
+    from harness.kernels.store import Stored
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,9 @@ def verdict_of(evidence: dict[str, Any]) -> str:
 class Runs:
     """The evidence of a claim on each kernel that was run, in a directory of this process."""
 
-    def __init__(self, claim: str, say: Callable[[str], None]) -> None:
+    def __init__(self, claim: str, fetch: Callable[[Kernel], Stored], say: Callable[[str], None]) -> None:
         self.claim = claim
+        self._fetch = fetch
         self.evidence: dict[str, dict[str, Any]] = {}
         self._say = say
         self._directory = tempfile.TemporaryDirectory(prefix="harness-bisect-")
@@ -90,7 +92,8 @@ class Runs:
         self._directory.cleanup()
 
     def verdict(self, kernel: Kernel) -> str:
-        """Run the claim on a kernel."""
+        """Run the claim on a kernel, brought if it is not here: by its release it is then known without an archive."""
+        self._fetch(kernel)
         place = Path(self._directory.name, kernel.release)
         self.evidence[kernel.release] = settle(self.claim, kernel.release, place)
         found = verdict_of(self.evidence[kernel.release])

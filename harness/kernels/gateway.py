@@ -18,13 +18,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from harness.errors import HarnessError
+from harness.errors import BadInput, HarnessError
 from harness.kernels import places, warm
 from harness.kernels.machine import Machine, Mode, die_with_parent
-from harness.kernels.store import Store, Stored, named
+from harness.kernels.pulse import Pulse
+from harness.kernels.store import Store, Stored, is_path, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+# The variable that names the file in which whoever starts gateways looks for why one has not come up.
+TROUBLE = "TCP_HARNESS_TROUBLE"
 
 
 def command(kernel: str, root: Path, arguments: Iterable[str] = (), *, real_time: bool = False, user: int = 0) -> str:
@@ -48,39 +52,65 @@ def main() -> None:
     parser.add_argument("--user", type=int, default=0)
     parser.add_argument("arguments", nargs="*", type=unquote)
     asked = parser.parse_args(words)
+    handed_over = False
     try:
-        mode = Mode(simulated=not asked.real_time)
-        project = warm.Project(asked.root, tuple(asked.arguments))
-        with warm.start(find(asked.kernel), mode, project, say=warm.Say()) as machine:
-            variables = {"TCP_HARNESS_OWN_KERNEL": "1"}
-            if mode.simulated:
-                variables["TCP_HARNESS_SIMULATED_TIME"] = "1"
-            warm.become_interpreter(machine, project, variables=variables, user=asked.user)
+        with bring_up(asked) as machine:
+            handed_over = True
             relay(machine)
-    except HarnessError as error:
-        print(f"harness: {error}", file=sys.stderr)
+    except (HarnessError, OSError) as error:
+        _report(str(error), to=None if handed_over else os.environ.get(TROUBLE))
         sys.exit(2)
+
+
+def bring_up(asked: argparse.Namespace) -> Machine:
+    """The machine asked for, in which an interpreter waits."""
+    mode = Mode(simulated=not asked.real_time)
+    project = warm.Project(asked.root, tuple(asked.arguments))
+    with places.kept(places.cache(), "what machines are made of"):
+        machine = warm.start(find(asked.kernel), mode, project, say=warm.Say())
+    try:
+        variables = {"TCP_HARNESS_OWN_KERNEL": "1"}
+        if mode.simulated:
+            variables["TCP_HARNESS_SIMULATED_TIME"] = "1"
+        warm.become_interpreter(machine, project, variables=variables, user=asked.user)
+    except BaseException:
+        machine.end()
+        raise
+    return machine
+
+
+def _report(text: str, to: str | None) -> None:
+    """Say what went wrong: to the process that waits for the machine, if it wants to know, or on standard error."""
+    if to is None:
+        print(f"harness: {text}", file=sys.stderr)
+        return
+    with open(to, "a") as trouble:  # noqa: PTH123 - a file of another process's
+        trouble.write(f"{text}\n")
 
 
 def find(kernel: str) -> Stored:
     """A kernel by the release that it has in the cache, or as the user named it."""
+    if is_path(kernel):
+        return named(kernel)
     for one in Store(places.kernels()).all():
         if one.release == kernel:
             return one
-    return named(kernel)
+    raise BadInput(f"kernel {kernel} is not in {places.kernels()}: harness kernels fetch {kernel}")
 
 
 def relay(machine: Machine) -> None:
-    """Pass bytes both ways until one side ends; MachineDied if the machine did, on its own."""
+    """Pass bytes both ways until one side ends; MachineDied if the machine did, on its own, or shows no life."""
     port = machine.port.fileno()
+    pulse = Pulse(machine)
     os.set_blocking(0, False)
     while True:
-        readable, _, _ = select.select([0, port], [], [], 1.0)
+        readable, _, _ = select.select([0, port], [], [], 0.5)
         if port in readable:
             data = os.read(port, 1 << 16)
             if not data:
                 raise machine.died("it ended")
             _write_all(1, data)
+            pulse.heard()
         if 0 in readable:
             data = os.read(0, 1 << 16)
             if not data:
@@ -88,6 +118,8 @@ def relay(machine: Machine) -> None:
             _write_all(port, data)
         if not readable and machine.process.poll() is not None:
             raise machine.died("QEMU ended")
+        if not readable and (wrong := pulse.wrong()):
+            raise machine.died(wrong)
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -6,6 +6,7 @@ virtio serial port: a line of JSON for each thing to do, followed by as many byt
 
     {"do": "deliver", "bytes": N}     a tar archive to unpack at the root: the project
     {"do": "import", "modules": […]}  import these now, so that they need not be imported after each restore
+    {"do": "check"}                   say what the kernel lacks that every lab needs
     {"do": "collect", "argv": […]}    let pytest collect, for the same reason
     {"do": "become", …}               become what execnet starts: an interpreter whose input and output are the port
 """
@@ -28,6 +29,10 @@ import struct
 import sys
 import tarfile
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 # Not /tmp and /run: all is memory already, and the project or its environment may stand below /tmp.
 MOUNTS = (
@@ -45,6 +50,8 @@ MODULES = "/modules"
 SYS_FINIT_MODULE = 313  # x86_64
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 RNDADDENTROPY, RNDRESEEDCRNG = 0x40085203, 0x5207
+# On the console: the kernel cannot be used, and why.
+CANNOT = "guest: this kernel has"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -81,13 +88,56 @@ def loopback_up() -> None:
 
 
 def open_port() -> int:
-    """The port to the host."""
+    """The port to the host; without one there is nothing to be done here."""
     for _ in range(1000):
         for name in ("vport0p1", "vport1p1", "vport2p1"):
             with contextlib.suppress(OSError):
                 return os.open(f"/dev/{name}", os.O_RDWR)
         time.sleep(0.01)
-    raise SystemExit("guest: no port to the host")
+    print(f"{CANNOT} no port to the outside (CONFIG_VIRTIO_PCI, CONFIG_VIRTIO_CONSOLE)", flush=True)
+    return power_off()
+
+
+def lacking() -> list[str]:
+    """What labs are made of and this kernel does not have, tried in a namespace of a child that then ends."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        found = []
+        try:
+            libc.unshare(ctypes.c_int(0x40000000))  # CLONE_NEWNET
+            found += [] if has_veth() else ["veth (CONFIG_VETH)"]
+            found += [] if has_nftables() else ["nftables (CONFIG_NF_TABLES)"]
+            os.write(writing, json.dumps(found).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with os.fdopen(reading) as answer:
+        return list(json.loads(answer.read() or "[]"))
+
+
+def has_veth() -> bool:
+    """ip link add a type veth peer name b."""
+    from pyroute2 import IPRoute, NetlinkError
+
+    with IPRoute() as routes:
+        try:
+            routes.link("add", ifname="a", kind="veth", peer={"ifname": "b"})
+        except NetlinkError:
+            return False
+    return True
+
+
+def has_nftables() -> bool:
+    """Whether nf_tables answers when it is asked for its tables (NFT_MSG_GETTABLE, a dump)."""
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as netfilter:  # NETLINK_NETFILTER
+            netfilter.send(struct.pack("=IHHIIBBH", 20, 10 << 8 | 1, 0x301, 1, 0, 0, 0, 0))
+            kind, error = struct.unpack_from("=H10xi", netfilter.recv(4096), 4)
+    except OSError:
+        return False
+    return not (kind == 2 and error)  # NLMSG_ERROR
 
 
 class Port:
@@ -208,6 +258,8 @@ def serve(fd: int) -> None:
             elif words["do"] == "import":
                 for name in words["modules"]:
                     __import__(name)
+            elif words["do"] == "check":
+                answer["lacking"] = lacking()
             elif words["do"] == "collect":
                 answer["collected"] = collect(words["argv"], words["directory"])
             elif words["do"] == "become":
@@ -226,6 +278,13 @@ def reap_until(child: int) -> int:
         pid, status = os.wait()
         if pid == child:
             return status
+
+
+def power_off() -> NoReturn:
+    """End QEMU."""
+    libc.sync()
+    libc.reboot(ctypes.c_int(0x4321FEDC))  # RB_POWER_OFF
+    raise SystemExit("guest: it goes on without power")
 
 
 def main() -> None:
@@ -251,8 +310,7 @@ def main() -> None:
     os.close(fd)
     status = reap_until(child)
     print(f"guest: the interpreter ended with status {status}", flush=True)
-    libc.sync()
-    libc.reboot(ctypes.c_int(0x4321FEDC))  # RB_POWER_OFF: QEMU ends
+    power_off()
 
 
 if __name__ == "__main__":

@@ -13,23 +13,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import functools
+import errno
+import inspect
 import json
 import os
+import re
 import select
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from harness.errors import HarnessError, MissingProgram, Unsupported
+from harness.errors import HarnessError, MissingProgram
+from harness.kernels import acceleration, guest, places, pulse
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from pathlib import Path
 
     from qemu.qmp import QMPClient
@@ -62,43 +66,38 @@ class Mode:
     memory: int = MEBIBYTES
     cpus: int = 2
 
-    @property
-    def name(self) -> str:
+    def name_with(self, kernel: Stored) -> str:
         """What tells snapshots of different modes apart."""
-        return f"simulated-{self.memory}" if self.simulated else f"real-{self.memory}-{self.cpus}-{accelerator()}"
+        if self.simulated:
+            return f"simulated-{self.memory}"
+        accelerator = "kvm" if acceleration.arguments(qemu(), kernel.image) == acceleration.KVM else "tcg"
+        return f"real-{self.memory}-{self.cpus}-{accelerator}"
 
 
-@functools.cache
-def accelerator() -> str:
-    """KVM for real time where a machine really starts with it (that /dev/kvm is there says nothing), otherwise tcg."""
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return "tcg"
-    tried = subprocess.run(
-        [_qemu(), "-accel", "kvm", "-M", "pc", "-display", "none", "-nodefaults", "-S", "-daemonize"],
-        check=False, capture_output=True, timeout=20,
-    )  # fmt: skip
-    return "kvm" if tried.returncode == 0 else "tcg"
-
-
-def _qemu() -> str:
+def qemu() -> str:
+    """Where QEMU is; MissingProgram if it is nowhere."""
     found = shutil.which(QEMU)
     if found is None:
         raise MissingProgram(QEMU, "qemu-system-x86")
     return found
 
 
+def made_with() -> str:
+    """What a state depends on beside the guest: QEMU, and what it is told here."""
+    about = os.stat(qemu())  # noqa: PTH116
+    return f"{about.st_size} {about.st_mtime_ns} {inspect.getsource(sys.modules[__name__])}"
+
+
 def arguments(kernel: Stored, mode: Mode) -> list[str]:
     """QEMU's command line but for the image and the ports."""
     # cx16: Linux 6.12 panics now and then in QEMU 7.2's emulation of that instruction.
-    made = [_qemu(), "-M", "pc", "-m", str(mode.memory), "-nodefaults", "-no-user-config", "-display", "none"]
+    made = [qemu(), "-M", "pc", "-m", str(mode.memory), "-nodefaults", "-no-user-config", "-display", "none"]
     made += ["-no-reboot", "-nic", "none"]
     if mode.simulated:
         made += ["-cpu", "qemu64,-cx16", "-accel", "tcg,thread=single,tb-size=512", "-smp", "1"]
         made += ["-icount", "shift=0,sleep=off", "-rtc", "base=utc,clock=vm"]
-    elif accelerator() == "kvm":
-        made += ["-cpu", "host", "-accel", "kvm", "-smp", str(mode.cpus)]
     else:
-        made += ["-cpu", "qemu64,-cx16", "-accel", "tcg,thread=multi,tb-size=512", "-smp", str(mode.cpus)]
+        made += [*acceleration.arguments(qemu(), kernel.image), "-smp", str(mode.cpus)]
     words = ["console=ttyS0,115200", "panic=-1", "oops=panic", "mitigations=off", "net.ifnames=0", "loglevel=5"]
     words += ["module.sig_enforce=1"] * kernel.enforce
     return [*made, "-kernel", str(kernel.image), "-append", " ".join(words)]
@@ -179,6 +178,8 @@ class Machine:
     def _line(self, deadline: float) -> bytes:
         line = bytearray()
         until = time.monotonic() + deadline
+        # The kernel unpacks itself with interrupts disabled.
+        life = pulse.Pulse(self, times=8 * pulse.TIMES)
         while not line.endswith(b"\n"):
             readable, _, _ = select.select([self.port], [], [], 0.2)
             if readable:
@@ -190,14 +191,26 @@ class Machine:
                 raise self.died("QEMU ended")
             elif time.monotonic() > until:
                 raise self.died(f"nothing was heard of it for {deadline:g} s")
+            elif wrong := life.wrong():
+                raise self.died(wrong)
         return bytes(line)
 
     def died(self, how: str) -> MachineDied:
         """The error that the machine is no more, with what it said last."""
         self.errors.seek(0)
-        qemu = self.errors.read().decode(errors="replace").strip()
-        parts = [f"the machine with kernel {self.kernel.release} died: {how}", qemu, self.console_end()]
+        said = self.errors.read().decode(errors="replace").strip()
+        cannot = re.search(rf"{guest.CANNOT} (.*)", self.console_end())
+        if cannot:
+            return self.useless(cannot[1].strip())
+        parts = [f"the machine with kernel {self.kernel.release} died: {how}", said, self.console_end()]
         return MachineDied("\n".join(part for part in parts if part))
+
+    def useless(self, lacks: str) -> MachineDied:
+        """The error that scenarios cannot run on the kernel."""
+        return MachineDied(
+            f"kernel {self.kernel.release} cannot run scenarios: it has {lacks}; "
+            "if these are modules, name the directory that has them: --kernel IMAGE,modules=DIRECTORY"
+        )
 
     def console_end(self, lines: int = CONSOLE_SHOWN) -> str:
         """The last lines of the console."""
@@ -210,11 +223,10 @@ class Machine:
         """Stop the machine and write its state; the file appears whole."""
         part = file.with_name(f".{file.name}.part")
         try:
-            with part.open("wb") as out:
-                self._loop.run(self._save(out.fileno()))
-            part.replace(file)
-        except OSError as error:
-            raise Unsupported(f"{file.parent}: a machine's state cannot be kept there: {error.strerror}") from None
+            with places.kept(file.parent, "a machine's state"):
+                with part.open("wb") as out:
+                    self._converse(self._save(out.fileno()))
+                part.replace(file)
         finally:
             part.unlink(missing_ok=True)
 
@@ -230,12 +242,16 @@ class Machine:
             if found.get("status") == "completed":
                 return
             if found.get("status") in ("failed", "cancelled"):
+                # QEMU does not say why.
+                room = os.fstatvfs(fd)
+                if room.f_bavail * room.f_frsize < 4 << 20:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 raise self.died(f"its state could not be written: {found.get('error-desc', found['status'])}")
             await asyncio.sleep(0.02)
 
     def resume(self) -> None:
         """Let a machine run whose state has been read; states are saved while it is stopped."""
-        self._loop.run(self._resume())
+        self._converse(self._resume())
 
     async def _resume(self) -> None:
         control = await self._connected()
@@ -246,13 +262,33 @@ class Machine:
             await asyncio.sleep(0.01)
         await control.execute("cont")
 
+    def _converse(self, what: Coroutine[Any, Any, None]) -> None:
+        """Talk to QEMU to an end; MachineDied if it does not answer."""
+        from qemu.qmp import QMPError
+
+        try:
+            self._loop.run(asyncio.wait_for(what, BOOT))
+        except (QMPError, EOFError, ConnectionError, TimeoutError) as error:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(1)  # what it had to say comes with its end
+            raise self.died(f"QEMU does not answer ({type(error).__name__})") from None
+
+    def asked(self, what: Callable[[QMPClient], Awaitable[Any]], seconds: float) -> Any:
+        """What QEMU answers in that time; None if it does not."""
+
+        async def ask() -> Any:
+            return await what(await self._connected())
+
+        return self._loop.run(pulse.within(seconds, ask()))
+
     async def _connected(self) -> QMPClient:
         """The connection to QEMU's monitor, which greets once."""
         from qemu.qmp import QMPClient
 
         if self._control is None:
-            self._control = QMPClient("harness")
-            await self._control.connect(self.monitor)
+            control = QMPClient("harness")
+            await control.connect(self.monitor)
+            self._control = control
         return self._control
 
     async def _disconnect(self) -> None:

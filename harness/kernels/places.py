@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CACHE = "HARNESS_CACHE"
 
@@ -33,3 +42,26 @@ def images() -> Path:
 def states() -> Path:
     """Where the states of machines are that others are restored from."""
     return cache() / "states"
+
+
+@contextlib.contextmanager
+def kept(where: Path, what: str) -> Iterator[None]:
+    """For the time of writing: no room and no right become Unsupported, with what to do about it."""
+    try:
+        yield
+    except OSError as error:
+        raise Unsupported(
+            f"{where}: {what} cannot be kept there: {error.strerror or error}; "
+            f"make room, or name another place: {CACHE}=DIRECTORY"
+        ) from None
+
+
+def sweep(*, older_than: float = 24 * 3600.0) -> None:
+    """Remove what was being written when its process was killed: whatever has another name while it is made."""
+    made_long_ago = time.time() - older_than
+    for pattern in ("kernels/.fetch-*", "images/.part-*", "modules/.part-*", "states/.*.part"):
+        for left in cache().glob(pattern):
+            with contextlib.suppress(OSError):
+                if left.stat().st_mtime > made_long_ago:
+                    continue
+                shutil.rmtree(left) if left.is_dir() else left.unlink()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import lzma
+import os
 import re
 import shutil
 import struct
@@ -13,9 +16,10 @@ import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from harness.errors import BadInput, MissingProgram, Unsupported
+from harness.kernels import image, places
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -83,34 +87,47 @@ class Store:
         from harness.kernels.catalogue import with_unlisted
 
         complete = with_unlisted(kernel, archive)
-        try:
+        with places.kept(self.directory, kernel.release):
             self.directory.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self.directory) as temporary:
-                packages, made = Path(temporary, "packages"), Path(temporary, "kernel")
-                packages.mkdir()
-                (made / "modules").mkdir(parents=True)
-                for package in archive.download(complete.packages, packages):
-                    _unpack(package, made)
-                    package.unlink()
-                if not (made / "image").exists():
-                    raise Unsupported(f"{kernel.release}: its packages hold no kernel image")
-                about = {"release": kernel.release, "version": kernel.version, "enforce": bool(kernel.missing)}
-                about["chosen_by"] = _CHOSEN_BY
-                (made / "kernel.json").write_text(json.dumps(about))
-                target = self.directory / kernel.release
-                shutil.rmtree(target, ignore_errors=True)
-                made.rename(target)
-        except OSError as error:
-            raise Unsupported(
-                f"{self.directory}: {kernel.release} cannot be kept there: {error.strerror or error}"
-            ) from None
+            places.sweep()
+            with self._only_one():
+                if not self.has(kernel):
+                    self._bring(complete, archive)
         return self.get(kernel)
+
+    def _bring(self, kernel: Kernel, archive: Archive) -> None:
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self.directory) as temporary:
+            packages, made = Path(temporary, "packages"), Path(temporary, "kernel")
+            packages.mkdir()
+            (made / "modules").mkdir(parents=True)
+            for package in archive.download(kernel.packages, packages):
+                _unpack(package, made)
+                package.unlink()
+            if not (made / "image").exists():
+                raise Unsupported(f"{kernel.release}: its packages hold no kernel image")
+            banner_of(made / "image")
+            about = {"release": kernel.release, "version": kernel.version, "enforce": bool(kernel.missing)}
+            about["chosen_by"] = _CHOSEN_BY
+            (made / "kernel.json").write_text(json.dumps(about))
+            target = self.directory / kernel.release
+            shutil.rmtree(target, ignore_errors=True)
+            made.rename(target)
+
+    @contextlib.contextmanager
+    def _only_one(self) -> Iterator[None]:
+        """One process brings kernels, others find them done; the lock is on the directory, so no file is left."""
+        directory = os.open(self.directory, os.O_RDONLY)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(directory)
 
     @staticmethod
     def _about(directory: Path) -> dict[str, Any]:
         try:
             about: dict[str, Any] = json.loads((directory / "kernel.json").read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return {}
         return about
 
@@ -118,6 +135,21 @@ class Store:
         about = self._about(directory)
         modules = {file.stem: file for file in sorted((directory / "modules").glob("*.ko"))}
         return Stored(about["release"], about["version"], directory / "image", modules, about["enforce"])
+
+
+def is_path(text: str) -> bool:
+    """Whether --kernel's value is a path, and not 6.12, '>=6.12', newest, all."""
+    if "/" in text:
+        return True
+    a_word = re.fullmatch(r"[<>=!~].*|\d+\.\d+[\w.+~-]*|all|newest|running", text)
+    return not a_word and Path(text.partition(",")[0]).exists()
+
+
+def absolute(text: str) -> str:
+    """The same kernel, from wherever one looks."""
+    path, comma, option = text.partition(",")
+    key, equals, folder = option.partition("=")
+    return f"{Path(path).absolute()}{comma}{key}{equals}{Path(folder).absolute() if folder else ''}"
 
 
 def named(text: str) -> Stored:
@@ -136,7 +168,7 @@ def named(text: str) -> Stored:
     if file.is_dir():
         tree, file = file, file / "arch" / "x86" / "boot" / "bzImage"
         if not file.is_file():
-            raise BadInput(f"--kernel {text}: no kernel is built there ({file} is missing)")
+            raise BadInput(f"--kernel {text}: no kernel is built there ({file} is missing; make bzImage)")
         modules = modules or tree
     banner = banner_of(file)
     release = banner.split()[0]
@@ -157,12 +189,13 @@ def banner_of(file: Path) -> str:
     Documentation/arch/x86/boot.rst: the magic "HdrS" at 0x202, and at 0x20e where the text is, less 0x200.
     """
     try:
-        with file.open("rb") as image:
-            head = image.read(0x210)
+        with file.open("rb") as opened:
+            head = opened.read(0x210)
             if len(head) < 0x210 or head[0x202:0x206] != b"HdrS":
-                raise BadInput(f"{file}: not a Linux kernel image for x86 (a bzImage or vmlinuz)")
-            image.seek(struct.unpack_from("<H", head, 0x20E)[0] + 0x200)
-            return image.read(512).partition(b"\0")[0].decode("ascii", "replace")
+                elf = "; of a built tree take arch/x86/boot/bzImage" if head.startswith(b"\x7fELF") else ""
+                raise BadInput(f"{file}: not a Linux kernel image for x86 (a bzImage or vmlinuz){elf}")
+            opened.seek(struct.unpack_from("<H", head, 0x20E)[0] + 0x200)
+            return opened.read(512).partition(b"\0")[0].decode("ascii", "replace")
     except OSError as error:
         raise BadInput(f"{file}: cannot be read: {error.strerror}") from None
 
@@ -194,26 +227,40 @@ def in_order(modules: dict[str, Path]) -> list[Path]:
 
 def _unpack(package: Path, into: Path) -> None:
     """Take the image and the modules out of a package, as they stream by."""
-    try:
-        unpacking = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE)
-    except FileNotFoundError:
-        raise MissingProgram("dpkg-deb", "dpkg") from None
-    assert unpacking.stdout is not None
-    with unpacking, tarfile.open(fileobj=unpacking.stdout, mode="r|") as archive:
-        everything: dict[str, bytes] = {}
+    modules: dict[str, bytes] = {}
+    with tempfile.TemporaryFile() as errors:
+        try:
+            unpacking = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE, stderr=errors)
+        except FileNotFoundError:
+            raise MissingProgram("dpkg-deb", "dpkg") from None
+        assert unpacking.stdout is not None
+        with unpacking:
+            try:
+                modules = _image_out_of(unpacking.stdout, into)
+            except tarfile.TarError:
+                unpacking.kill()
+        if unpacking.returncode:
+            errors.seek(0)
+            said = " ".join(errors.read().decode(errors="replace").split())
+            raise Unsupported(f"{package.name}: dpkg-deb cannot unpack it: {said}")
+    _keep_wanted(modules, into / "modules")
+
+
+def _image_out_of(files: IO[bytes], into: Path) -> dict[str, bytes]:
+    """Write the image, and return the modules."""
+    everything: dict[str, bytes] = {}
+    with tarfile.open(fileobj=files, mode="r|") as archive:
         for member in archive:
             name = member.name.rpartition("/")[2]
             content = archive.extractfile(member) if member.isreg() else None
             if content is None:
                 continue
             if re.match(r"vmlinuz(-|$)", name):
-                with (into / "image").open("wb") as image:
-                    shutil.copyfileobj(content, image)
+                with (into / "image").open("wb") as kernel:
+                    shutil.copyfileobj(content, kernel)
             elif match := re.fullmatch(r"([\w-]+)\.ko(\.\w+)?", name):
                 everything[match[1].replace("-", "_") + ".ko" + (match[2] or "")] = content.read()
-    if unpacking.returncode:
-        raise Unsupported(f"{package.name}: dpkg-deb cannot unpack it")
-    _keep_wanted(everything, into / "modules")
+    return everything
 
 
 def _keep_wanted(everything: dict[str, bytes], into: Path) -> None:
@@ -254,11 +301,22 @@ def _modules_below(directory: Path) -> Iterable[tuple[str, Path]]:
         if name in done or name not in files:
             continue
         done.add(name)
-        if files[name].suffix != ".ko":
-            raise BadInput(f"{files[name]}: unpack the modules first; ours are read as they are (*.ko)")
-        yield name, files[name]
-        depends = modinfo(files[name].read_bytes()).get("depends", [])
+        file = _unpacked(files[name])
+        yield name, file
+        depends = modinfo(file.read_bytes()).get("depends", [])
         todo += [one.replace("-", "_") for one in ",".join(depends).split(",") if one]
+
+
+def _unpacked(module: Path) -> Path:
+    """A module as the kernel loads it, in the cache if it is compressed where it is."""
+    if module.suffix == ".ko":
+        return module
+    content = _uncompressed(module.name, module.read_bytes())
+    name = f"{module.name.partition('.')[0]}-{hashlib.sha256(content).hexdigest()[:16]}.ko"
+    unpacked = places.cache() / "modules" / name
+    if not unpacked.exists():
+        image.write(unpacked, [content])
+    return unpacked
 
 
 def _module_files(directory: Path) -> Iterator[Path]:

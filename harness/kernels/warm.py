@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.errors import BadInput
 from harness.kernels import guest, image, places
-from harness.kernels.machine import Machine, Mode, environment
+from harness.kernels.machine import Machine, Mode, environment, made_with
 from harness.kernels.store import in_order
 
 if TYPE_CHECKING:
@@ -46,8 +47,13 @@ LIBRARIES = (
     *("packaging.specifiers", "tomllib", "difflib", "json", "subprocess", "asyncio", "pdb", "unittest", "doctest"),
 )
 WITHOUT_PROJECT = ("-p", "no:harness.plugin", "/var/tmp")
+# Of a project, in bytes: it has to fit into the guest's memory, twice.
+LARGEST = 256 << 20
 # Never part of a project.
-LEFT_OUT = (".git", ".venv", "out", "__pycache__", ".mypy_cache", ".ruff_cache", ".hypothesis", "node_modules")
+LEFT_OUT = (
+    *(".git", ".venv", "out", ".hypothesis", "node_modules", "__pycache__"),
+    *(".pytest_cache", ".mypy_cache", ".ruff_cache"),
+)
 
 
 @dataclass(frozen=True)
@@ -60,10 +66,17 @@ class Project:
     def archive(self) -> bytes:
         """A tar archive of the files at their absolute paths: the same files, the same bytes."""
         packed = io.BytesIO()
+        size = 0
         with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
             for file in self._files():
                 about = tarfile.TarInfo(str(file).lstrip("/"))
                 content = file.read_bytes()
+                size += len(content)
+                if size > LARGEST:
+                    raise BadInput(
+                        f"{self.root}: a project of more than {LARGEST >> 20} MB cannot be delivered to a machine; "
+                        "if it is not the project, name it: --rootdir DIRECTORY"
+                    )
                 about.size, about.mode = len(content), 0o755 if os.access(file, os.X_OK) else 0o644
                 archive.addfile(about, io.BytesIO(content))
         return packed.getvalue()
@@ -90,17 +103,22 @@ class Project:
 def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = None) -> Machine:
     """A machine with the project in it, ready to become an interpreter; made ready first if need be."""
     initrd, key = _initrd(kernel)
-    booted = places.states() / f"{kernel.release}-{mode.name}-{key}"
+    name = f"{_called(kernel)}-{mode.name_with(kernel)}"
+    booted = places.states() / f"{name}-{key}"
     with _only_one(booted, say):
         if not booted.exists():
+            places.sweep()
             _say(say, f"{kernel.release}: booting once")
             with Machine(kernel, mode, initrd=initrd) as machine:
                 machine.ready()
                 machine.tell(do="import", modules=list(LIBRARIES))
                 machine.ready()
+                machine.tell(do="check")
+                if lacking := machine.ready()["lacking"]:
+                    raise machine.useless(f"no {' and no '.join(lacking)}")
                 machine.tell(do="collect", argv=WITHOUT_PROJECT, directory="/")
                 machine.ready()
-                _forget(booted.parent.glob(f"{kernel.release}-{mode.name}-*"), but=booted)
+                _forget(booted.parent.glob(f"{name}-*"), but=booted)
                 machine.save(booted)
     packed = project.archive()
     collected = booted.with_name(f"{booted.name}-{_digest(packed, *project.arguments)}")
@@ -146,6 +164,11 @@ def _say(say: Say | None, text: str) -> None:
         say(text)
 
 
+def _called(kernel: Stored) -> str:
+    """Which kernel it is: one that is built anew takes the place of the old, another of the same release does not."""
+    return f"{kernel.release}-{_digest(str(kernel.image))[:6]}"
+
+
 def _initrd(kernel: Stored) -> tuple[Path, str]:
     """The first file system of a kernel's machine, the system and its modules; and what identifies it all."""
     system, digest = _system()
@@ -154,10 +177,10 @@ def _initrd(kernel: Stored) -> tuple[Path, str]:
     for file in ordered:
         modules.text(f"modules/{file.name}", file.read_bytes())
     modules.text("modules/order", "\n".join(file.name for file in ordered))
-    key = _digest(digest, modules.digest(), kernel.image.read_bytes(), Path(__file__).read_bytes())
-    joined = places.images() / f"{kernel.release}-{key}.initrd"
+    key = _digest(digest, modules.digest(), kernel.image.read_bytes(), Path(__file__).read_bytes(), made_with())
+    joined = places.images() / f"{_called(kernel)}-{key}.initrd"
     if not joined.exists():
-        _forget(places.images().glob(f"{kernel.release}-*.initrd"), but=joined)
+        _forget(places.images().glob(f"{_called(kernel)}-*.initrd"), but=joined)
         image.write(joined, [system.read_bytes(), *modules.cpio()])
     return joined, key
 

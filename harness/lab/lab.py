@@ -266,11 +266,13 @@ class Lab:
     def _masquerade(self, gateway: Host, interface: str) -> None:
         # Families apart, because one table for both needs Linux 5.2 (nf_tables_inet NAT, d164385ec572). Both hooks,
         # because before 4.18 replies are translated back only where a chain sits.
+        masquerading = (*nft.leaving_by(interface), *nft.masquerade())
+        chains = {
+            "prerouting": nft.Chain("prerouting", nft.NAT_PREROUTING_PRIORITY, kind="nat"),
+            "postrouting": nft.Chain("postrouting", nft.NAT_POSTROUTING_PRIORITY, (masquerading,), kind="nat"),
+        }
         for family in ("ip", "ip6")[: len(self._families())]:
-            table = nft.Table(gateway.namespace, "nat", family)
-            table.chain("prerouting", "prerouting", nft.NAT_PREROUTING_PRIORITY, "nat")
-            table.chain("postrouting", "postrouting", nft.NAT_POSTROUTING_PRIORITY, "nat")
-            table.rule("postrouting", [*nft.leaving_by(interface), *nft.masquerade()])
+            nft.Table(gateway.namespace, "nat", chains, family)
 
 
 def _index(host: Host, interface: str) -> int:

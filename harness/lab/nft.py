@@ -1,32 +1,57 @@
 """Packet filter rules of a host, spoken to nf_tables over netlink: no program is needed for them.
 
 Only what labs use: masquerading, and matching header bytes to count, drop or rewrite nothing else. Expressions are
-those of nf_tables(8)'s virtual machine (net/netfilter/nft_payload.c, nft_cmp.c, nft_numgen.c, nft_masq.c).
+those of nf_tables(8)'s virtual machine (net/netfilter/nft_payload.c, nft_cmp.c, nft_numgen.c, nft_masq.c), numbers
+those of include/uapi/linux/netfilter/nf_tables.h and nfnetlink.h.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import socket
+import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness.errors import Unsupported
+from harness.errors import HarnessError, Unsupported
+from harness.lab import netlink
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from harness.lab.netns import Namespace
 
 FAMILIES = {"inet": 1, "ip": 2, "ip6": 10}
+HOOKS = {"prerouting": 0, "input": 1, "forward": 2, "output": 3, "postrouting": 4}
 NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
 # include/uapi/linux/netfilter.h
-NF_DROP = 0
+NF_DROP, NF_ACCEPT = 0, 1
 META_L4PROTO, META_OIFNAME, META_NFPROTO = 16, 7, 15
 CMP_EQ, CMP_NEQ, CMP_LT, CMP_LTE, CMP_GT, CMP_GTE = range(6)
 NAT_PREROUTING_PRIORITY, NAT_POSTROUTING_PRIORITY, RAW_PRIORITY = -100, 100, -300
 
-Expression = dict[str, Any]
+NETLINK_NETFILTER = 12
+SUBSYSTEM = 10
+BATCH_BEGIN, BATCH_END = 0x10, 0x11
+NEW_TABLE, DELETE_TABLE, NEW_CHAIN, NEW_RULE, GET_RULE = (SUBSYSTEM << 8 | one for one in (0, 2, 3, 6, 7))
+CREATE = netlink.NLM_F_CREATE | netlink.NLM_F_APPEND
+# NFTA_TABLE_*, NFTA_CHAIN_*, NFTA_HOOK_*, NFTA_RULE_*
+TABLE_NAME = 1
+CHAIN_TABLE, CHAIN_NAME, CHAIN_HOOK, CHAIN_POLICY, CHAIN_TYPE = 1, 3, 4, 5, 7
+HOOK_NUMBER, HOOK_PRIORITY = 1, 2
+RULE_TABLE, RULE_CHAIN, RULE_EXPRESSIONS = 1, 2, 4
+LIST_ELEMENT, EXPRESSION_NAME, EXPRESSION_DATA = 1, 1, 2
+DATA_VALUE, DATA_VERDICT, VERDICT_CODE = 1, 2, 1
+COUNTER_PACKETS = 2
+# Some register; 0 is that of the verdict.
+REGISTER, VERDICT = 1, 0
+RECEIVE_SIZE = 1 << 17
+# struct nfgenmsg: family, version, and in a batch the subsystem.
+GENERAL = struct.Struct(">BBH")
+
+# An expression as the kernel reads it: a list element with its name and its attributes.
+Expression = bytes
 
 
 @dataclass(frozen=True)
@@ -42,48 +67,69 @@ class Match:
     def expressions(self) -> list[Expression]:
         """The expressions: load, mask, compare."""
         size = len(self.value)
-        made = [_expression("payload", dreg=1, base=self.base, offset=self.offset, len=size)]
+        made = [_expression("payload", _numbers(REGISTER, self.base, self.offset, size))]
         if self.mask is not None:
-            made.append(_expression("bitwise", sreg=1, dreg=1, len=size, mask=_data(self.mask), xor=_data(bytes(size))))
+            masks = _data(4, self.mask) + _data(5, bytes(size))
+            made.append(_expression("bitwise", _numbers(REGISTER, REGISTER, size) + masks))
         made.append(_compare(self.compare, self.value))
         return made
 
 
-def _expression(name: str, **fields: Any) -> Expression:
-    prefix = "NG" if name == "numgen" else name.upper()
-    attributes = [(f"NFTA_{prefix}_{key.upper()}", value) for key, value in fields.items()]
-    return {"attrs": [("NFTA_EXPR_NAME", name), ("NFTA_EXPR_DATA", {"attrs": attributes})]}
+@dataclass(frozen=True)
+class Chain:
+    """A base chain at a netfilter hook ("prerouting", "input", "output", "postrouting"), with its rules."""
+
+    hook: str
+    priority: int
+    rules: tuple[tuple[Expression, ...], ...] = ()
+    kind: str = "filter"
 
 
-def _data(value: bytes) -> dict[str, Any]:
-    return {"attrs": [("NFTA_DATA_VALUE", value)]}
+def _expression(name: str, attributes: bytes = b"") -> Expression:
+    return netlink.nested(
+        LIST_ELEMENT, netlink.text(EXPRESSION_NAME, name), netlink.nested(EXPRESSION_DATA, attributes)
+    )
+
+
+def _numbers(*values: int) -> bytes:
+    """Attributes 1, 2, ... of an expression, each a number."""
+    return b"".join(netlink.number(kind, value) for kind, value in enumerate(values, start=1))
+
+
+def _data(kind: int, value: bytes) -> bytes:
+    return netlink.nested(kind, netlink.attribute(DATA_VALUE, value))
 
 
 def _compare(operation: int, value: bytes) -> Expression:
-    return _expression("cmp", sreg=1, op=operation, data=_data(value))
+    return _expression("cmp", _numbers(REGISTER, operation) + _data(3, value))
+
+
+def _meta(key: int) -> Expression:
+    return _expression("meta", _numbers(REGISTER, key))
 
 
 def protocol(number: int) -> list[Expression]:
     """Match the transport protocol (IPPROTO_*)."""
-    return [_expression("meta", key=META_L4PROTO, dreg=1), _compare(CMP_EQ, bytes([number]))]
+    return [_meta(META_L4PROTO), _compare(CMP_EQ, bytes([number]))]
 
 
 def version(family: int) -> list[Expression]:
     """Match the address family (AF_INET or AF_INET6)."""
     number = FAMILIES["ip" if family == socket.AF_INET else "ip6"]
-    return [_expression("meta", key=META_NFPROTO, dreg=1), _compare(CMP_EQ, bytes([number]))]
+    return [_meta(META_NFPROTO), _compare(CMP_EQ, bytes([number]))]
 
 
 def leaving_by(interface: str) -> list[Expression]:
     """Match packets that leave by the interface of this name."""
-    return [_expression("meta", key=META_OIFNAME, dreg=1), _compare(CMP_EQ, interface.encode().ljust(16, b"\0"))]
+    return [_meta(META_OIFNAME), _compare(CMP_EQ, interface.encode().ljust(16, b"\0"))]
 
 
 def occurrence(first: int, count: int | None) -> list[Expression]:
     """Match the `first`-th packet (from 1) that gets here, and the next ones up to `count` in all; None: for ever."""
-    chosen = [_expression("numgen", dreg=1, modulus=2**31 - 1, type=0, offset=0)]
-    # numgen writes a number of the machine's byte order; byteorder 1 (HTON) makes it comparable as bytes.
-    chosen.append(_expression("byteorder", sreg=1, dreg=1, op=1, len=4, size=4))
+    # Counting up from 0 (type 0), modulo what it never reaches.
+    chosen = [_expression("numgen", _numbers(REGISTER, 2**31 - 1, 0, 0))]
+    # numgen writes a number of the machine's byte order; operation 1 (HTON) makes it comparable as bytes.
+    chosen.append(_expression("byteorder", _numbers(REGISTER, REGISTER, 1, 4, 4)))
     chosen.append(_compare(CMP_GTE, (first - 1).to_bytes(4, "big")))
     if count is not None:
         chosen.append(_compare(CMP_LT, (first - 1 + count).to_bytes(4, "big")))
@@ -92,13 +138,13 @@ def occurrence(first: int, count: int | None) -> list[Expression]:
 
 def counter() -> list[Expression]:
     """Count the packets that get here."""
-    return [_expression("counter", bytes=0, packets=0)]
+    return [_expression("counter", netlink.number(1, 0, 8) + netlink.number(COUNTER_PACKETS, 0, 8))]
 
 
 def drop() -> list[Expression]:
     """Drop the packet."""
-    verdict = {"attrs": [("NFTA_DATA_VERDICT", {"attrs": [("NFTA_VERDICT_CODE", NF_DROP)]})]}
-    return [_expression("immediate", dreg=0, data=verdict)]
+    verdict = netlink.nested(DATA_VERDICT, netlink.number(VERDICT_CODE, NF_DROP))
+    return [_expression("immediate", _numbers(VERDICT) + netlink.nested(2, verdict))]
 
 
 def masquerade() -> list[Expression]:
@@ -107,55 +153,99 @@ def masquerade() -> list[Expression]:
 
 
 class Table:
-    """One table of a host's packet filter, with its chains; lifted as a whole."""
+    """One table of a host's packet filter, with its chains by name; made and removed as a whole."""
 
-    def __init__(self, namespace: Namespace, name: str, family: str = "inet") -> None:
+    def __init__(self, namespace: Namespace, name: str, chains: dict[str, Chain], family: str = "inet") -> None:
         self._namespace = namespace
         self._name = name
-        self._family = family
-        self._call("table", "add", name=name)
-
-    def chain(self, name: str, hook: str, priority: int, kind: str = "filter") -> None:
-        """Add a base chain at a netfilter hook ("prerouting", "input", "output", "postrouting")."""
-        self._call("chain", "add", table=self._name, name=name, hook=hook, type=kind, priority=priority, policy=1)
-
-    def rule(self, chain: str, expressions: Sequence[Expression]) -> None:
-        """Append a rule made of expressions."""
-        self._call("rule", "add", table=self._name, chain=chain, expressions=tuple([e] for e in expressions))
+        self._family = FAMILIES[family]
+        batch = [(NEW_TABLE, CREATE, netlink.text(TABLE_NAME, name))]
+        for chain, wanted in chains.items():
+            batch.append((NEW_CHAIN, CREATE, _chain(name, chain, wanted)))
+            batch += [(NEW_RULE, CREATE, _rule(name, chain, rule)) for rule in wanted.rules]
+        self._change(batch)
 
     def counts(self) -> list[int]:
         """Packets counted by each counter of the table's rules, in the order of the rules."""
-        counted: list[int] = []
-        for message in self._call("rules_of_all_tables", "dump"):
-            if message.get_attr("NFTA_RULE_TABLE") != self._name:
-                continue
-            counted += [
-                int(expression.get_attr("NFTA_EXPR_DATA").get_attr("NFTA_COUNTER_PACKETS"))
-                for expression in message.get_attr("NFTA_RULE_EXPRESSIONS") or []
-                if expression.get_attr("NFTA_EXPR_NAME") == "counter"
-            ]
-        return counted
+        wanted = netlink.text(RULE_TABLE, self._name)
+        request = netlink.message(
+            GET_RULE, netlink.NLM_F_REQUEST | netlink.NLM_F_DUMP, 1, GENERAL.pack(self._family, 0, 0) + wanted
+        )
+        with self._socket() as talking:
+            talking.send(request)
+            return list(self._counters(talking))
+
+    def _counters(self, talking: socket.socket) -> Iterator[int]:
+        """The counters in the kernel's answer. Old kernels give all tables' rules, whichever was asked for."""
+        ours = self._name.encode() + b"\0"
+        while True:
+            for kind, _, body in netlink.messages(talking.recv(RECEIVE_SIZE)):
+                if kind == netlink.NLMSG_ERROR:
+                    raise self._refused(body)
+                if kind == netlink.NLMSG_DONE:
+                    return
+                rule = netlink.attributes(body[GENERAL.size :])
+                if rule[RULE_TABLE] == ours:
+                    yield from _counted(rule.get(RULE_EXPRESSIONS, b""))
 
     def remove(self) -> None:
         """Take the table away with all in it."""
-        self._call("table", "del", name=self._name)
+        self._change([(DELETE_TABLE, 0, netlink.text(TABLE_NAME, self._name))])
 
-    def _call(self, method: str, command: str, **arguments: Any) -> Any:
-        from pyroute2.netlink.exceptions import NetlinkError
-        from pyroute2.nftables.main import NFTables
+    def _change(self, wanted: Sequence[tuple[int, int, bytes]]) -> None:
+        """One transaction: all or nothing. The kernel has answered each message when send() returns."""
+        edge = GENERAL.pack(0, 0, SUBSYSTEM)
+        general = GENERAL.pack(self._family, 0, 0)
+        flags = netlink.NLM_F_REQUEST | netlink.NLM_F_ACK
+        batch = [netlink.message(BATCH_BEGIN, netlink.NLM_F_REQUEST, 0, edge)]
+        batch += [
+            netlink.message(kind, flags | more, number, general + body)
+            for number, (kind, more, body) in enumerate(wanted, start=1)
+        ]
+        batch.append(netlink.message(BATCH_END, netlink.NLM_F_REQUEST, 0, edge))
+        with self._socket() as talking:
+            talking.send(b"".join(batch))
+            answered = 0
+            while answered < len(wanted):
+                for _, _, body in netlink.messages(talking.recv(RECEIVE_SIZE)):
+                    if netlink.ERRNO.unpack_from(body)[0]:
+                        raise self._refused(body)
+                    answered += 1
 
+    def _refused(self, answer: bytes) -> HarnessError:
+        number = -netlink.ERRNO.unpack_from(answer)[0]
+        if number in (errno.EOPNOTSUPP, errno.ENOENT, errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
+            return Unsupported(
+                f"the running kernel's nf_tables cannot do what table {self._name!r} needs ({os.strerror(number)}): "
+                "it wants CONFIG_NF_TABLES, NF_TABLES_INET, NFT_NUMGEN, NFT_MASQ, NF_NAT"
+            )
+        return HarnessError(f"nf_tables refused table {self._name!r}: {os.strerror(number)}")
+
+    def _socket(self) -> socket.socket:
         with self._namespace:
             try:
-                filters = NFTables(nfgen_family=FAMILIES[self._family])
-                try:
-                    if command == "dump":
-                        return list(filters.get_rules())
-                    return getattr(filters, method)(command, **arguments)
-                finally:
-                    filters.close()
-            except NetlinkError as error:
-                if error.code in (errno.EOPNOTSUPP, errno.ENOENT, errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
-                    raise Unsupported(
-                        f"the running kernel has no nf_tables {method} as asked for ({arguments}): {error}"
-                    ) from None
-                raise
+                return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+            except OSError as error:
+                raise Unsupported(
+                    f"this kernel has no packet filter to talk to ({error.strerror}): it needs CONFIG_NETFILTER_NETLINK"
+                ) from None
+
+
+def _chain(table: str, name: str, chain: Chain) -> bytes:
+    hook = netlink.nested(
+        CHAIN_HOOK, netlink.number(HOOK_NUMBER, HOOKS[chain.hook]), netlink.number(HOOK_PRIORITY, chain.priority)
+    )
+    named = netlink.text(CHAIN_TABLE, table) + netlink.text(CHAIN_NAME, name) + hook
+    return named + netlink.number(CHAIN_POLICY, NF_ACCEPT) + netlink.text(CHAIN_TYPE, chain.kind)
+
+
+def _rule(table: str, chain: str, expressions: Sequence[Expression]) -> bytes:
+    named = netlink.text(RULE_TABLE, table) + netlink.text(RULE_CHAIN, chain)
+    return named + netlink.nested(RULE_EXPRESSIONS, *expressions)
+
+
+def _counted(expressions: bytes) -> Iterator[int]:
+    for _, element in netlink.walk(expressions):
+        expression = netlink.attributes(element)
+        if expression[EXPRESSION_NAME] == b"counter\0":
+            yield int.from_bytes(netlink.attributes(expression[EXPRESSION_DATA])[COUNTER_PACKETS], "big")

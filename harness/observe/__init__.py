@@ -9,7 +9,7 @@ from harness.observe.kernel_log import KernelLog, Record, kernel_log
 from harness.observe.pcapng import Recording, pcapng, read_pcapng, write_pcapng
 from harness.observe.queues import AcceptQueue, accept_queue, half_open
 from harness.observe.segments import Segment, exchange
-from harness.observe.sockets import Socket, Timer, count, sockets
+from harness.observe.sockets import Socket, Timer, count, sockets, tally
 from harness.observe.tcp_info import TcpInfo
 
 __all__ = [
@@ -40,5 +40,6 @@ __all__ = [
     "pcapng",
     "read_pcapng",
     "sockets",
+    "tally",
     "write_pcapng",
 ]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fnmatch
 import platform
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from harness.errors import CounterMissing
 from harness.observe import proc_net
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from types import TracebackType
 
     from harness.lab.host import Host
@@ -130,19 +131,36 @@ class Counters(Table):
 
         A counter which `before` does not have moved from 0: the rows of IcmpMsg appear when first used.
         """
-        nothing: dict[str, int] = {}
-        return Delta(
-            {
-                group: {
-                    counter: value - before._groups.get(group, nothing).get(counter, 0)
-                    for counter, value in values.items()
-                }
-                for group, values in self._groups.items()
-            }
-        )
+        return Delta(_Moved(self._groups, before._groups))
 
     def __repr__(self) -> str:
         return f"<Counters: {len(self)} of {', '.join(self._groups)}>"
+
+
+class _Moved(Mapping[str, Mapping[str, int]]):
+    """The difference between two moments, of each group that is asked for."""
+
+    def __init__(self, after: Mapping[str, Mapping[str, int]], before: Mapping[str, Mapping[str, int]]) -> None:
+        self._after, self._before = after, before
+        self._known: dict[str, Mapping[str, int]] = {}
+
+    def __getitem__(self, group: str) -> Mapping[str, int]:
+        if group not in self._known:
+            self._known[group] = self._of(group)
+        return self._known[group]
+
+    def _of(self, group: str) -> Mapping[str, int]:
+        values = self._after[group]
+        if isinstance(self._after, proc_net.Snapshot) and self._after.same(group, self._before):
+            return dict.fromkeys(values, 0)
+        start = self._before.get(group, {})
+        return {counter: value - start.get(counter, 0) for counter, value in values.items()}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._after)
+
+    def __len__(self) -> int:
+        return len(self._after)
 
 
 class Delta(Table):
@@ -154,7 +172,13 @@ class Delta(Table):
 
     def nonzero(self) -> dict[str, int]:
         """What moved, by full name, in the kernel's order."""
-        return {name: value for name, value in self.as_dict().items() if value}
+        return {
+            f"{group}.{counter}": value
+            for group, values in self._groups.items()
+            if any(values.values())
+            for counter, value in values.items()
+            if value
+        }
 
     def only(self, *patterns: str) -> Delta:
         """The part whose full names match one of the shell patterns (`TcpExt.Listen*`).

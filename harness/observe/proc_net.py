@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import weakref
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from harness.lab.host import Host
 
@@ -25,26 +26,67 @@ READ_SIZE = 1 << 16
 SNMP6_GROUP = re.compile(r"(Ip6|Icmp6|UdpLite6|Udp6)(?=[A-Z])")
 
 
-def read(host: Host) -> dict[str, Mapping[str, int]]:
-    """All counters of a host now, by group and name, in the kernel's order."""
+class Snapshot(Mapping[str, Mapping[str, int]]):
+    """All counters at one moment, by group and name, in the kernel's order.
+
+    They are taken apart when they are asked for: whoever polls looks at one counter of four hundred. `lines` are the
+    names and the values of each group as the kernel wrote them.
+    """
+
+    def __init__(self, files: Iterable[tuple[str, bytes]]) -> None:
+        self.lines: dict[str, tuple[bytes, bytes]] = {}
+        self._long: bytes | None = None
+        self._parsed: dict[str, Mapping[str, int]] = {}
+        for name, text in files:
+            if name == LONG_TABLE:
+                self._long = text
+            else:
+                self.lines.update(table_lines(text))
+
+    def __getitem__(self, group: str) -> Mapping[str, int]:
+        if group not in self._parsed:
+            if group in self.lines:
+                self._parsed[group] = parse_line(*self.lines[group])
+            else:
+                self._parse_long()
+        return self._parsed[group]
+
+    def _parse_long(self) -> None:
+        if self._long is not None:
+            self._parsed |= parse_snmp6(self._long)
+            self._long = None
+
+    def __iter__(self) -> Iterator[str]:
+        self._parse_long()
+        yield from self.lines
+        yield from (group for group in self._parsed if group not in self.lines)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def same(self, group: str, other: object) -> bool:
+        """Whether another snapshot has surely the same of this group: the same text."""
+        return isinstance(other, Snapshot) and group in self.lines and self.lines[group] == other.lines.get(group)
+
+
+def read(host: Host) -> Snapshot:
+    """All counters of a host now."""
     files = _files_of(host)
     if not files.open:
         raise HarnessError(f"{host.name} counts no more: its lab is closed")
-    groups: dict[str, Mapping[str, int]] = {}
-    for name, text in files.read():
-        groups.update(parse_snmp6(text) if name == LONG_TABLE else parse_table(text))
-    return groups
+    return Snapshot(files.read())
 
 
-def parse_table(text: bytes) -> dict[str, dict[str, int]]:
-    """Parse the format of netstat and snmp: a line of names and a line of values for each group."""
+def table_lines(text: bytes) -> Iterator[tuple[str, tuple[bytes, bytes]]]:
+    """The format of netstat and snmp: for each group a line of names and a line of values."""
     lines = text.splitlines()
-    groups = {}
-    for header, line in zip(lines[::2], lines[1::2], strict=True):
-        group, names = _header(header)
-        _prefix, values = line.split(b":", 1)
-        groups[group] = dict(zip(names, map(int, values.split()), strict=True))
-    return groups
+    for names, values in zip(lines[::2], lines[1::2], strict=True):
+        yield _header(names)[0], (names, values)
+
+
+def parse_line(names: bytes, values: bytes) -> dict[str, int]:
+    """The counters of one group."""
+    return dict(zip(_header(names)[1], map(int, values.partition(b":")[2].split()), strict=True))
 
 
 def parse_snmp6(text: bytes) -> dict[str, dict[str, int]]:

@@ -116,7 +116,8 @@ def _without_time_wait(
     left: dict[tuple[Endpoint, Endpoint], str] = {}
 
     def all_ended() -> bool:
-        found = {(one.local, one.remote): one.state for one in sockets(closer, to, family=closer.family)}
+        seen = sockets(closer, to, family=closer.family, details=False)
+        found = {(one.local, one.remote): one.state for one in seen}
         left.clear()
         left.update((one, found[one]) for one in made if one in found)
         return all(state == "TIME-WAIT" for state in left.values())

@@ -45,6 +45,21 @@ def segment(
     return bytes(known.ether(src=macs[0], dst=macs[1]) / network / transport / payload)
 
 
+def segment_in(frame: bytes) -> bytes | None:
+    """The TCP segment in an Ethernet frame, without parsing it; None if there is none, or only a later fragment.
+
+    Labs have neither VLANs nor extension headers, and 20 bytes of TCP always arrive together.
+    """
+    kind = frame[12:14]
+    if kind == b"\x08\x00" and frame[23] == socket.IPPROTO_TCP and not int.from_bytes(frame[20:22], "big") & 0x1FFF:
+        start = 14 + 4 * (frame[14] & 0xF)
+    elif kind == b"\x86\xdd" and frame[20] == socket.IPPROTO_TCP:
+        start = 54
+    else:
+        return None
+    return frame[start:] if len(frame) >= start + 20 else None
+
+
 def spoofed(frame: bytes, family: int, count: int, seed: int = 1) -> Iterator[bytes]:
     """`count` copies of a SYN frame, each from another spoofed address, port and sequence number.
 

@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import itertools
 import socket
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from harness.errors import BadInput
 from harness.lab import Host, nft
-from harness.traffic.layers import layers
+from harness.traffic.frames import segment_in
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 FLAG_BITS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16}
+# RFC 9293, section 3.1: ports, acknowledgement number, flags.
+SEGMENT = struct.Struct(">HH4xIxB")
 ETH_P_ALL = 3
 PACKET_OUTGOING = 4
 _numbers = itertools.count(1)
@@ -30,9 +33,9 @@ class Drop:
     """A rule that drops arriving TCP segments; lifted by lift(), at the end of `with`, or with the lab."""
 
     def __init__(self, host: Host, expressions: list[nft.Expression]) -> None:
-        self._table = nft.Table(host.namespace, f"impair{next(_numbers)}")
-        self._table.chain("arriving", "prerouting", nft.RAW_PRIORITY)
-        self._table.rule("arriving", [*expressions, *nft.counter(), *nft.drop()])
+        rule = (*expressions, *nft.counter(), *nft.drop())
+        arriving = nft.Chain("prerouting", nft.RAW_PRIORITY, (rule,))
+        self._table = nft.Table(host.namespace, f"impair{next(_numbers)}", {"arriving": arriving})
         self._lifted = False
 
     @property
@@ -112,16 +115,15 @@ class _Wanted:
 
     def matches(self, frame: bytes) -> bool:
         """The same match as the nf_tables rule's, on a frame that a packet socket has read."""
-        known = layers()
-        packet = known.ether(frame)
-        if known.tcp not in packet:
+        tcp = segment_in(frame)
+        if tcp is None:
             return False
-        tcp = packet[known.tcp]
+        sport, dport, ack, flags = SEGMENT.unpack_from(tcp)
         return (
-            (self.flags is None or int(tcp.flags) & 0x1F == self.flags)
-            and (self.sport is None or tcp.sport == self.sport)
-            and (self.dport is None or tcp.dport == self.dport)
-            and (self.ack is None or tcp.ack == self.ack)
+            (self.flags is None or flags & 0x1F == self.flags)
+            and (self.sport is None or sport == self.sport)
+            and (self.dport is None or dport == self.dport)
+            and (self.ack is None or ack == self.ack)
         )
 
 
@@ -147,7 +149,6 @@ def drop(
 
 def hold(host: Host, flags: str | None = None, *, sport: int | None = None, dport: int | None = None) -> Hold:
     """Hold TCP segments that arrive at the first interface of a host until release(); the match is drop()'s."""
-    layers()  # parsing what was held must not begin with an import, while the kernel's timers run
     wanted = _Wanted(_bits(flags), sport, dport)
     return Hold(host, _expressions(host, wanted, 1, None), wanted)
 

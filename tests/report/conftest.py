@@ -32,9 +32,13 @@ class Opened:
     asked: list[str] = field(default_factory=list)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, one for the session; skipped where there is none."""
+    """Chromium, one for a module; skipped where there is none.
+
+    playwright keeps an event loop running for as long as it is there, and labs need loops of their own: it must be gone
+    when the tests of another module run in this process.
+    """
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -55,8 +56,8 @@ class FakeLab:
 
 INSTRUMENTS = Instruments(
     counters=lambda host: Counters({"TcpExt": dict(cast("FakeHost", host).counted)}),
-    sockets=lambda host: cast("FakeHost", host).sockets,
-    count=lambda host, _: len(cast("FakeHost", host).sockets),
+    sockets=lambda host, _: cast("FakeHost", host).sockets,
+    tally=lambda host: dict(Counter(one.state for one in cast("FakeHost", host).sockets)),
 )
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import struct
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.errors import BadInput
-from harness.kernels.store import Store, banner_of, in_order, modinfo, named
+from harness.kernels import places
+from harness.kernels.store import Store, absolute, banner_of, in_order, is_path, modinfo, named
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,6 +64,47 @@ def test_a_kernel_that_the_user_names(tmp_path: Path) -> None:
     assert set(kernel.modules) == {"nft_ct", "nf_tables", "nfnetlink"}
 
 
+@pytest.mark.parametrize(
+    ("banner", "release", "version"),
+    [
+        (b"3.16.0-11-amd64 (d@x) (gcc) #1 SMP Debian 3.16.84-1 (2020-06-09)\0", "3.16.0-11-amd64", "3.16.84"),
+        (b"4.9.0-19-amd64 (d@x) (gcc) #1 SMP Debian 4.9.320-2 (2022-06-30)\0", "4.9.0-19-amd64", "4.9.320"),
+        (b"3.10.108 (me@here) (gcc) #1 SMP\0", "3.10.108", "3.10.108"),
+        (b"6.12 (me@here) #1 SMP\0", "6.12", "6.12"),
+    ],
+)
+def test_kernels_of_all_years(tmp_path: Path, banner: bytes, release: str, version: str) -> None:
+    kernel = named(str(image(tmp_path / "bzImage", banner)))
+    assert (kernel.release, kernel.version, kernel.modules) == (release, version, {})
+
+
+@pytest.mark.parametrize("suffix", [".xz", ".gz"])
+def test_modules_that_are_compressed_are_unpacked_to_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setenv(places.CACHE, str(tmp_path / "cache"))
+    modules = tmp_path / "modules"
+    plain = module(modules, "veth")
+    content = plain.read_bytes()
+    plain.unlink()
+    packed = lzma.compress(content) if suffix == ".xz" else gzip.compress(content)
+    (modules / f"veth.ko{suffix}").write_bytes(packed)
+    kernel = named(f"{image(tmp_path / 'bzImage')},modules={modules}")
+    assert kernel.modules["veth"].read_bytes() == content
+    assert kernel.modules["veth"].is_relative_to(tmp_path / "cache")
+
+
+def test_what_is_a_path_and_what_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("bzImage", "6.12", "all"):
+        (tmp_path / name).touch()
+    assert [is_path(text) for text in ("bzImage", "bzImage,modules=x", "./6.12", "../x", "/boot/vmlinuz")] == [True] * 5
+    words = ("6.12", "all", "newest", ">=6.12,<7.1", "6.12.117+deb13-amd64", "latest")
+    assert not any(is_path(text) for text in words)
+    assert absolute("bzImage,modules=m") == f"{tmp_path}/bzImage,modules={tmp_path}/m"
+    assert absolute("./bzImage") == f"{tmp_path}/bzImage"
+
+
 def test_a_built_tree(tmp_path: Path) -> None:
     (tmp_path / "arch" / "x86" / "boot").mkdir(parents=True)
     image(tmp_path / "arch" / "x86" / "boot" / "bzImage", b"7.0.0-rc3+ (me@here) #2\0")
@@ -70,8 +114,14 @@ def test_a_built_tree(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_kernel_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"no kernel is built there \(.*bzImage is missing\)"):
+    with pytest.raises(BadInput, match=r"no kernel is built there \(.*bzImage is missing; make bzImage\)"):
         named(str(tmp_path))
+    # One in which only vmlinux was made, or that file itself.
+    (tmp_path / "vmlinux").write_bytes(b"\x7fELF" + bytes(0x300))
+    with pytest.raises(BadInput, match=r"bzImage is missing; make bzImage"):
+        named(str(tmp_path))
+    with pytest.raises(BadInput, match=r"not a Linux kernel image for x86 .*; of a built tree take arch/x86/boot/bzIm"):
+        named(str(tmp_path / "vmlinux"))
 
 
 def test_modules_of_another_kernel_are_refused(tmp_path: Path) -> None:
@@ -102,3 +152,20 @@ def test_what_a_module_says() -> None:
 
 def test_an_empty_cache_has_nothing(tmp_path: Path) -> None:
     assert Store(tmp_path / "none").all() == []
+
+
+def test_what_a_killed_process_left_is_swept_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(places.CACHE, str(tmp_path))
+    left = [
+        tmp_path / "states" / ".6.12-x.part",
+        tmp_path / "images" / ".part-x",
+        tmp_path / "kernels" / ".fetch-x" / "p",
+    ]
+    kept = [tmp_path / "states" / "6.12-x", tmp_path / "images" / "x.cpio", tmp_path / "kernels" / "6.12" / "image"]
+    for file in (*left, *kept):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    places.sweep()
+    assert all(file.exists() for file in (*left, *kept))
+    places.sweep(older_than=-1)
+    assert [file.exists() for file in (*left, *kept)] == [False] * 3 + [True] * 3

@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import CounterMissing
 from harness.observe import Counters
-from harness.observe.proc_net import parse_snmp6, parse_table
+from harness.observe.proc_net import Snapshot, parse_snmp6
 
 SNMP = b"""\
 Ip: Forwarding DefaultTTL InReceives
@@ -36,10 +36,7 @@ UdpLite6InDatagrams             \t8
 
 
 def snapshot(*texts: bytes) -> Counters:
-    groups: dict[str, dict[str, int]] = {}
-    for text in texts:
-        groups |= parse_table(text)
-    return Counters(groups)
+    return Counters(Snapshot(("snmp", text) for text in texts))
 
 
 def test_names_and_values_are_paired_by_position() -> None:
@@ -63,7 +60,7 @@ def test_snmp6_names_are_split_into_groups() -> None:
 
 def test_a_header_with_another_number_of_values_is_an_error() -> None:
     with pytest.raises(ValueError, match="zip"):
-        parse_table(b"Tcp: ActiveOpens PassiveOpens\nTcp: 1\n")
+        snapshot(b"Tcp: ActiveOpens PassiveOpens\nTcp: 1\n").as_dict()
 
 
 def test_deltas_are_differences_of_what_moved() -> None:

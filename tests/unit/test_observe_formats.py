@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from harness.errors import HarnessError
+from harness.lab.netlink import attributes
 from harness.observe import pcapng, tcp_info
 from harness.observe.capture import Packet
-from harness.observe.diag import attributes, extension
+from harness.observe.diag import extension
 from harness.observe.kernel_log import Record, parse_record
 from harness.observe.pcapng import write_pcapng
 from harness.observe.sockets import Timer, timer_of

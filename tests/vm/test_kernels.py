@@ -2,158 +2,148 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import HarnessError
-from harness.kernels import archive, catalogue, places
-from harness.kernels.machine import QEMU
-from harness.kernels.store import Store, Stored
+from harness.kernels import places
 from harness.waiting import until
+from tests.unit import debian_archive
+from tests.unit.debian_archive import DebianArchive, Key
+
+from .conftest import PROJECT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
-PROJECT = Path(__file__).parents[2]
-# The oldest and the newest that Debian has.
-WANTED = ("5.10", "newest")
-# Bringing and booting a kernel for the first time, on a busy machine.
-PATIENCE = 900
+    from harness.kernels.store import Stored
 
-pytestmark = [
-    pytest.mark.skipif(
-        not shutil.which(QEMU), reason=f"{QEMU} is not installed; on Debian: apt-get install qemu-system-x86"
-    ),
-    pytest.mark.xdist_group("virtual machines"),
-]
+    from .conftest import Project
 
-CLAIMS = """
-group = "queue"
-[[claim]]
-id = "limit"
-statement = "as many wait as may"
-source = [ { document = "000", heading = "h" } ]
-[[claim.expect]]
-kernels = ">=3.0"
-verdict = "refuted"
-because = "one more waits"
-commit = "64a146513f8f"
-subject = "s"
-release = "2.6.21"
-"""
-
-SCENARIO = """
-import os, time
-import pytest
-from harness.observe import accept_queue
-from harness.traffic import connect, listen
-from harness.waiting import until
-
-@pytest.mark.claim("queue.limit")
-def test_limit(claim, pair):
-    with claim.effect("nobody accepts") as effect:
-        listener = listen(pair.server, 3)
-        connect(pair.client, listener, 4, wait=True)
-        until(lambda: accept_queue(pair.server, listener.port).waiting == 4)
-        effect.compare("waiting", accept_queue(pair.server, listener.port).waiting, document=3, kernel=4)
-    with claim.control("nobody comes") as control:
-        control.expect("waiting", accept_queue(pair.server, listen(pair.server).port).waiting, 0)
-
-def test_two_hours(lab):
-    started = time.monotonic()
-    time.sleep(7200)
-    assert 7200 <= time.monotonic() - started < 7201
-
-@pytest.mark.ipv4_only("fails once is enough")
-def test_fails(lab):
-    assert os.uname().release == "none"
-"""
+HEALTHY = ("-k", "not Spoilt")
 
 
-@pytest.fixture(scope="session")
-def kernels() -> list[Stored]:
-    """Two kernels in the cache."""
-    try:
-        source = archive.Archive(places.indices() / "machine", archive.machine_sources())
-        source.update()
-        found = catalogue.choose(WANTED, catalogue.kernels_of(source.packages()))
-        return [Store(places.kernels()).fetch(one, source) for one in found]
-    except HarnessError as error:
-        pytest.skip(str(error))
+def counts(result: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    """What pytest's last line says: passed, failed, …"""
+    last = result.stdout.strip().splitlines()[-1]
+    return {what: int(number) for number, what in re.findall(r"(\d+) (passed|failed|skipped|deselected)", last)}
 
 
-@pytest.fixture
-def run(tmp_path: Path, kernels: list[Stored]) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run pytest in a project of its own on the two kernels."""
-    (tmp_path / "claims").mkdir()
-    (tmp_path / "claims" / "queue.toml").write_text(CLAIMS)
-    (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\naddopts = ['--import-mode=importlib']\n")
-    options = [word for kernel in kernels for word in ("--kernel", kernel.release)]
-
-    def run(scenario: str, *more: str) -> subprocess.CompletedProcess[str]:
-        (tmp_path / "test_scenario.py").write_text(scenario)
-        argv = [sys.executable, "-m", "pytest", "-rA", *options, *more]
-        return subprocess.run(
-            argv, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL
-        )
-
-    return run
-
-
-def test_results_come_out_as_on_the_running_kernel(
-    run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, kernels: list[Stored]
-) -> None:
+def test_results_come_out_as_on_the_running_kernel(project: Project, tmp_path: Path) -> None:
+    shutil.rmtree(project.directory / "out", ignore_errors=True)
+    junit = tmp_path / "junit.xml"
     began = time.monotonic()
-    result = run(SCENARIO, "--junitxml=junit.xml")
-    # Two hours, four times: what it takes in real time depends on the machine, but not that.
-    assert time.monotonic() - began < 4 * 7200 / 10
+    result = project.run(*project.on(), "--kernel", "running", *HEALTHY, "-rA", f"--junitxml={junit}", "-n", "2")
+    # Two hours on each: what it takes in real time depends on the machine, but not that.
+    assert time.monotonic() - began < 2 * 7200 / 10
     assert result.returncode == 1, result.stdout + result.stderr
-    assert re.search(r"2 failed, 8 passed", result.stdout)
-    evidence: dict[str, Any] = json.loads((tmp_path / "out" / "evidence" / "queue.limit.json").read_text())
-    assert {one["kernel"]["release"] for one in evidence["runs"]} == {one.release for one in kernels}
-    assert {one["verdict"] for one in evidence["runs"]} == {"refuted"}
-    for kernel in kernels:
+    # Each claim over IPv4 and IPv6; the old kernel fails one more.
+    assert counts(result) == {"failed": 4, "passed": 10, "skipped": 1}
+    runs = project.evidence()["runs"]
+    assert {one["verdict"] for one in runs} == {"refuted"}
+    assert {one["kernel"]["release"] for one in runs} == {*(one.release for one in project.kernels), os.uname().release}
+    captured = {project.directory / "out" / "evidence" / one["packets"] for one in runs}
+    assert len(captured) == len(runs) == 6
+    assert all(file.stat().st_size for file in captured)
+    for kernel in project.kernels:
         assert f"test_fails[ipv4-{kernel.version}]" in result.stdout
         assert f"claims on Linux {kernel.release}" in result.stdout
         assert f"AssertionError: assert '{kernel.release}' == 'none'" in result.stdout
-    assert (tmp_path / "junit.xml").read_text().count("<testcase") == 10
+        assert "test_scenario.py:" in result.stdout  # where, as in any traceback
+    assert "test_fails[ipv4-running]" in result.stdout
+    assert junit.read_text().count("<testcase") == 15
 
 
-def test_a_guest_that_panics_is_reported_with_its_console(
-    run: Callable[..., subprocess.CompletedProcess[str]],
-) -> None:
-    result = run(
-        "import pytest\n@pytest.mark.ipv4_only('once')\ndef test_panics(lab):\n"
-        "    open('/proc/sysrq-trigger', 'w').write('c')\n"
-    )
+def test_what_failed_is_run_again_on_the_kernel_where_it_failed(project: Project) -> None:
+    old, new = project.kernels
+    wanted = "test_is_for_new_kernels or test_limit"
+    first = project.run(*project.on(), "-k", wanted, "--cache-clear")
+    assert counts(first) == {"failed": 1, "passed": 5}
+    again = project.run(*project.on(), "--lf", "-v")
+    assert counts(again) == {"failed": 1}, again.stdout
+    assert f"test_is_for_new_kernels[ipv4-{old.version}]" in again.stdout
+    # First what failed, then the rest; and no more than one failure.
+    stopped = project.run(*project.on(old), "--ff", "-x", "-v", "-k", wanted)
+    assert counts(stopped).get("passed", 0) == 0
+    assert counts(stopped)["failed"] == 1
+    assert "stopping after 1 failures" in stopped.stdout
+    # Nothing is remembered of the other kernel: as anywhere, all is run where nothing has failed.
+    other = project.run(*project.on(new), "--lf", "-k", wanted)
+    assert counts(other) == {"passed": 3}, other.stdout
+
+
+def test_one_kernel_named_in_several_ways_is_one(project: Project) -> None:
+    old, _ = project.kernels
+    ways = ["--kernel", "5.10", "--kernel", "<5.11", "--kernel", old.release]
+    result = project.run(*ways, "-k", "limit or fails", "-p", "no:cacheprovider", "-n", "2", "--maxfail=5", "-v")
+    assert counts(result) == {"failed": 1, "passed": 2}, result.stdout + result.stderr
+    assert len(set(re.findall(r"\[(gw\d)\]", result.stdout))) <= 2
+
+
+def test_what_would_be_run_is_listed_without_a_machine(project: Project) -> None:
+    result = project.run("--kernel", "all", "--kernel", "running", "--collect-only", "-q", "-k", "limit")
+    assert result.returncode == 0, result.stdout + result.stderr
+    names = re.findall(r"test_limit\[ipv4-(.*)\]", result.stdout)
+    assert "running" in names
+    assert {one.version for one in project.kernels} <= set(names)
+    assert len(names) >= 3
+    assert result.stdout.count("test_limit[ipv6-") == len(names)
+
+
+def test_a_guest_that_panics_is_reported_with_its_console(project: Project) -> None:
+    result = project.run(*project.on(project.kernels[0]), "-k", "panics")
     assert result.returncode != 0
     assert "crashed while running" in result.stdout
     assert re.search(r"died: .*\n(.*\n)*.*(Kernel panic|sysrq)", result.stderr + result.stdout)
 
 
-def test_nothing_survives_pytest(tmp_path: Path, kernels: list[Stored]) -> None:
-    (tmp_path / "test_scenario.py").write_text("def test_waits(lab):\n    while True: pass\n")
-    (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
+def test_a_machine_that_is_silent_is_left_alone_while_it_computes_and_reported_when_it_is_dead(
+    project: Project,
+) -> None:
+    argv = project.argv(*project.on(project.kernels[0]), "-k", "computes or never_ends", "-v", "--max-worker-restart=0")
     running = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "--kernel", kernels[0].release],
-        cwd=tmp_path,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+        argv, cwd=project.directory, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    said: list[str] = []
     try:
-        machines = until(lambda: _machines_of(running.pid), deadline=PATIENCE, what="a machine")
+        assert running.stdout is not None
+        # Eight seconds of the guest are many more of ours, without a word.
+        for line in running.stdout:
+            said.append(line)
+            if "PASSED" in line:
+                break
+        (machine,) = machines_of(running.pid)
+        os.kill(machine, signal.SIGSTOP)
+        began = time.monotonic()
+        rest, _ = running.communicate(timeout=project.left)
+        assert time.monotonic() - began < 60
+        assert "QEMU has been stopped by a signal" in rest
+        assert "  | " in rest
+        assert "crashed while running" in rest
+        until(lambda: not Path(f"/proc/{machine}/cmdline").exists(), what="the machine to end")
+    finally:
+        running.kill()
+        running.wait()
+
+
+def test_nothing_survives_pytest(project: Project) -> None:
+    running = subprocess.Popen(
+        project.argv(*project.on(project.kernels[0]), "-k", "never_ends"),
+        cwd=project.directory, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        machines = until(lambda: machines_of(running.pid), deadline=project.left, what="a machine")
         running.send_signal(signal.SIGKILL)
         running.wait()
         until(lambda: not any(Path(f"/proc/{one}/cmdline").exists() for one in machines), what="the machines to end")
@@ -162,7 +152,7 @@ def test_nothing_survives_pytest(tmp_path: Path, kernels: list[Stored]) -> None:
         running.wait()
 
 
-def _machines_of(pid: int) -> list[int]:
+def machines_of(pid: int) -> list[int]:
     """The QEMUs below a process."""
     listed = subprocess.run(["ps", "-eo", "pid=,ppid=,comm="], check=True, capture_output=True, text=True).stdout
     children: dict[int, list[tuple[int, str]]] = {}
@@ -179,11 +169,211 @@ def _machines_of(pid: int) -> list[int]:
     return below
 
 
-def test_a_kernel_without_a_machine_is_a_mistake_of_usage(tmp_path: Path) -> None:
+# Kernels that the user names.
+
+
+@pytest.fixture
+def a_cache(tmp_path: Path, kernels: list[Stored]) -> Path:
+    """A cache of the test's own: what is made for a path that ends with the test ends with it too."""
+    images = tmp_path / "cache" / "images"
+    images.mkdir(parents=True)
+    for file in (*places.images().glob("*.cpio"), *places.images().glob("*.digest")):
+        shutil.copy(file, images)  # the guests' system is the same for all
+    return tmp_path / "cache"
+
+
+def built_tree(kernel: Stored, tree: Path) -> Path:
+    """The kernel as it stands where it was built."""
+    (tree / "arch" / "x86" / "boot").mkdir(parents=True)
+    shutil.copy(kernel.image, tree / "arch" / "x86" / "boot" / "bzImage")
+    for name, file in kernel.modules.items():
+        place = tree / ("net" if name.startswith("n") else "drivers") / name
+        place.mkdir(parents=True)
+        shutil.copy(file, place / f"{name.replace('_', '-')}.ko")
+    return tree
+
+
+def test_a_scenario_runs_on_a_kernel_where_it_was_built(project: Project, tmp_path: Path, a_cache: Path) -> None:
+    new = project.kernels[1]
+    built_tree(new, tmp_path / "linux")
+    relative = os.path.relpath(tmp_path / "linux", project.directory)
+    result = project.run(f"--kernel={relative}", "-k", "limit", HARNESS_CACHE=str(a_cache))
+    assert counts(result) == {"passed": 2}, result.stdout + result.stderr
+    assert {one["kernel"]["release"] for one in project.evidence()["runs"]} == {new.release}
+
+
+@pytest.mark.skipif(bool(debian_archive.missing()), reason=debian_archive.missing())
+def test_a_scenario_runs_on_a_kernel_of_an_older_suite(project: Project, tmp_path: Path, a_cache: Path) -> None:
+    """An archive that has a kernel as stretch had it, with modules uncompressed; what is in it is a newer one."""
+    kernel, release = project.kernels[0], "4.9.0-19-amd64"
+    files = {f"boot/vmlinuz-{release}": kernel.image.read_bytes()}
+    below = f"lib/modules/{release}/kernel/drivers"
+    files |= {f"{below}/{name}.ko": file.read_bytes() for name, file in kernel.modules.items()}
+    mirror = DebianArchive(tmp_path / "mirror")
+    mirror.add(f"linux-image-{release}", "4.9.320-2", files)
+    key = Key(tmp_path / "key")
+    try:
+        mirror.publish("stretch", key)
+    finally:
+        key.end()
+    where = ["--mirror", f"file:{mirror.root}", "--suite", "stretch", "--keyring", str(key.keyring)]
+    result = project.run("--kernel", "4.9", *where, "-k", "limit", "-v", HARNESS_CACHE=str(a_cache))
+    assert counts(result) == {"passed": 2}, result.stdout + result.stderr
+    assert "test_limit[ipv4-4.9.320]" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("modules", "lacks"),
+    [
+        ("nothing", r"no port to the outside \(CONFIG_VIRTIO_PCI, CONFIG_VIRTIO_CONSOLE\)"),
+        (r"virtio.*", r"no veth \(CONFIG_VETH\) and no nftables \(CONFIG_NF_TABLES\)"),
+    ],
+)
+def test_a_kernel_that_lacks_what_labs_are_made_of_is_one_mistake_of_usage(
+    project: Project, tmp_path: Path, a_cache: Path, modules: str, lacks: str
+) -> None:
+    kernel = project.kernels[0]
+    shutil.copy(kernel.image, tmp_path / "bzImage")
+    (tmp_path / "modules").mkdir()
+    for name, file in kernel.modules.items():
+        if re.fullmatch(modules, name):
+            shutil.copy(file, tmp_path / "modules")
+    named = f"{tmp_path}/bzImage,modules={tmp_path}/modules"
+    result = project.run("--kernel", named, *HEALTHY, HARNESS_CACHE=str(a_cache))
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR, result.stdout + result.stderr
+    (line,) = [line for line in result.stderr.splitlines() if "ERROR" in line]
+    assert re.match(rf"ERROR: kernel {re.escape(kernel.release)} cannot run scenarios: it has {lacks}; if these", line)
+    assert "modules=DIRECTORY" in line
+    assert {file.suffix for file in (a_cache / "states").iterdir()} <= {".lock"}
+
+
+def test_in_real_time_too(project: Project) -> None:
+    result = project.run(*project.on(project.kernels[1]), "--real-time", "-k", "limit or waits", "-rs")
+    assert counts(result) == {"passed": 2, "skipped": 1}, result.stdout + result.stderr
+
+
+# Not root, no room, no QEMU, no network.
+
+
+NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "env", "-u", "XDG_RUNTIME_DIR")
+
+
+@pytest.fixture
+def home_of_nobody() -> Iterator[Path]:
+    """A home for the user nobody, whom pytest's own directories for temporary files keep out."""
+    if os.geteuid() != 0:
+        pytest.skip("the other tests are an ordinary user's already")
+    with tempfile.TemporaryDirectory() as directory:
+        home = Path(directory)
+        home.chmod(0o755)
+        for needed in (sys.executable, __file__):
+            if subprocess.run([*NOBODY, "test", "-r", needed], check=False).returncode:
+                pytest.skip(f"the user nobody cannot read {needed}")
+        yield home
+
+
+def test_as_an_ordinary_user(project: Project, home_of_nobody: Path) -> None:
+    old, home = project.kernels[0], home_of_nobody
+    shutil.copytree(project.directory, home / "project", ignore=shutil.ignore_patterns(".pytest_cache", "out"))
+    shutil.copytree(places.kernels() / old.release, home / "cache" / "kernels" / old.release)
+    # To spare a boot, the state after it: the machine is made of the same files for everybody.
+    shutil.copytree(places.images(), home / "cache" / "images")
+    (home / "cache" / "states").mkdir()
+    states = places.states().glob(f"{old.release}-*-simulated-*")
+    shutil.copy(min(states, key=lambda file: len(file.name)), home / "cache" / "states")
+    subprocess.run(["chown", "-R", "nobody:", str(home)], check=True)
+    argv = [*NOBODY, "-C", f"{home}/project", f"HOME={home}", f"{places.CACHE}={home}/cache"]
+    result = project.start([*argv, *project.argv(*project.on(old), "-k", "limit or fails")])
+    assert counts(result) == {"failed": 1, "passed": 2}, result.stdout + result.stderr
+
+
+# A file system of so many bytes at the place of the cache, for one command, in a namespace that ends with it.
+SMALL = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c",
+         'mount -t tmpfs -o size="$1" none "$2" && shift 2 && exec "$@"', "sh")  # fmt: skip
+ONLY_SAVE = """
+import sys
+from pathlib import Path
+from harness.errors import HarnessError
+from harness.kernels import places
+from harness.kernels.gateway import find
+from harness.kernels.machine import Machine, Mode
+with Machine(find(sys.argv[1]), Mode(), initrd=Path(sys.argv[1])) as machine:
+    try:
+        machine.save(places.cache() / "state")
+    except HarnessError as error:
+        print(error)
+print(*places.cache().iterdir())
+"""
+
+
+def on_a_small_disk(size: str, place: Path, *argv: str) -> list[str]:
+    """The command with a file system of that size at a place."""
+    if subprocess.run([*SMALL, "4k", str(place), "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here, not even in a namespace")
+    return [*SMALL, size, str(place), *argv]
+
+
+def test_no_room_for_a_machines_system(project: Project, tmp_path: Path) -> None:
+    """The image of the kernel is elsewhere; what the guest runs, 125 MB, is to be put where there is no room."""
+    kernel = project.kernels[0]
+    shutil.copy(kernel.image, tmp_path / "bzImage")
+    (tmp_path / "cache").mkdir()
+    argv = project.argv(f"--kernel={tmp_path}/bzImage", "-k", "limit")
+    on_it = on_a_small_disk("50m", tmp_path / "cache", *argv)
+    result = project.start(on_it, HARNESS_CACHE=str(tmp_path / "cache"))
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR, result.stdout + result.stderr
+    (line,) = [line for line in result.stderr.splitlines() if "ERROR" in line]
+    assert "cannot be kept there: No space left on device; make room, or name another place: HARNESS_CACHE=" in line
+
+
+def test_no_room_for_a_machines_state(project: Project, tmp_path: Path) -> None:
+    image = tmp_path / "bzImage"
+    shutil.copy(project.kernels[0].image, image)
+    argv = [sys.executable, "-c", ONLY_SAVE, str(image)]
+    (tmp_path / "cache").mkdir()
+    on_it = on_a_small_disk("2m", tmp_path / "cache", *argv)
+    result = project.start(on_it, HARNESS_CACHE=str(tmp_path / "cache"))
+    told, kept = result.stdout.splitlines()
+    assert f"{tmp_path}/cache: a machine's state cannot be kept there: No space left on device" in told, result.stderr
+    assert kept == ""
+
+
+def test_without_qemu_everything_here_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "pytest", __file__, "-rs", "-k", "in_real_time_too", "-p", "no:cacheprovider"]
+    result = subprocess.run(
+        argv, cwd=PROJECT, check=False, capture_output=True, text=True, env=os.environ | {"PATH": str(tmp_path)}
+    )
+    assert "1 skipped" in result.stdout, result.stdout + result.stderr
+    assert "qemu-system-x86_64 is not installed; on Debian: apt-get install qemu-system-x86" in result.stdout
+    argv = [sys.executable, "-m", "pytest", __file__, "--kernel", "5.10"]
+    result = subprocess.run(
+        argv, cwd=PROJECT, check=False, capture_output=True, text=True, env=os.environ | {"PATH": str(tmp_path)}
+    )
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    wanted = "ERROR: qemu-system-x86_64 is not installed; on Debian: apt-get install qemu-system-x86\n\n"
+    assert result.stderr == wanted
+
+
+def test_without_a_network_everything_here_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    alone = ["unshare", "--user", "--map-root-user", "--net"]
+    if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no network namespace can be made here")
+    argv = [sys.executable, "-m", "pytest", __file__, "-rs", "-k", "in_real_time_too", "-p", "no:cacheprovider"]
+    result = subprocess.run(
+        [*alone, *argv], cwd=PROJECT, check=False, capture_output=True, text=True,
+        env=os.environ | {places.CACHE: str(tmp_path / "cache")},
+    )  # fmt: skip
+    assert "1 skipped" in result.stdout, result.stdout + result.stderr
+    assert re.search(r"SKIPPED .*no archive of kernels can be read: ", result.stdout)
+    assert not [file for file in (tmp_path / "cache").rglob("*") if file.is_file() and file.suffix != ".lock"]
+
+
+def test_a_path_that_is_no_kernel_is_a_mistake_of_usage(tmp_path: Path) -> None:
     (tmp_path / "bzImage").write_text("no kernel")
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "--kernel", str(tmp_path / "bzImage")],
         cwd=PROJECT, check=False, capture_output=True, text=True, env=os.environ,
     )  # fmt: skip
     assert result.returncode == pytest.ExitCode.USAGE_ERROR
-    assert f"ERROR: {tmp_path}/bzImage: not a Linux kernel image for x86" in result.stderr
+    wanted = f"ERROR: {tmp_path}/bzImage: not a Linux kernel image for x86 (a bzImage or vmlinuz)\n\n"
+    assert result.stderr == wanted

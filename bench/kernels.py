@@ -1,0 +1,99 @@
+"""Other kernels in simulated time: how soon a machine is ready, how fast its waits pass, what a suite costs.
+
+python -m bench.kernels              ready and waits, of the newest kernel; a minute
+python -m bench.kernels suite        and the whole suite on it
+python -m bench.kernels suite all    and on one kernel of each series, two machines at a time
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import execnet
+
+from bench.measure import Row
+from harness.kernels import archive, catalogue, gateway, places
+from harness.kernels.store import Store, Stored
+
+PROJECT = Path(__file__).parents[1]
+WAIT = 7200
+
+
+def newest() -> Stored:
+    """The newest kernel of the archive, from the cache if it is there."""
+    source = archive.Archive(places.indices() / "machine", archive.machine_sources())
+    source.update()
+    (chosen,) = catalogue.choose(["newest"], catalogue.kernels_of(source.packages()))
+    return Store(places.kernels()).fetch(chosen, source)
+
+
+def machine(kernel: Stored) -> tuple[execnet.Gateway, float]:
+    """A restored machine that has answered, and how many seconds that took."""
+    started = time.perf_counter()
+    made = execnet.makegateway(f"popen//python={gateway.command(kernel.release, PROJECT, ['scenarios'])}")
+    assert made.remote_exec("channel.send(1)").receive() == 1
+    return made, time.perf_counter() - started
+
+
+def ready(kernel: Stored, rounds: int = 5) -> Row:
+    """From nothing to a machine that can begin its first test, warm."""
+    machine(kernel)[0].exit()
+    taken = []
+    for _ in range(rounds):
+        made, seconds = machine(kernel)
+        made.exit()
+        taken.append(seconds)
+    median = statistics.median(taken)
+    return Row("from restoring to the first test", f"{median:.2f} s", "", "at most 1 s", median <= 1)
+
+
+def waits(kernel: Stored) -> Row:
+    """Seconds of the kernel that pass in one real second while nothing is to be done in it."""
+    made, _ = machine(kernel)
+    started = time.perf_counter()
+    made.remote_exec(f"import time; time.sleep({WAIT}); channel.send(1)").receive()
+    ratio = WAIT / (time.perf_counter() - started)
+    made.exit()
+    return Row("kernel seconds in an idle second", f"{ratio:.0f}", "", "at least 500", ratio >= 500)
+
+
+def suite(words: list[str], workers: int) -> Row:
+    """The whole suite: processor seconds of everything that it started, and real ones."""
+    command = [sys.executable, "-m", "pytest", "scenarios/", "-q", "-p", "no:cacheprovider", "-n", str(workers)]
+    command += [word for kernel in words for word in ("--kernel", kernel)]
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    ran = subprocess.run(
+        command, cwd=PROJECT, check=False, capture_output=True, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+    )
+    after, passed = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - started
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    summary = (re.findall(r"\d+ (?:passed|failed|error)[^=]*", ran.stdout) or ["?"])[-1].strip()
+    if words == ["all"]:
+        return Row(f"suite, a kernel of each series ({summary})", f"{passed:.0f} s", "", "at most 600 s", passed <= 600)
+    return Row(f"suite, one kernel ({summary})", f"{spent:.0f} s of a core", "", "at most 90 s", spent <= 90)
+
+
+def main() -> int:
+    """Measure what was asked for, print a Markdown table, return 0 if every bound is met."""
+    kernel = newest()
+    rows = [ready(kernel), waits(kernel)]
+    if "suite" in sys.argv:
+        rows.append(suite(["newest"], 1))
+        if "all" in sys.argv:
+            rows.append(suite(["all"], 1))
+    print(f"kernel {kernel.release} on {os.cpu_count()} cores\n")
+    print("| what | here | must be | met |\n|---|---|---|---|")
+    for row in rows:
+        print(f"| {row.what} | {row.ours} | {row.bound} | {'yes' if row.met else 'NO'} |")
+    return 0 if all(row.met for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

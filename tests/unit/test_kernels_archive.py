@@ -1,0 +1,353 @@
+"""Kernels out of an archive that the user names, and everything that can be wrong with one: one line, nothing kept."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import os
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness import cli
+from harness.errors import Unsupported
+from harness.kernels import archive, bisect, places, selection
+from harness.kernels.store import Store
+from tests.unit import debian_archive
+from tests.unit.debian_archive import DebianArchive, Key
+from tests.unit.test_kernels_store import image, module
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(bool(debian_archive.missing()), reason=debian_archive.missing())
+
+OLD, OLDER, SPLIT = "4.9.0-19-amd64", "3.16.0-11-amd64", "7.1.13+deb13-amd64"
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Key, Key]]:
+    """The archive's key, and another one."""
+    where = tmp_path_factory.mktemp("keys")
+    both = Key(where / "one"), Key(where / "other")
+    yield both
+    for one in both:
+        one.end()
+
+
+def kernel_image(directory: Path, release: str, version: str) -> bytes:
+    banner = f"{release} (debian-kernel@lists.debian.org) #1 SMP Debian {version}\0"
+    return image(directory / "image", banner.encode()).read_bytes()
+
+
+def kernels_of_all_years(tmp_path: Path) -> DebianArchive:
+    """An archive with kernels as Debian has packed them over the years."""
+    made = DebianArchive(tmp_path / "mirror")
+    for release, version in ((OLDER, "3.16.84-1"), (OLD, "4.9.320-2")):
+        below = f"lib/modules/{release}/kernel"
+        veth = module(tmp_path / "ko", "veth", release=release).read_bytes()
+        files = {
+            f"boot/vmlinuz-{release}": kernel_image(tmp_path, release, version),
+            f"{below}/drivers/net/veth.ko": veth,
+        }
+        files[f"{below}/sound/snd.ko"] = module(tmp_path / "ko", "snd", release=release).read_bytes()
+        made.add(f"linux-image-{release}", version, files, depends="kmod, linux-base (>= 4.3~), initramfs-tools")
+    parts = {name: f"linux-{name}-{SPLIT}" for name in ("image", "binary", "modules")}
+    ko = lzma.compress(module(tmp_path / "ko", "veth", release=SPLIT).read_bytes())
+    vmlinuz = kernel_image(tmp_path, SPLIT, "7.1.13-1")
+    made.add(parts["binary"], "7.1.13-1", {f"usr/lib/modules/{SPLIT}/vmlinuz": vmlinuz})
+    made.add(parts["modules"], "7.1.13-1", {f"usr/lib/modules/{SPLIT}/kernel/drivers/net/veth.ko.xz": ko})
+    made.add(parts["image"], "7.1.13-1", {}, depends=f"{parts['binary']} (= 7.1.13-1), {parts['modules']} (= 7.1.13-1)")
+    return made
+
+
+@dataclass
+class Here:
+    """An archive that is served, its key and another one, an empty cache, and the command."""
+
+    mirror: DebianArchive
+    address: str
+    key: Key
+    other: Key
+    cache: Path
+    run: Callable[..., tuple[int, str, str]]
+
+    def named(self, key: Key, *more: str, address: str | None = None) -> list[str]:
+        """The options that name the archive."""
+        return ["--mirror", address or self.address, "--suite", "stretch", "--keyring", str(key.keyring), *more]
+
+    def publish(self, key: Key) -> None:
+        """Sign the suite, with whatever packages there are by now."""
+        self.mirror.publish("stretch", key)
+
+
+@pytest.fixture
+def here(
+    tmp_path: Path,
+    keys: tuple[Key, Key],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Here]:
+    """Everything; run() returns the command's status, standard output and standard error."""
+    monkeypatch.setenv(places.CACHE, str(tmp_path / "cache"))
+
+    def run(*argv: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["harness", *map(str, argv)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        told = capsys.readouterr()
+        return int(ended.value.code or 0), told.out, told.err
+
+    mirror = kernels_of_all_years(tmp_path)
+    mirror.publish("stretch", keys[0])
+    with contextmanager(debian_archive.served)(mirror.root) as address:
+        yield Here(mirror, address, *keys, tmp_path / "cache", run)
+
+
+def nothing_is_kept(cache: Path) -> bool:
+    """Neither a kernel nor a part of one."""
+    kernels = list((cache / "kernels").iterdir()) if (cache / "kernels").exists() else []
+    return not kernels and not list(cache.rglob("*.part")) and not list(cache.rglob("*.deb"))
+
+
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_kernels_of_other_years_are_listed_and_fetched(here: Here, scheme: str) -> None:
+    where = here.address if scheme == "http" else f"file:{here.mirror.root}"
+    status, out, err = here.run("kernels", "list", *here.named(here.key, address=where))
+    assert (status, err) == (0, "")
+    assert [line.split() for line in out.splitlines()[1:]] == [
+        ["3.16", OLDER, "3.16.84", "stretch", "-"],
+        ["4.9", OLD, "4.9.320", "stretch", "-"],
+        ["7.1", SPLIT, "7.1.13", "stretch", "-"],
+    ]
+    status, out, err = here.run("kernels", "fetch", "all", *here.named(here.key, address=where))
+    assert status == 0, err
+    kernels = Store(places.kernels()).all()
+    assert {(one.release, one.version, *one.modules) for one in kernels} == {
+        (OLDER, "3.16.84", "veth"),
+        (OLD, "4.9.320", "veth"),
+        (SPLIT, "7.1.13", "veth"),
+    }
+    assert not any(one.enforce for one in kernels)
+    for one in kernels:
+        assert one.image.read_bytes()[0x202:0x206] == b"HdrS"
+        assert one.modules["veth"].read_bytes().startswith(b"\x7fELF")
+    # What is here needs no archive any more, and is listed where no archive has it.
+    chosen = selection.Selection().choose([OLD])
+    assert [(one.release, one.suite) for one in chosen] == [(OLD, selection.CACHE_ALONE)]
+
+
+def test_a_mirror_is_read_once_a_day_or_when_asked(here: Here) -> None:
+    assert "4.9.0-20" not in here.run("kernels", "list", *here.named(here.key))[1]
+    here.mirror.add("linux-image-4.9.0-20-amd64", "4.9.330-1", {"boot/vmlinuz-4.9.0-20-amd64": b""})
+    here.publish(here.key)
+    assert "4.9.0-20" not in here.run("kernels", "list", *here.named(here.key))[1]
+    assert "4.9.0-20" in here.run("kernels", "list", *here.named(here.key, "--update"))[1]
+
+
+def test_a_signature_by_another_key_is_refused(here: Here) -> None:
+    status, out, err = here.run("kernels", "fetch", "4.9", *here.named(here.other))
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert f"{here.address} stretch: not signed by a key of {here.other.keyring} (NO_PUBKEY " in err
+    assert "--keyring FILE" in err
+    assert nothing_is_kept(here.cache)
+
+
+def test_a_suite_that_another_key_signs_since_yesterday_is_refused_though_its_old_index_is_here(here: Here) -> None:
+    assert here.run("kernels", "list", *here.named(here.key))[0] == 0
+    here.publish(here.other)
+    status, out, err = here.run("kernels", "fetch", "4.9", *here.named(here.key, "--update"))
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "stretch: not signed by a key of" in err
+    assert nothing_is_kept(here.cache)
+    # And again without being asked to look: what was wrong is not forgotten.
+    assert here.run("kernels", "fetch", "4.9", *here.named(here.key))[0] == 2
+
+
+def test_an_index_that_was_changed_after_it_was_signed_is_refused(here: Here) -> None:
+    release = here.mirror.root / "dists" / "stretch" / "InRelease"
+    release.write_text(release.read_text().replace("Label: Debian", "Label: Elsewhere"))
+    status, _, err = here.run("kernels", "fetch", "4.9", *here.named(here.key))
+    assert (status, err.count("\n")) == (2, 1)
+    assert "stretch: not signed by a key of" in err
+    assert nothing_is_kept(here.cache)
+
+
+def test_an_index_that_is_cut_short_is_refused(here: Here) -> None:
+    for file in (here.mirror.root / "dists" / "stretch" / "main" / "binary-amd64").iterdir():
+        file.write_bytes(file.read_bytes()[:-10])
+    status, _, err = here.run("kernels", "fetch", "4.9", *here.named(here.key))
+    assert (status, err.count("\n")) == (2, 1)
+    assert "no archive of kernels can be read" in err
+    assert "unexpected size" in err
+    assert nothing_is_kept(here.cache)
+
+
+@pytest.mark.parametrize("how", ["changed", "cut short", "gone"])
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_a_package_that_is_not_what_was_signed_is_refused(here: Here, how: str, scheme: str) -> None:
+    (package,) = (here.mirror.root / "pool").rglob(f"linux-image-{OLD}_*.deb")
+    content = package.read_bytes()
+    package.write_bytes(content[:-1] + b"x" if how == "changed" else content[:-100])
+    if how == "gone":
+        package.unlink()
+    where = here.address if scheme == "http" else f"file:{here.mirror.root}"
+    status, out, err = here.run("kernels", "fetch", "4.9", *here.named(here.key, address=where))
+    assert (status, out) == (2, "")
+    (line,) = [line for line in err.splitlines() if " MB to bring" not in line]
+    assert line.startswith(f"harness: linux-image-{OLD} 4.9.320-2 of stretch cannot be had: ")
+    assert ("404" in line or "not found" in line.lower()) if how == "gone" else "size" in line or "Hash Sum" in line
+    assert nothing_is_kept(here.cache)
+
+
+def test_a_mirror_that_refuses_is_named(here: Here) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        status, out, err = here.run("kernels", "list", *here.named(here.key, address=address))
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert f"no archive of kernels can be read: {address} stretch: Could not connect" in err
+    assert not list(here.cache.rglob("*list*"))
+
+
+def test_a_suite_that_a_mirror_does_not_have_is_named(here: Here) -> None:
+    for suites in (["jessie"], ["stretch", "jessie"]):
+        more = [word for suite in suites for word in ("--suite", suite)]
+        where = ["--mirror", here.address, "--keyring", here.key.keyring]
+        status, _, err = here.run("kernels", "list", *where, *more)
+        assert (status, err.count("\n")) == (2, 1)
+        assert f"{here.address} jessie: the mirror has no such suite" in err
+    assert nothing_is_kept(here.cache)
+
+
+def test_a_kernel_that_the_mirror_does_not_have_is_named(here: Here) -> None:
+    status, _, err = here.run("kernels", "fetch", "6.12", *here.named(here.key))
+    assert (status, err.count("\n")) == (2, 1)
+    assert "no kernel is meant by '6.12'; there are 3.16, 4.9, 7.1" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--suite", "stretch"], "--suite needs --mirror"),
+        (["--mirror", "http://127.0.0.1/"], "name the suites of http://127.0.0.1/ as well: --suite stretch"),
+        (["--mirror", "example.org", "--suite", "x"], "--mirror example.org: not the address of a mirror"),
+        (["--mirror", "file:/a b", "--suite", "x"], "--mirror file:/a b: not the address of a mirror"),
+        (["--mirror", "file:/a", "--suite", "x [trusted=yes]"], "not the name of a suite"),
+        (["--mirror", "file:/a", "--suite", "./"], "not the name of a suite"),
+        (["--mirror", "file:/a", "--suite", "x", "--keyring", "/none"], "/none: this keyring of archives cannot be"),
+    ],
+)
+def test_what_is_asked_for_wrongly_is_said(here: Here, words: list[str], told: str) -> None:
+    if "--keyring" not in words:
+        words = [*words, "--keyring", str(here.key.keyring)]
+    status, out, err = here.run("kernels", "list", *words)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert told in err
+    assert not here.cache.exists()
+
+
+def test_a_keyring_that_is_none_is_refused(here: Here) -> None:
+    rubbish = here.mirror.root / "rubbish.gpg"
+    rubbish.write_text("no keys\n")
+    where = ["--mirror", here.address, "--suite", "stretch", "--keyring", rubbish]
+    status, _, err = here.run("kernels", "list", *where)
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"not signed by a key of {rubbish}" in err
+
+
+def test_a_package_that_holds_no_kernel_is_refused(here: Here) -> None:
+    here.mirror.add("linux-image-4.9.0-20-amd64", "4.9.330-1", {"usr/share/doc/x": b""})
+    here.mirror.add("linux-image-4.9.0-21-amd64", "4.9.331-1", {"boot/vmlinuz-4.9.0-21-amd64": b"no kernel"})
+    here.publish(here.key)
+    for release, told in (("4.9.0-20-amd64", "hold no kernel image"), ("4.9.0-21-amd64", "not a Linux kernel image")):
+        status, _, err = here.run("kernels", "fetch", release, *here.named(here.key))
+        assert status == 2
+        assert told in err.splitlines()[-1]
+        assert nothing_is_kept(here.cache)
+
+
+def test_where_the_machines_own_archive_cannot_be_read_the_cache_has_to_do(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named_one = selection.Selection(f"file:{here.mirror.root}", ["stretch"], str(here.key.keyring))
+    for one in named_one.choose(["4.9"]):
+        named_one.fetch(one)
+    monkeypatch.setattr(archive, "machine_sources", lambda: [archive.Source("file:/nowhere", "sid")])
+    said: list[str] = []
+    assert [one.release for one in selection.Selection(say=said.append).choose([">=3"])] == [OLD]
+    (line,) = said
+    assert "no archive of kernels can be read" in line
+    assert "only the kernels of the cache count" in line
+    with pytest.raises(Unsupported, match="no archive of kernels can be read"):
+        selection.Selection().choose(["7.1"])
+
+
+def test_parts_that_no_index_lists_are_modules_alone(tmp_path: Path) -> None:
+    beside = archive.Package("linux-modules-x", "1", "sid")
+    with pytest.raises(Unsupported, match="linux-binary-x 1 is listed no more in sid: take another release"):
+        archive.Archive(tmp_path, [archive.Source("file:/m", "sid")]).unlisted("linux-binary-x", beside)
+
+
+def test_what_was_read_is_kept_for_the_day(here: Here) -> None:
+    """The indices are large; what is in them is read once."""
+    found = archive.the_archive(f"file:{here.mirror.root}", ["stretch"], str(here.key.keyring))
+    read = json.loads((found.directory / archive.READ).read_text())
+    assert {one["name"] for one in read["packages"]} == {one.name for one in found.packages()}
+    assert found.problems() == {}
+
+
+def test_pytest_takes_kernels_of_a_mirror(here: Here, tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "test_one.py").write_text("def test_one(): pass\n")
+
+    def run(*argv: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "--collect-only", "-q", "--kernel", ">=4", *argv],
+            cwd=tmp_path / "project", check=False, capture_output=True, text=True,
+            env=os.environ | {places.CACHE: str(here.cache)},
+        )  # fmt: skip
+
+    # pytest takes a path that stands by itself for one of tests, unless it has found the project.
+    mistaken = run(*here.named(here.key))
+    assert mistaken.returncode == pytest.ExitCode.USAGE_ERROR
+    assert mistaken.stderr.startswith(f"ERROR: write --keyring={here.key.keyring}: ")
+    (tmp_path / "project" / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
+    listed = run(*here.named(here.key), "test_one.py")
+    assert listed.stdout.splitlines()[:2] == ["test_one.py::test_one[4.9.320]", "test_one.py::test_one[7.1.13]"]
+    refused = run(*here.named(here.other), "test_one.py")
+    assert refused.returncode == pytest.ExitCode.USAGE_ERROR
+    (line,) = refused.stderr.strip().splitlines()
+    assert line.startswith(f"ERROR: no archive of kernels can be read: {here.address} stretch: not signed by a key")
+    assert nothing_is_kept(here.cache)
+
+
+def test_halving_between_kernels_of_a_mirror_and_those_of_the_cache(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """4.9 is here, from an archive that is named no more; the other one has an older and a newer kernel."""
+    fetched = here.run("kernels", "fetch", "4.9", *here.named(here.key))
+    assert fetched[0] == 0
+    here.mirror.packages = [one for one in here.mirror.packages if OLD not in one.name]
+    here.publish(here.key)
+
+    def settle(claim: str, kernel: str, evidence: Path) -> dict[str, Any]:
+        assert selection.Selection().choose([kernel])[0].release == kernel  # known without an archive
+        comparisons = [{"what": "waiting", "measured": int(kernel[0])}]
+        verdict = "holds" if kernel == OLDER else "refuted"
+        run = {"params": "ipv4", "verdict": verdict, "outcome": "expected"}
+        return {"runs": [run | {"phases": [{"title": "t", "comparisons": comparisons}]}]}
+
+    monkeypatch.setattr(bisect, "settle", settle)
+    status, out, err = here.run("bisect", "a.claim", "--from", "3.16", "--to", "7.1", *here.named(here.key, "--update"))
+    assert (status, err) == (0, "")
+    assert out.splitlines()[-2:] == [
+        f"a.claim: holds on {OLDER}, refuted on {OLD}",
+        "  ipv4: t: waiting: 3 -> 4",
+    ]

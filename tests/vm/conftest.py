@@ -1,0 +1,218 @@
+"""Two kernels of the archive, and a small project whose tests run on them.
+
+Where QEMU is missing or no mirror can be reached, these tests are skipped with that reason. One of them at a time,
+whatever the number of pytest's workers, and all of them together within a time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.kernels import places
+from harness.kernels.machine import QEMU
+from harness.kernels.store import Store, Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# The oldest and the newest that Debian has.
+WANTED = ("5.10", "newest")
+# How long bringing two kernels may take, and all the tests here after that, on a busy machine, in seconds.
+FETCHING, ALL = 420, 1080
+OVER = f"the {ALL} s for tests in virtual machines are over"
+# Whatever takes longer hangs.
+ENOUGH = 600.0
+PROJECT = Path(__file__).parents[2]
+
+CLAIMS = """
+group = "queue"
+[[claim]]
+id = "limit"
+statement = "as many wait as may"
+source = [ { document = "000", heading = "h" } ]
+[[claim.expect]]
+kernels = ">=3.0"
+verdict = "refuted"
+because = "one more waits"
+commit = "64a146513f8f"
+subject = "s"
+release = "2.6.21"
+"""
+
+# All that any test here wants to run: the project is delivered to the machines once, and -k chooses.
+SCENARIO = """
+import os, time
+import pytest
+from harness.observe import accept_queue
+from harness.traffic import connect, listen
+from harness.waiting import until
+
+@pytest.mark.claim("queue.limit")
+def test_limit(claim, pair):
+    claim.capture(pair.server)
+    with claim.effect("nobody accepts") as effect:
+        listener = listen(pair.server, 3)
+        connect(pair.client, listener, 4, wait=True)
+        until(lambda: accept_queue(pair.server, listener.port).waiting == 4)
+        effect.compare("waiting", accept_queue(pair.server, listener.port).waiting, document=3, kernel=4)
+    with claim.control("nobody comes") as control:
+        control.expect("waiting", accept_queue(pair.server, listen(pair.server).port).waiting, 0)
+
+@pytest.mark.ipv4_only("once is enough")
+@pytest.mark.parametrize("seconds", [7200])
+def test_waits(lab, seconds):
+    if "TCP_HARNESS_SIMULATED_TIME" not in os.environ:
+        pytest.skip("a wait in simulated time")
+    started = time.monotonic()
+    time.sleep(seconds)
+    assert seconds <= time.monotonic() - started < seconds + 1
+
+@pytest.mark.ipv4_only("once is enough")
+def test_fails(lab):
+    assert os.uname().release == "none"
+
+@pytest.mark.ipv4_only("once is enough")
+def test_is_for_new_kernels(lab):
+    assert not os.uname().release.startswith("5.10.")
+
+@pytest.mark.ipv4_only("once is enough")
+class TestSpoilt:
+    def test_panics(self, lab):
+        open("/proc/sysrq-trigger", "w").write("c")
+
+    def test_computes(self, lab):
+        started = time.monotonic()
+        while time.monotonic() - started < 8:
+            pass
+
+    def test_never_ends(self, lab):
+        while True:
+            pass
+"""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A directory with tests of its own, and the kernels to run them on."""
+
+    directory: Path
+    kernels: list[Stored]
+    until: float
+
+    def argv(self, *more: str) -> list[str]:
+        """pytest's command line."""
+        return [sys.executable, "-m", "pytest", *more]
+
+    def on(self, *kernels: Stored) -> list[str]:
+        """The options that name kernels."""
+        return [word for kernel in kernels or self.kernels for word in ("--kernel", kernel.release)]
+
+    @property
+    def left(self) -> float:
+        """How long a test may still take, in seconds."""
+        return max(60.0, self.until - time.monotonic())
+
+    def run(self, *more: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run pytest there."""
+        return self.start(self.argv(*more), **variables)
+
+    def start(self, argv: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a program there; skips when that was not to be done in the time that was left."""
+        left = self.left
+        try:
+            return subprocess.run(
+                argv, cwd=self.directory, env=os.environ | variables, timeout=left,
+                check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            if left < ENOUGH:
+                pytest.skip(OVER)
+            raise
+
+    def evidence(self) -> dict[str, Any]:
+        """What the claim's runs left."""
+        file = self.directory / "out" / "evidence" / "queue.limit.json"
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return found
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """These tests come first, and so to one worker, one after the other; the others do the rest meanwhile."""
+    items.sort(key=lambda item: not item.path.is_relative_to(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that all of pytest's workers have in common."""
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "virtual-machines"
+    place.mkdir(exist_ok=True)
+    return place
+
+
+@pytest.fixture(autouse=True)
+def one_at_a_time(shared: Path) -> Iterator[None]:
+    """A virtual machine takes a core, so there is one; an autouse fixture of a function, for the lock's sake."""
+    if not shutil.which(QEMU):
+        pytest.skip(f"{QEMU} is not installed; on Debian: apt-get install qemu-system-x86")
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture
+def kernels(shared: Path, one_at_a_time: None) -> list[Stored]:
+    """Two kernels in the cache; the first test brings them, or learns why it cannot."""
+    outcome = shared / "kernels.json"
+    if not outcome.exists():
+        outcome.write_text(json.dumps(_bring()))
+    releases, problem = json.loads(outcome.read_text())
+    if problem:
+        pytest.skip(problem)
+    here = {one.release: one for one in Store(places.kernels()).all()}
+    return [here[release] for release in releases]
+
+
+def _bring() -> tuple[list[str], str]:
+    """The releases that came, or why none did."""
+    fetch = [sys.executable, "-c", "from harness.cli import main; main()", "kernels", "fetch", *WANTED]
+    try:
+        brought = subprocess.run(
+            fetch, cwd=PROJECT, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=FETCHING
+        )
+    except subprocess.TimeoutExpired:
+        return [], f"the kernels could not be brought within {FETCHING} s"
+    if brought.returncode:
+        return [], brought.stderr.strip().splitlines()[-1]
+    return [line.partition(":")[0] for line in brought.stdout.splitlines()], ""
+
+
+@pytest.fixture
+def project(shared: Path, kernels: list[Stored]) -> Project:
+    """The project; skips when all the time for tests with virtual machines has passed."""
+    began = shared / "began"
+    if not began.exists():
+        began.write_text(str(time.monotonic()))
+    until = float(began.read_text()) + ALL
+    if time.monotonic() > until:
+        pytest.skip(OVER)
+    directory = shared / "project"
+    if not directory.exists():
+        (directory / "claims").mkdir(parents=True)
+        (directory / "claims" / "queue.toml").write_text(CLAIMS)
+        (directory / "test_scenario.py").write_text(SCENARIO)
+        ini = "[tool.pytest.ini_options]\naddopts = ['--import-mode=importlib']\n"
+        (directory / "pyproject.toml").write_text(ini)
+    return Project(directory, kernels, until)

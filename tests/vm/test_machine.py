@@ -1,0 +1,130 @@
+"""A machine that is dead and one that only says nothing, with kernels of some bytes; and whether KVM counts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.kernels import acceleration, places
+from harness.kernels.machine import QEMU, Machine, MachineDied, Mode
+from harness.kernels.pulse import Pulse
+from harness.kernels.store import Stored
+from harness.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# x86 in real mode.
+HALTED_FOR_GOOD = bytes.fromhex("fa f4 eb fd")  # cli; hlt; again
+SPINS_WITHOUT_INTERRUPTS = bytes.fromhex("fa eb fe")  # cli; jump here
+SPINS = bytes.fromhex("fb eb fe")  # sti; jump here
+IDLES = bytes.fromhex("fb f4 eb fd")  # sti; hlt; again
+
+pytestmark = pytest.mark.skipif(
+    not shutil.which(QEMU), reason=f"{QEMU} is not installed; on Debian: apt-get install qemu-system-x86"
+)
+
+
+def kernel_of(code: bytes, directory: Path) -> Stored:
+    """A kernel image for that code: Documentation/arch/x86/boot.rst, the real-mode part alone."""
+    setup = bytearray(0x400)
+    setup[0x1F1] = 1  # one sector after this
+    setup[0x200:0x202] = bytes([0xEB, 0x280 - 0x202])  # over the header
+    setup[0x202:0x206] = b"HdrS"
+    struct.pack_into("<HxxxxxxxxxB", setup, 0x206, 0x0203, 1)  # version; loaded high
+    struct.pack_into("<I", setup, 0x22C, 0x37FFFFFF)  # where an initrd may end
+    setup[0x280 : 0x280 + len(code)] = code
+    file = directory / "bzImage"
+    file.write_bytes(bytes(setup) + bytes(0x400))
+    return Stored("tiny", "0", file, {})
+
+
+@pytest.fixture
+def machine(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Machine]:
+    kernel = kernel_of(request.param, tmp_path)
+    with Machine(kernel, Mode(memory=64), initrd=kernel.image) as made:
+        yield made
+
+
+@pytest.mark.parametrize("machine", [HALTED_FOR_GOOD, SPINS_WITHOUT_INTERRUPTS], indirect=True)
+def test_a_cpu_that_takes_no_interrupts_is_noticed(machine: Machine) -> None:
+    assert until(Pulse(machine).wrong, deadline=120) == "a CPU does not take interrupts any more"
+
+
+@pytest.mark.parametrize("machine", [SPINS, IDLES], indirect=True)
+def test_silence_alone_means_nothing(machine: Machine) -> None:
+    """Twice as many looks as a dead machine survives."""
+    pulse = Pulse(machine)
+    looks = 0
+
+    def looked() -> bool:
+        nonlocal looks
+        before = pulse._looked
+        assert pulse.wrong() is None
+        looks += pulse._looked != before
+        return looks > 2 * pulse.times
+
+    until(looked, deadline=300)
+
+
+@pytest.mark.parametrize("machine", [IDLES], indirect=True)
+def test_a_qemu_that_was_stopped_is_noticed_and_ends_all_the_same(machine: Machine) -> None:
+    os.kill(machine.process.pid, signal.SIGSTOP)
+    assert until(Pulse(machine).wrong, deadline=120) == "QEMU has been stopped by a signal"
+    machine.end()
+    assert machine.process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("machine", [IDLES], indirect=True)
+def test_a_machine_that_pauses_is_noticed(machine: Machine) -> None:
+    async def stop(control: object) -> None:
+        await control.execute("stop")  # type: ignore[attr-defined]
+
+    machine.asked(stop, 30)
+    assert until(Pulse(machine).wrong, deadline=120) == "QEMU says that it is paused"
+
+
+@pytest.mark.parametrize("machine", [IDLES], indirect=True)
+def test_a_state_that_is_none_is_reported(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "state").write_bytes(b"no state")
+    with Machine(machine.kernel, machine.mode, initrd=machine.kernel.image, state=tmp_path / "state") as restored:
+        with pytest.raises(MachineDied, match=r"the machine with kernel tiny died: (.*\n)*.*not a migration stream"):
+            restored.resume()
+
+
+def test_kvm_counts_when_a_kernel_has_booted_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    qemu = shutil.which(QEMU)
+    assert qemu is not None
+    idle = kernel_of(IDLES, tmp_path).image
+    # QEMU starts, and the guest runs, but never comes to where a kernel looks for its files.
+    assert not acceleration.boots(qemu, idle, acceleration.TCG, patience=2)
+    # A QEMU that does not even start.
+    assert not acceleration.boots(qemu, idle, ("-accel", "none"))
+    tries = []
+
+    def fails(*words: object) -> bool:
+        tries.append(words)
+        return False
+
+    monkeypatch.setenv(places.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setattr(acceleration, "boots", fails)
+    monkeypatch.setattr(os, "access", lambda *_: True)
+    assert [acceleration.arguments(qemu, idle) for _ in range(2)] == [acceleration.TCG] * 2
+    assert len(tries) == 1  # until the machine boots again
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert acceleration.arguments(qemu, idle) == acceleration.TCG
+
+
+def test_a_kernel_boots_as_far_as_that(kernels: list[Stored]) -> None:
+    qemu = shutil.which(QEMU)
+    assert qemu is not None
+    assert acceleration.boots(qemu, kernels[0].image, acceleration.TCG, patience=300)
+    verdict = acceleration.arguments(qemu, kernels[0].image)
+    assert verdict in (acceleration.KVM, acceleration.TCG)
+    assert os.access("/dev/kvm", os.R_OK | os.W_OK) or verdict == acceleration.TCG
