@@ -61,17 +61,19 @@ def render(table: Table, documents: Mapping[str, Document] | None = None) -> str
     """The whole page. `documents` give the titles for the filter, where they are known."""
     environment = _environment()
     script, style = _asset("report.js"), _asset("report.css")
+    rows = [_row(row, table) for row in table.rows]
+    columns = [_column(column, index, table) for index, column in enumerate(table.columns)]
     view = {
         "table": table,
         "title": _title(table),
-        "rows": [_row(row, table) for row in table.rows],
-        "columns": [_column(column, index, table) for index, column in enumerate(table.columns)],
+        "rows": rows,
+        "columns": columns,
         "states": [state for state in STATES if any(cell.state == state for _, _, cell in table.cells())],
         "counts": Counter(cell.state for _, _, cell in table.cells()),
         "findings": [(row, column, cell) for row, column, cell in table.cells() if cell.state in LOUD],
         "groups": list(dict.fromkeys(row.group for row in table.rows)),
         "documents": _documents(table, documents or {}),
-        "cells": _packed(table, environment),
+        "packed": [*_packed_claims(rows, columns, environment), *_packed_cells(table, environment)],
         "when": _when(table),
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -212,17 +214,30 @@ def _covered(one: dict[str, Any], column: Column) -> bool:
         return False
 
 
-def _packed(table: Table, environment: Environment) -> list[tuple[str, str]]:
-    """Each cell's part by its place, "row-column", deflated and in base64."""
+def _packed_claims(
+    rows: list[dict[str, Any]], columns: list[dict[str, Any]], environment: Environment
+) -> list[tuple[str, str]]:
+    """What a claim's part begins with, by the number of its row."""
+    template = environment.get_template("claim.html.jinja")
+    return [
+        (str(index), _packed(template.render(row=row, columns=columns, index=index))) for index, row in enumerate(rows)
+    ]
+
+
+def _packed_cells(table: Table, environment: Environment) -> list[tuple[str, str]]:
+    """Each cell's part by its place, "row-column"."""
     template = environment.get_template("cell.html.jinja")
-    packed = []
-    for index, row in enumerate(table.rows):
-        for column, cell in row.cells.items():
-            part = template.render(cell_view(row, column, cell))
-            deflated = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
-            content = deflated.compress(part.encode()) + deflated.flush()
-            packed.append((f"{index}-{table.columns.index(column)}", base64.b64encode(content).decode()))
-    return packed
+    return [
+        (f"{index}-{table.columns.index(column)}", _packed(template.render(cell_view(row, column, cell))))
+        for index, row in enumerate(table.rows)
+        for column, cell in row.cells.items()
+    ]
+
+
+def _packed(part: str) -> str:
+    """A part of the page deflated, in base64."""
+    deflated = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return base64.b64encode(deflated.compress(part.encode(errors="replace")) + deflated.flush()).decode()
 
 
 def cell_view(row: Row, column: Column, cell: Cell) -> dict[str, Any]:

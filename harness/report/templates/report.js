@@ -50,27 +50,34 @@
   find("#filters").addEventListener("submit", event => event.preventDefault());
 
   // ------------------------------------------------------------------ what stands behind a cell
-  async function unfold(text) {
+  async function unfold(place) {
+    const text = document.getElementById(`packed-${place}`).textContent;
     const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
     return new Response(stream).text();
   }
+  const bodies = new Map();
+  function body(claim) {
+    const index = claim.dataset.index;
+    if (!bodies.has(index))
+      bodies.set(index, unfold(index).then(content => { find(".body", claim).innerHTML = content; }));
+    return bodies.get(index);
+  }
   async function show(place) {
     const claim = parts.get(place.split("-")[0]);
-    const panel = find(".part", claim);
-    for (const tab of all(".tab", claim)) {
-      tab.setAttribute("aria-selected", String(tab.dataset.cell === place));
-      tab.tabIndex = tab.dataset.cell === place ? 0 : -1;
-    }
-    if (panel.dataset.shown === place) return;
-    panel.dataset.shown = place;
-    const packed = document.getElementById(`cell-${place}`);
-    if (!packed) return;
+    if (claim.dataset.shown === place) return;
+    claim.dataset.shown = place;
     try {
-      const content = await unfold(packed.textContent);
-      if (panel.dataset.shown === place) { panel.innerHTML = content; panel.dataset.ready = place; }
+      await body(claim);
+      for (const tab of all(".tab", claim)) {
+        tab.setAttribute("aria-selected", String(tab.dataset.cell === place));
+        tab.tabIndex = tab.dataset.cell === place ? 0 : -1;
+      }
+      const content = document.getElementById(`packed-${place}`) ? await unfold(place) : "";
+      const panel = find(".part", claim);
+      if (claim.dataset.shown === place) { panel.innerHTML = content; panel.dataset.ready = place; }
     } catch (error) {
-      panel.textContent = `This part of the page cannot be unfolded: ${error}`;
+      find(".body", claim).textContent = `This part of the page cannot be unfolded: ${error}`;
     }
   }
   async function open(place, move = true) {
@@ -83,7 +90,7 @@
   }
   for (const claim of parts.values())
     claim.addEventListener("toggle", () => {
-      if (claim.open && !find(".part", claim).dataset.shown)
+      if (claim.open && !claim.dataset.shown)
         show(claim.dataset.wanted || `${claim.dataset.index}-${claim.dataset.first}`);
     });
   document.addEventListener("click", event => {
