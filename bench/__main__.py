@@ -8,6 +8,7 @@ import sys
 from bench.collecting import collect_only
 from bench.floods import flood_rate
 from bench.labs import hosts_in_one, labs_in_sequence, pair_released, pair_up
+from bench.reports import report_of_kernels
 
 
 def main() -> int:
@@ -19,6 +20,7 @@ def main() -> int:
         hosts_in_one(500),
         flood_rate(3),
         collect_only(3),
+        report_of_kernels(12),
     ]
     print(f"Linux {os.uname().release}, {os.cpu_count()} cores\n")
     print("| what | here | beside it | must be | met |\n|---|---|---|---|---|")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.errors import HarnessError
+from harness.report.command import report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +46,9 @@ def claims(place: str, documents: str, evidence: str, output: str) -> None:
         whole.replace(output)
     except OSError as error:
         raise click.ClickException(f"{output}: cannot be written: {error.strerror}") from None
+
+
+cli.add_command(report)
 
 
 @cli.group()

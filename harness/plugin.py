@@ -1,7 +1,7 @@
 """The pytest plugin: options, hooks and fixtures that wire labs and claims to tests; the work is done elsewhere.
 
 Options: `--evidence DIR` (default: out/evidence below the directory that pytest was started in), `--hold`,
-`--own-kernel`, `--full-size`, `--kernel`, `--real-time`.
+`--own-kernel`, `--full-size`, `--kernel`, `--real-time`, `--report`, `--ktap`, `--kcidb`.
 Ini options: `claims` (directories or files with claims; default: claims/ beside the test or above it, up to the
 root directory), `lab_isolation` ("first-use", or "startup", which ordinary users need with xdist).
 """
@@ -9,13 +9,14 @@ root directory), `lab_isolation` ("first-use", or "startup", which ordinary user
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import pytest_claims, pytest_kernels, pytest_order
+from harness import pytest_claims, pytest_kernels, pytest_order, pytest_report
 from harness.errors import Forbidden, GlobalSysctl, HarnessError, MissingProgram, Unsupported
 from harness.pytest_fixtures import behind_nat, claim, family, lab, lan, pair, restrict_family
 from harness.pytest_kernels import harness_kernel
@@ -31,6 +32,9 @@ __all__ = ["behind_nat", "claim", "family", "harness_kernel", "lab", "lan", "pai
 
 COLLECTED = pytest.StashKey[int]()
 DEFAULT_EVIDENCE = "out/evidence"
+# The plugin that keeps the line of progress, and how workers know where it listens.
+PROGRESS = "harness-progress"
+ADDRESS = "harness_progress"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -65,6 +69,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run also what waits for minutes or hours, meant for a kernel with simulated time",
     )
     pytest_kernels.add_options(group)
+    pytest_report.add_options(group)
     parser.addini("claims", "files or directories with claims (default: claims/ beside the test)", type="paths")
     parser.addini("lab_isolation", "when an ordinary user's process makes its user namespace: first-use or startup",
                   default="first-use")  # fmt: skip
@@ -84,6 +89,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"lab_isolation must be first-use or startup, not {config.getini('lab_isolation')!r}")
     if _is_worker(config):
         pytest_kernels.guest_folders(config)
+        _tell_of_waits(config)
         return
     if config.getoption("hold"):
         if _distributes(config):
@@ -94,7 +100,11 @@ def pytest_configure(config: pytest.Config) -> None:
     from harness.pytest_summary import Results
 
     directory = Path(config.invocation_params.dir, config.getoption("evidence"))
-    config.pluginmanager.register(Results(config, directory), "harness-results")
+    results = Results(config, directory)
+    config.pluginmanager.register(results, "harness-results")
+    if files := pytest_report.wanted(config):
+        config.pluginmanager.register(pytest_report.Reports(results, files), "harness-reports")
+    _show_progress(config)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -109,8 +119,11 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: WorkerController) -> None:
-    """Tell a worker its kernel."""
+    """Tell a worker its kernel, and where to say what it waits for."""
     pytest_kernels.tell_worker(node)
+    progress = node.config.pluginmanager.get_plugin(PROGRESS)
+    if progress is not None:
+        node.workerinput[ADDRESS] = progress.address
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -210,6 +223,31 @@ def pytest_runtest_makereport(
     report = yield
     pytest_claims.attach(item, call, report)
     return report
+
+
+def _show_progress(config: pytest.Config) -> None:
+    """Where somebody looks, show what is waited for."""
+    if config.getoption("collectonly") or not sys.stdout.isatty() or not config.pluginmanager.has_plugin("terminal"):
+        return
+    from harness import pytest_progress
+
+    if not pytest_progress.is_watched(config):
+        return
+    progress = pytest_progress.Progress(config)
+    config.pluginmanager.register(progress, PROGRESS)
+    if _distributes(config):
+        progress.begin()
+    else:
+        config.pluginmanager.register(pytest_progress.Teller(progress.note), "harness-teller")
+
+
+def _tell_of_waits(config: pytest.Config) -> None:
+    """In a worker, tell the process at the terminal; a guest's worker cannot reach it."""
+    address = getattr(config, "workerinput", {}).get(ADDRESS)
+    if address and Path(address).is_socket():
+        from harness import pytest_progress
+
+        config.pluginmanager.register(pytest_progress.Teller(pytest_progress.over(address)), "harness-teller")
 
 
 def _skipped(error: HarnessError) -> Skipped:

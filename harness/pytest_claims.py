@@ -158,11 +158,20 @@ def settling(item: pytest.Item) -> Iterator[None]:
     finally:
         record.duration = time.perf_counter() - begun
         record.stop_captures()
-        item.user_properties += [
-            ("claim", record.claim.name),
-            ("verdict", str(record.verdict or record.outcome)),
-            ("kernel", str(record.kernel)),
-        ]
+        item.user_properties += _properties(record)
+
+
+def _properties(record: ClaimRun) -> list[tuple[str, object]]:
+    """What JUnit's XML says of a run."""
+    verdict = str(record.verdict or record.outcome)
+    return [("claim", record.claim.name), ("verdict", verdict), ("kernel", str(record.kernel))]
+
+
+def _options(item: pytest.Item) -> list[str]:
+    """The options that the run could not do without."""
+    marked = {"full_size": "--full-size", "machine_wide": "--own-kernel"}
+    needed = [option for marker, option in marked.items() if item.get_closest_marker(marker)]
+    return [option for option in needed if item.config.getoption(option.lstrip("-").replace("-", "_"))]
 
 
 def attach(item: pytest.Item, call: CallInfo[None], report: pytest.TestReport) -> None:
@@ -177,6 +186,7 @@ def attach(item: pytest.Item, call: CallInfo[None], report: pytest.TestReport) -
             record.leave_unsettled(str(call.excinfo.value))
         else:
             record.fail(call.excinfo.value)
+        item.user_properties += _properties(record)
     import json
 
     from harness.claims import evidence, render
@@ -184,6 +194,8 @@ def attach(item: pytest.Item, call: CallInfo[None], report: pytest.TestReport) -
     params = item.callspec.id if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ""
     run = {"kernel": evidence.kernel_as_dict(record.kernel), "nodeid": item.nodeid, "params": params}
     run |= record.as_dict()
+    if options := _options(item):
+        run["options"] = options
     claim = evidence.claim_as_dict(record.claim)
     setattr(report, EVIDENCE, json.dumps({"claim": claim, "run": run}, ensure_ascii=False))
     if record.packets is not None:

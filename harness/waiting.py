@@ -24,6 +24,13 @@ PAUSE = 0.02
 SHARE = 0.01
 LONGEST_PAUSE = 0.2
 
+# A wait is told of once it has taken so long, and then this often, in seconds.
+LONG_WAIT, TOLD_EVERY = 2.0, 1.0
+
+# Who wants to know of long waits: called with what is waited for, how long already, and how much longer at most, in
+# seconds; a wait that is over has less than nothing left.
+listener: Callable[[str, float, float], None] | None = None
+
 _GROWING = tenacity.wait_exponential(multiplier=SHORTEST_PAUSE, max=PAUSE)
 
 
@@ -39,9 +46,11 @@ def until(condition: Callable[[], T], *, deadline: float = PATIENCE, what: str =
     if first:
         return first
     last: list[T] = [first]
+    wait = _Wait(what, deadline)
 
     def attempt() -> T:
         last[:] = [condition()]
+        wait.goes_on()
         return last[0]
 
     retrying = tenacity.Retrying(
@@ -54,6 +63,8 @@ def until(condition: Callable[[], T], *, deadline: float = PATIENCE, what: str =
         return retrying(attempt)
     except tenacity.RetryError:
         raise NotReady(f"{what}: not met within {deadline:g} s (last seen: {last[0]!r})") from None
+    finally:
+        wait.is_over()
 
 
 def pause(state: tenacity.RetryCallState) -> float:
@@ -65,5 +76,33 @@ def pause(state: tenacity.RetryCallState) -> float:
 def let_clock_reach(moment: float) -> None:
     """Let the monotonic clock reach a moment, in seconds: the kernel's own timer, through an empty select()."""
     remaining = moment - time.monotonic()
-    if remaining > 0:
-        select.select([], [], [], remaining)
+    if remaining <= 0:
+        return
+    wait = _Wait("a moment that its rate demands", remaining)
+    while (remaining := moment - time.monotonic()) > 0:
+        select.select([], [], [], remaining if listener is None else min(remaining, TOLD_EVERY))
+        wait.goes_on()
+    wait.is_over()
+
+
+class _Wait:
+    """One wait, as the listener is told of it."""
+
+    def __init__(self, what: str, deadline: float) -> None:
+        self._what, self._deadline = what, deadline
+        self._began = time.monotonic()
+        self._next = self._began + LONG_WAIT
+        self._told = False
+
+    def goes_on(self) -> None:
+        """Tell of it, if it is a long one and it is time to."""
+        if listener is None or (now := time.monotonic()) < self._next:
+            return
+        self._next, self._told = now + TOLD_EVERY, True
+        since = now - self._began
+        listener(self._what, since, max(0.0, self._deadline - since))
+
+    def is_over(self) -> None:
+        """Tell that it has ended, if it was told of."""
+        if listener is not None and self._told:
+            listener(self._what, time.monotonic() - self._began, -1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -97,6 +98,7 @@ def ss(host: Host, *arguments: str) -> list[list[str]]:
 
 @pytest.mark.claim("accept-queue.capacity")
 def test_capacity(claim: ClaimRun, pair: Pair) -> None:
+    law: list[tuple[float, float]] = []
     for somaxconn, backlog in LIMITS:
         pair.server.sysctl["net.core.somaxconn"] = somaxconn
         limit = min(somaxconn, backlog)
@@ -105,7 +107,11 @@ def test_capacity(claim: ClaimRun, pair: Pair) -> None:
             clients = connect(pair.client, listener, limit + 5)
             until(lambda: clients.connected + effect.delta(pair.server).TcpExt.ListenOverflows >= limit + 5)
             predicted = model.waiting(running(), model.Knobs(backlog, somaxconn))
-            effect.compare("connections waiting", waiting(listener), document=limit, kernel=predicted)
+            measured = waiting(listener)
+            effect.compare("connections waiting", measured, document=limit, kernel=predicted)
+            law.append((limit, measured))
+            effect.series("waiting", law, x="min(somaxconn, backlog)", unit="connections")
+            effect.series("the document", [(n, n) for n, _ in law], x="min(somaxconn, backlog)", unit="connections")
         clients.close()
         with claim.control(f"somaxconn {somaxconn}, backlog {backlog}: each is accepted before the next") as control:
             listener = listen(pair.server, backlog)
@@ -220,10 +226,15 @@ def test_overflow_caps_service(claim: ClaimRun, pair: Pair) -> None:
         once = drop(pair.server, "S", dport=nginx.port, first=connections + 2)
         wrk = Wrk(pair.client, nginx.url, connections=connections)
 
+        length: list[tuple[float, float]] = []
+        began = time.monotonic()
+
         def knocked() -> int:
-            return accept_queue(pair.server, nginx.port).waiting + phase.delta(pair.server).TcpExt.ListenOverflows
+            length.append((round(time.monotonic() - began, 4), accept_queue(pair.server, nginx.port).waiting))
+            return int(length[-1][1]) + phase.delta(pair.server).TcpExt.ListenOverflows
 
         until(lambda: knocked() == connections + 1, what=f"{connections + 1} clients at the door")
+        phase.series(f"waiting, {connections} connections, backlog {backlog}", length, unit="connections")
         admitted = accept_queue(pair.server, nginx.port).waiting - 1
         nginx.resume()
         until(lambda: nginx.clients_served() >= admitted, what=f"{admitted} clients served")

@@ -186,6 +186,7 @@ def test_syn_retries_table(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
         knocks += [Knock(host, listener, n, 0) for n, host in zip(TABLE, clients[5:], strict=True)]
     with claim.effect("SYNs vanish: tcp_syn_retries 1 to 5, each on a client of its own") as effect:
         results = knock_all(knocks)
+        failed_after: list[tuple[float, float]] = []
         for n in TABLE:
             knock, error, ended = results[n, linear]
             syns, law = sent(seen, knock.host, knock.port), syn_waits(n, linear)
@@ -196,6 +197,9 @@ def test_syn_retries_table(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
             for gap, wait in zip(gaps(syns), law, strict=False):
                 effect.expect(f"{n} retries: seconds between two SYNs", gap, about(wait))
             effect.series(f"SYNs, {n} retries", [(round(at - syns[0], 3), float(i)) for i, at in enumerate(syns)])
+            failed_after.append((n, seconds))
+        effect.series("connect() fails after", failed_after, x="tcp_syn_retries", unit="s")
+        effect.series("the document", [(n, TABLE[n]) for n in TABLE], x="tcp_syn_retries", unit="s")
     if linear:
         with claim.control("tried at the same time: tcp_syn_linear_timeouts 0") as control:
             for n in TABLE:
@@ -259,6 +263,7 @@ def test_sndtimeo_caps(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
                 host.sysctl[SYN_RETRIES] = n
                 blocked += [(n, Blocked(host, listener.address, patience)) for patience in tries[n] if patience]
             alone = [(n, Blocked(host, listener.address, None)) for n, host in retried.items()]
+            ended: dict[int, list[tuple[float, float]]] = {n: [] for n in retried}
             for n, one in blocked:
                 law = syn_waits(n, linear_timeouts(server))
                 limits = f"{n} retries ({TABLE[n]} s), SO_SNDTIMEO {one.patience} s"
@@ -267,6 +272,8 @@ def test_sndtimeo_caps(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
                 document = documented(n, linear_timeouts(server)) if TABLE[n] < one.patience else about(one.patience)
                 kernel = about(*law) if sum(law) < one.patience else about(one.patience)
                 effect.compare(f"{limits}: seconds", one.seconds, document=document, kernel=kernel)
+                ended[n].append((one.patience, one.seconds))
+                effect.series(f"connect() fails after, {n} retries", ended[n], x="SO_SNDTIMEO in seconds", unit="s")
                 # 004 names no error. __inet_stream_connect() leaves the -EINPROGRESS that it began with.
                 effect.expect(f"{limits}: errno", result, "EINPROGRESS" if one.patience < sum(law) else "ETIMEDOUT")
                 if one.patience == 1:

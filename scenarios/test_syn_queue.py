@@ -269,15 +269,17 @@ def test_flood_fills(claim: ClaimRun, pair: Pair) -> None:
 
     def most_half_open(listener: Listener, phase: Phase, *, spoofed: bool) -> int:
         """The most that were seen during and after a flood by hping3 that lost a thousand SYNs."""
-        seen = []
+        seen: list[tuple[float, float]] = []
+        began = time.monotonic()
 
         def a_thousand_dropped() -> bool:
-            seen.append(syn_recv(listener))
+            seen.append((round(time.monotonic() - began, 4), syn_recv(listener)))
             return phase.delta(server).TcpExt.ListenDrops >= 1000
 
         with Hping3Flood(client, server.ip, listener.port, spoofed=spoofed):
             until(a_thousand_dropped, deadline=30, what="a thousand SYNs dropped")
-        return max(*seen, syn_recv(listener))
+        phase.series("half-open", seen, unit="requests")
+        return max(*(int(n) for _, n in seen), syn_recv(listener))
 
     with claim.effect("1000 crafted SYNs, backlog 128, cookies off") as effect:
         effect.compare("half-open", flooded(client, listening(server, knobs), 1000), document=ceiling(knobs))
@@ -361,15 +363,19 @@ def test_not_max_syn_backlog_alone(claim: ClaimRun, pair: Pair) -> None:
             measured = flooded(pair.client, listening(pair.server, knobs), 600)
             effect.compare("it is tcp_max_syn_backlog", measured == knobs.tcp_max_syn_backlog, document=False)
             effect.compare("half-open", measured, document=ceiling(knobs))
+    law: list[tuple[float, float]] = []
     with claim.control("cookies off, backlog and somaxconn out of the way: nothing else decides") as control:
         for max_syn_backlog in (4, 128, 512):
             knobs = Knobs(4096, 4096, max_syn_backlog, tcp_syncookies=0)
             measured = flooded(pair.client, listening(pair.server, knobs), 600)
             control.expect(f"half-open, tcp_max_syn_backlog {max_syn_backlog}", measured, ceiling(knobs))
+            law.append((max_syn_backlog, measured))
+        control.series("half-open", law, x="tcp_max_syn_backlog", unit="requests")
 
 
 @pytest.mark.claim("syn-queue.ceiling-is-accept-ceiling")
 def test_ceiling_is_accept_ceiling(claim: ClaimRun, pair: Pair) -> None:
+    law: dict[int, list[tuple[float, float]]] = {0: [], 1: []}
     for limit, cookies in product((1, 10, 128), (0, 1)):
         knobs = Knobs(backlog=limit, tcp_syncookies=cookies)
         with claim.effect(f"backlog {limit}, tcp_syncookies {cookies}: as many of each as come") as effect:
@@ -377,6 +383,8 @@ def test_ceiling_is_accept_ceiling(claim: ClaimRun, pair: Pair) -> None:
             effect.expect("waiting for accept()", accepted, model.waiting(running(), knobs))
             measured = flooded(pair.client, listening(pair.server, knobs), limit + 50)
             effect.compare("half-open", measured, document=accepted, kernel=ceiling(knobs))
+            law[cookies].append((limit, measured))
+            effect.series(f"half-open, tcp_syncookies {cookies}", law[cookies], x="backlog", unit="requests")
     with claim.control("a longer accept queue than the last quarter of tcp_max_syn_backlog allows") as control:
         knobs = Knobs(300, tcp_max_syn_backlog=128, tcp_syncookies=0)
         accepted = queued(pair.client, listening(pair.server, knobs), 305)
@@ -501,13 +509,17 @@ def test_grow_needs_all_three(claim: ClaimRun, pair: Pair) -> None:
         before = Knobs(128, 128, 128, cookies)
         with claim.control(f"tcp_syncookies {cookies}: all three at 128") as control:
             control.expect("half-open", measured(before), ceiling(before))
+        bars: list[tuple[str, float]] = []
         with claim.effect(f"tcp_syncookies {cookies}: some raised from 128 to 512") as effect:
             for raised in product((False, True), repeat=3):
                 backlog, somaxconn, max_syn_backlog = (512 if each else 128 for each in raised)
                 knobs = Knobs(backlog, somaxconn, max_syn_backlog, cookies)
                 which = ", ".join(name for name, each in zip(names, raised, strict=True) if each) or "nothing"
                 document = ceiling(knobs if all(raised) else before)
-                effect.compare(f"half-open, raised: {which}", measured(knobs), document=document, kernel=ceiling(knobs))
+                longest = measured(knobs)
+                effect.compare(f"half-open, raised: {which}", longest, document=document, kernel=ceiling(knobs))
+                bars.append((which.replace(", ", "\n"), longest))
+            effect.series(f"half-open, tcp_syncookies {cookies}", bars, x="raised from 128 to 512", unit="requests")
 
 
 @pytest.mark.claim("syn-queue.resize-needs-listen")
@@ -647,6 +659,7 @@ def test_defences_compared(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
             effect.expect(f"dropped, {name}", moved.ListenDrops, 0)
             effect.expect(f"of them by a cookie, {name}", moved.SyncookiesRecv, 10 if name == "cookies" else 0)
         effect.note("half-open", {name: syn_recv(each) for name, each in under_flood.items()})
+        effect.series("served under the flood", list(got_through.items()), x="defence", unit="clients of 10")
     with claim.control("the same flood without a defence") as control:
         control.expect("clients of 10 served", got_through["none"], 0)
         for running_flood in floods:

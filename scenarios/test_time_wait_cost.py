@@ -136,6 +136,8 @@ def test_wider_range_helps(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
         control.expect("the second of it", few.first_failure, at_least(10))
     with claim.effect("200 ports, 10 short connections a second") as effect:
         effect.expect("errors", dict(many.errors), {"EADDRNOTAVAIL": 1})
+        effect.series("TIME-WAIT, 200 ports", many.waiting, unit="sockets")
+        effect.series("TIME-WAIT, 100 ports", few.waiting, unit="sockets")
         effect.compare("connections before the first failure", many.before_failure, document=200)
         effect.compare("the second of it", many.first_failure, document=at_least(20))
 
@@ -155,6 +157,8 @@ def test_more_servers_help(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
         control.expect("the second of it", one.first_failure, at_least(10))
     with claim.effect("100 ports, two servers in turn") as effect:
         effect.expect("errors", dict(two.errors), {"EADDRNOTAVAIL": 1})
+        effect.series("TIME-WAIT, two servers", two.waiting, unit="sockets")
+        effect.series("TIME-WAIT, one server", one.waiting, unit="sockets")
         effect.compare("connections before the first failure", two.before_failure, document=200)
         effect.compare("the second of it", two.first_failure, document=at_least(20))
         effect.note("100 ports, two ports of the same server in turn: connections", ports.before_failure)

@@ -137,6 +137,12 @@ def load(path: str | Path) -> dict[str, Claim]:
     return claims
 
 
+def covers(kernels: str, kernel: KernelVersion) -> bool:
+    """Whether a kernel is in a range as claim files write it; ClaimError if it is not such a range."""
+    first, end = _range(kernels, "a range of kernels:")
+    return first <= kernel.release and (end is None or kernel.release < end)
+
+
 def find(name: str, claims: dict[str, Claim]) -> Claim:
     """The claim of that name; ClaimError, with the nearest names, if there is none."""
     if name in claims:

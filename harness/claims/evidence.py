@@ -10,6 +10,7 @@ Schema version 1:
       kernel      {release, version, machine}: release as `uname -r` has it, version as compared with expectations
       nodeid      pytest's name of the test
       params      what stands in its brackets, "ipv4"
+      options     those of pytest that the test does not run without, ["--full-size"]
       outcome     expected | unexpected | unexplained | broken | incomplete | failed | unsettled
       verdict     holds | refuted | not-applicable | null
       expected    the verdict that the claim file expects on this kernel, or null
@@ -28,7 +29,7 @@ Schema version 1:
         comparisons [{what, measured, document, kernel, result: document | kernel | neither}] of compare(), and
                     [{what, measured, wanted, result: met | not met}] of expect(); `where` if it went wrong
         notes       {key: value}
-        series      {name: {x, unit, points [[x, y]]}}
+        series      {name: {x, unit, points [[x, y]]}}; x is a number, or the name of a bar
         interrupted the error that ended the phase early
 
 Parts that are empty are left out. A session begins a claim's file anew and rewrites it, whole, after each run (written

@@ -59,8 +59,11 @@ class Phase:
         """Keep something else that was seen as evidence."""
         self.evidence.setdefault("notes", {})[key] = jsonable(value)
 
-    def series(self, name: str, points: Sequence[tuple[float, float]], *, unit: str = "", x: str = "s") -> None:
-        """Keep a law or a course of time for the plots: (x, y) points, y in `unit`, x in seconds unless told."""
+    def series(self, name: str, points: Sequence[tuple[float | str, float]], *, unit: str = "", x: str = "s") -> None:
+        """Keep a law or a course of time for the plots: (x, y) points, y in `unit`, x in seconds unless told.
+
+        Where x is a name, the plot has a bar for each.
+        """
         curve = {"x": x, "unit": unit, "points": jsonable(points)}
         self.evidence.setdefault("series", {})[name] = curve
 

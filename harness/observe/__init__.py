@@ -6,7 +6,7 @@ from harness.observe.capture import Capture, Packet, capture
 from harness.observe.counters import Counters, Counting, Delta, counters, counting
 from harness.observe.drop_reasons import Dropped, DropReasons, drop_reasons
 from harness.observe.kernel_log import KernelLog, Record, kernel_log
-from harness.observe.pcapng import pcapng, write_pcapng
+from harness.observe.pcapng import Recording, pcapng, read_pcapng, write_pcapng
 from harness.observe.queues import AcceptQueue, accept_queue, half_open
 from harness.observe.segments import Segment, exchange
 from harness.observe.sockets import Socket, Timer, count, sockets, tally
@@ -23,6 +23,7 @@ __all__ = [
     "KernelLog",
     "Packet",
     "Record",
+    "Recording",
     "Segment",
     "Socket",
     "TcpInfo",
@@ -37,6 +38,7 @@ __all__ = [
     "half_open",
     "kernel_log",
     "pcapng",
+    "read_pcapng",
     "sockets",
     "tally",
     "write_pcapng",

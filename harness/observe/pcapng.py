@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from harness.observe.capture import Packet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from harness.observe.capture import Capture, Packet
+    from harness.observe.capture import Capture
 
 # draft-ietf-opsawg-pcapng, sections 4.1 (section header), 4.2 (interface description), 4.3 (enhanced packet)
 SECTION_HEADER, INTERFACE, ENHANCED_PACKET = 0x0A0D0D0A, 1, 6
@@ -80,3 +82,59 @@ def _option(code: int, value: bytes) -> bytes:
 
 def _padded(value: bytes) -> bytes:
     return value + bytes(-len(value) % 4)
+
+
+class Recording(NamedTuple):
+    """What a pcapng file has: each packet with the host that saw it; whether the file was whole."""
+
+    packets: list[tuple[str, Packet]]
+    whole: bool
+
+
+def read_pcapng(content: bytes) -> Recording:
+    """The packets of a file that pcapng() made, as far as it goes: one that was cut off gives those before the cut."""
+    packets: list[tuple[str, Packet]] = []
+    interfaces: list[tuple[str, bool]] = []
+    try:
+        for kind, body in _blocks(content):
+            if kind == INTERFACE:
+                (link,) = struct.unpack_from("=H", body)
+                name = dict(_options(body[8:])).get(IF_NAME, b"").decode(errors="replace")
+                interfaces.append((name, link == LINKTYPE_ETHERNET))
+            elif kind == ENHANCED_PACKET:
+                packets.append(_read_packet(body, interfaces))
+    except (struct.error, IndexError, ValueError):
+        return Recording(packets, False)
+    return Recording(packets, bool(content))
+
+
+def _blocks(content: bytes) -> Iterator[tuple[int, bytes]]:
+    position = 0
+    while position < len(content):
+        kind, length = struct.unpack_from("=II", content, position)
+        if length < 12 or position + length > len(content):
+            raise ValueError(f"a block of {length} bytes at {position}")
+        if position == 0 and kind != SECTION_HEADER:
+            raise ValueError("no section header")
+        yield kind, content[position + 8 : position + length - 4]
+        position += length
+
+
+def _options(block: bytes) -> Iterator[tuple[int, bytes]]:
+    position = 0
+    while position + 4 <= len(block):
+        code, length = struct.unpack_from("=HH", block, position)
+        if code == END_OF_OPTIONS:
+            return
+        yield code, block[position + 4 : position + 4 + length]
+        position += 4 + length + -length % 4
+
+
+def _read_packet(body: bytes, interfaces: list[tuple[str, bool]]) -> tuple[str, Packet]:
+    interface, high, low, captured, length = struct.unpack_from("=IIIII", body)
+    frame = body[20 : 20 + captured]
+    flags = dict(_options(body[20 + captured + -captured % 4 :])).get(EPB_FLAGS, b"\0\0\0\0")
+    direction = "out" if struct.unpack("=I", flags)[0] & 3 == OUTBOUND else "in"
+    label, ethernet = interfaces[interface]
+    host, _, name = label.rpartition(":")
+    return host, Packet(high << 32 | low, direction, name, length, frame, ethernet)

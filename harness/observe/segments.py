@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN = 0x0800, 0x86DD, 0x8100
 ETHERNET_SIZE, VLAN_SIZE, IPV6_SIZE, TCP_SIZE = 14, 4, 40, 20
@@ -211,21 +211,25 @@ def exchange(segments: Iterable[Segment]) -> list[str]:
     anew. An acknowledgement of a side that was not seen counts as its first.
     """
     ordered: Sequence[Segment] = sorted(segments, key=lambda segment: segment.time)
-    bases: dict[tuple[str, int, str, int], int] = {}
-    lines = []
+    return [
+        segment.line(since=ordered[0].time, seq_base=seq_base, ack_base=ack_base)
+        for segment, (seq_base, ack_base) in zip(ordered, bases(ordered), strict=True)
+    ]
+
+
+def bases(ordered: Iterable[Segment]) -> Iterator[tuple[int, int]]:
+    """What the sequence and acknowledgement numbers of segments count from, for segments in the order of time."""
+    first: dict[tuple[str, int, str, int], int] = {}
     for segment in ordered:
         here, there = segment.four_tuple, (segment.dst, segment.dport, segment.src, segment.sport)
         if "S" in segment.flags:
-            bases[here] = segment.seq
+            first[here] = segment.seq
         nowhere = "R" in segment.flags and not segment.seq  # the reset that answers a SYN counts from nothing
         if not nowhere:
-            bases.setdefault(here, segment.seq)
+            first.setdefault(here, segment.seq)
         if "A" in segment.flags:
-            bases.setdefault(there, (segment.ack - 1) & 0xFFFFFFFF)
-        lines.append(
-            segment.line(since=ordered[0].time, seq_base=0 if nowhere else bases[here], ack_base=bases.get(there, 0))
-        )
-    return lines
+            first.setdefault(there, (segment.ack - 1) & 0xFFFFFFFF)
+        yield 0 if nowhere else first[here], first.get(there, 0)
 
 
 def _endpoint(address: str, port: int) -> str:

@@ -167,6 +167,7 @@ def test_a_trickle(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
         for name, defence in DEFENCES.items():
             what = f"clients served, of {CLIENTS}, defence: {name}"
             effect.compare(what, answered[name], document=defence.document, kernel=defence.in_a_trickle)
+        effect.series(f"served, {TRICKLE} SYNs a second", list(answered.items()), x="defence", unit="clients")
         effect.note("half-open", {name: half_open(server, under_flood[name].port) for name, server in servers.items()})
     for one in floods:
         one.stop()
@@ -198,6 +199,7 @@ def test_a_flood(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
         for name, got_through in answered.items():
             defence, what = DEFENCES[name], f"clients served, of {CLIENTS}, defence: {name}"
             effect.compare(what, got_through, document=defence.document, kernel=defence.in_a_flood)
+        effect.series(f"served, {FLOOD} SYNs a second", list(answered.items()), x="defence", unit="clients")
         after = syns_dropped(servers["none"])
         effect.compare(
             'netstat -s | grep "SYNs to LISTEN", by how much it grew', after - before, document=at_least(1000)

@@ -29,10 +29,10 @@ class Machine:
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
 
-    def install(self) -> subprocess.CompletedProcess[str]:
-        """Run `.ci/install programs` there."""
+    def install(self, part: str = "programs") -> subprocess.CompletedProcess[str]:
+        """Run a part of `.ci/install` there."""
         return subprocess.run(
-            ["/bin/sh", ".ci/install", "programs"],
+            ["/bin/sh", ".ci/install", part],
             cwd=ROOT,
             env={"PATH": str(self.programs), "TMPDIR": str(self.programs), "PYTHON": sys.executable},
             stdin=subprocess.DEVNULL,
@@ -82,6 +82,16 @@ def test_with_the_right_only_what_is_missing_is_installed(machine: Machine, righ
     packages = line.partition(" -- ")[2].split()
     assert "net-tools" in packages
     assert "wrk" not in packages
+
+
+def test_the_browser_comes_by_itself(machine: Machine) -> None:
+    machine.put("id", SUPERUSER)
+    assert machine.install("browser").returncode == 0
+    (line,) = asked(machine)
+    assert line.endswith(" -- chromium")
+    machine.put("chromium", "exit 0")
+    assert machine.install("browser").returncode == 0
+    assert len(asked(machine)) == 1
 
 
 def test_the_package_lists_are_fetched_only_when_the_first_attempt_fails(machine: Machine) -> None:

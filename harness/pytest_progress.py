@@ -1,0 +1,232 @@
+"""While it runs: what the scenarios wait for and how much longer, a line beneath pytest's own, on a terminal alone.
+
+Workers tell the process at the terminal over a datagram socket; a guest has none, and its waits pass at once. Nothing
+is written where nobody looks: not to a pipe or a file, not with -q, not under CI.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import pytest
+
+from harness import waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# A wait is told once it has taken so long, and looked at again this often, in seconds.
+LONG = 2.0
+EVERY = 1.0
+# A worker that says nothing for so long has stopped waiting, or is gone.
+STALE = 3 * EVERY
+LONGEST_DATAGRAM = 4096
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A wait that somebody told of: which test, for what, for how long already, how much longer at most; in seconds."""
+
+    test: str
+    what: str
+    since: float
+    left: float
+    told: float
+
+
+def is_watched(config: pytest.Config, stream: TextIO | None = None) -> bool:
+    """Whether somebody looks at the terminal and wants to see it."""
+    stream = stream or sys.stdout
+    ci = any(os.environ.get(name) for name in ("CI", "BUILD_NUMBER"))
+    return stream.isatty() and not ci and config.getoption("verbose") >= 0 and os.environ.get("TERM") != "dumb"
+
+
+class Line:
+    """The line beneath the cursor: shown and taken away without moving what pytest writes."""
+
+    def __init__(self, write: Callable[[str], None], column: Callable[[], int], width: Callable[[], int]) -> None:
+        self._write, self._column, self._width = write, column, width
+        self._shown = False
+
+    def show(self, text: str) -> None:
+        """Show a text, cut to one line."""
+        room = max(0, self._width() - 1)
+        cut = text if len(text) <= room else f"{text[: room - 1]}…"
+        # Down, which may scroll; the line; up again, and to the column where pytest goes on.
+        self._write(f"\n\r\x1b[2K\x1b[2m{cut}\x1b[0m\x1b[1A\r" + (f"\x1b[{self._column()}C" if self._column() else ""))
+        self._shown = True
+
+    def clear(self) -> None:
+        """Take it away; nothing if it is not shown."""
+        if self._shown:
+            self._write("\x1b[J")
+            self._shown = False
+
+
+def told(waits: list[Wait]) -> str:
+    """The line for these waits: the longest of them, and how many there are besides."""
+    longest = max(waits, key=lambda wait: wait.left)
+    others = f" (and {len(waits) - 1} more)" if len(waits) > 1 else ""
+    since = f"{longest.since:.0f} s so far, at most {longest.left:.0f} s more"
+    return f"{longest.test} waits for {longest.what}: {since}{others}"
+
+
+class Progress:
+    """At the terminal: gathers what workers and this process wait for, and keeps the line."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        # pytest captures standard output while a test runs; this is the one from before.
+        self._terminal = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", errors="replace")
+        # Asked when the line is shown: pytest's own terminal is configured after us.
+        self._line = Line(
+            self._put,
+            lambda: config.get_terminal_writer().width_of_current_line,
+            lambda: config.get_terminal_writer().fullwidth,
+        )
+        self._waits: dict[str, Wait] = {}
+        self._machines: dict[str, float] = {}
+        self._lock = threading.RLock()
+        self._directory = tempfile.TemporaryDirectory(prefix="tcp-harness-progress-")
+        self.address = str(Path(self._directory.name, "socket"))
+        Path(self._directory.name).chmod(0o755)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.address)
+        Path(self.address).chmod(0o666)
+        self._socket.settimeout(EVERY)
+        self._thread: threading.Thread | None = None
+        self._ended = threading.Event()
+
+    def begin(self) -> None:
+        """Listen to workers; a session without any tells by itself and has no second thread."""
+        self._thread = threading.Thread(target=self._listen, name="progress", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Take the line away and listen no more."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(2 * EVERY)
+        with self._lock:
+            self._line.clear()
+        self._socket.close()
+        self._terminal.close()
+        self._directory.cleanup()
+
+    def note(self, wait: Wait) -> None:
+        """Somebody waits; nothing more to wait if `left` is below zero."""
+        with self._lock:
+            if wait.left < 0:
+                self._waits.pop(wait.test, None)
+            else:
+                self._waits[wait.test] = wait
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Bring the line up to date."""
+        with self._lock:
+            now = time.monotonic()
+            self._waits = {test: one for test, one in self._waits.items() if now - one.told < STALE}
+            if self._waits:
+                self._line.show(told(list(self._waits.values())))
+            elif self._machines:
+                oldest = now - min(self._machines.values())
+                self._line.show(f"bringing up {', '.join(sorted(self._machines))}: {oldest:.0f} s so far")
+            else:
+                self._line.clear()
+
+    def _put(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._terminal.write(text)
+            self._terminal.flush()
+
+    def _listen(self) -> None:
+        while not self._ended.is_set():
+            try:
+                self.note(Wait(**json.loads(self._socket.recv(LONGEST_DATAGRAM)), told=time.monotonic()))
+            except TimeoutError:
+                self.refresh()
+            except (OSError, ValueError, TypeError):
+                continue
+
+    # pytest is about to write: the line goes first.
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logstart(self) -> None:
+        """Make room."""
+        with self._lock:
+            self._line.clear()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Make room; the test waits no more."""
+        with self._lock:
+            self._waits.pop(_short(report.nodeid), None)
+            self._line.clear()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        """The end."""
+        self.end()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_newgateway(self, gateway: object) -> None:
+        """A worker of another kernel is being brought up."""
+        kernel = getattr(getattr(gateway, "spec", None), "harness_kernel", None)
+        if kernel:
+            with self._lock:
+                self._machines.setdefault(f"Linux {kernel}", time.monotonic())
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodeready(self, node: object) -> None:
+        """It is there."""
+        kernel = getattr(getattr(getattr(node, "gateway", None), "spec", None), "harness_kernel", None)
+        with self._lock:
+            self._machines.pop(f"Linux {kernel}", None)
+
+
+class Teller:
+    """In the process that runs the tests: tells of the waits of the test that it is at."""
+
+    def __init__(self, tell: Callable[[Wait], None]) -> None:
+        self._tell = tell
+        self._test = ""
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> object:
+        """Know which test it is, and listen to its waits."""
+        self._test = _short(item.nodeid)
+        waiting.listener = self._waits
+        try:
+            return (yield)
+        finally:
+            waiting.listener = None
+
+    def _waits(self, what: str, since: float, left: float) -> None:
+        self._tell(Wait(self._test, what, since, left, time.monotonic()))
+
+
+def over(address: str) -> Callable[[Wait], None]:
+    """A way to tell the process at the terminal; what cannot be told is left."""
+    sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sender.setblocking(False)
+
+    def tell(wait: Wait) -> None:
+        parts = {"test": wait.test, "what": wait.what[:500], "since": wait.since, "left": wait.left}
+        with contextlib.suppress(OSError):
+            sender.sendto(json.dumps(parts).encode()[:LONGEST_DATAGRAM], address)
+
+    return tell
+
+
+def _short(nodeid: str) -> str:
+    return nodeid.rpartition("::")[2]

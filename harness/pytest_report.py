@@ -1,0 +1,75 @@
+"""--report, --ktap, --kcidb: what the session settled, written when it ends; an interrupted one too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from harness.pytest_summary import Results
+
+# Option, and the format of harness.report.command.
+FORMATS = {"report": "html", "ktap": "ktap", "kcidb": "kcidb"}
+
+
+def add_options(group: pytest.OptionGroup) -> None:
+    """`--report`, `--ktap`, `--kcidb`."""
+    group.addoption("--report", metavar="PATH", help="write the results as one HTML page that needs no network")
+    group.addoption("--ktap", metavar="PATH", help="write the results in the kernel's own test format")
+    group.addoption("--kcidb", metavar="PATH", help="write the results as JSON for KCIDB")
+
+
+def wanted(config: pytest.Config) -> dict[str, Path]:
+    """The files that were asked for, by format; UsageError for one that cannot be a file."""
+    asked = {form: config.getoption(option) for option, form in FORMATS.items()}
+    files = {form: Path(config.invocation_params.dir, path) for form, path in asked.items() if path}
+    for path in files.values():
+        if path.is_dir():
+            raise pytest.UsageError(f"{path} is a directory: name the file to write")
+    return files
+
+
+class Reports:
+    """Writes the files at the end of the session, from the evidence of the claims that it ran."""
+
+    def __init__(self, results: Results, files: dict[str, Path]) -> None:
+        self._results = results
+        self._files = files
+        self._told: list[tuple[str, bool]] = []
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write them; one that cannot be written makes the run a failed one."""
+        if not self._results.evidence.runs:
+            self._told = [(f"no claim was run, so there is no {path.name}", False) for path in self._files.values()]
+            return
+        try:
+            self._told = list(self._write())
+        except HarnessError as error:
+            self._told.append((str(error), True))
+        if any(bad for _, bad in self._told) and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say where they are."""
+        for line, bad in self._told:
+            terminalreporter.write_line(line, red=bad)
+
+    def _write(self) -> Iterable[tuple[str, bool]]:
+        from harness.report.command import made, write
+        from harness.report.stored import read
+
+        evidence = self._results.evidence
+        table = read([evidence.path], claims=set(evidence.runs))
+        for form, path in self._files.items():
+            write(str(path), made(form, table))
+            yield f"{form}: {_shortest(path)}", False
+
+
+def _shortest(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

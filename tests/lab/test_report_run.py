@@ -1,0 +1,114 @@
+"""A real run's report: the drop of a full queue is in its ladder, the command of a cell makes that cell again."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.observe import read_pcapng
+from harness.report.reproduce import command
+from harness.report.sightings import Fate, exchanges
+from harness.report.stored import Cell, Table, read
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).resolve().parents[2]
+CLAIMS = ("accept-queue.capacity", "accept-queue.client-thinks-established", "tw-recycle.nat-keeps-timestamps")
+# In MiB: what the evidence of all scenarios may take.
+LARGEST = 20
+
+
+def pytest_run(*words: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words]
+    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def evidence(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run of some claims left, and its report."""
+    place = tmp_path_factory.mktemp("run") / "evidence"
+    chosen = [word for claim in CLAIMS for word in ("--claim", claim)]
+    ran = pytest_run("scenarios", "-q", *chosen, "--evidence", str(place), "--report", str(place / "report.html"))
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return place
+
+
+@pytest.fixture(scope="module")
+def table(evidence: Path) -> Table:
+    return read([evidence])
+
+
+def cell_of(table: Table, claim: str) -> Cell:
+    return next(cell for row, _, cell in table.cells() if row.name == claim)
+
+
+def test_the_report_is_there(evidence: Path, table: Table) -> None:
+    page = (evidence / "report.html").read_text(encoding="utf-8")
+    assert [row.name for row in table.rows] == sorted(CLAIMS)
+    assert all(f'id="claim-{claim}"' in page for claim in CLAIMS)
+
+
+def test_the_ladder_shows_where_the_full_queue_dropped(table: Table) -> None:
+    for run in cell_of(table, "accept-queue.client-thinks-established").runs:
+        assert run.packets is not None
+        full, room = exchanges(read_pcapng(run.packets.read_bytes()).packets, run.data["phases"])
+        assert full.lanes == room.lanes == ["client", "server"]
+        dropped = [arrow for arrow in full.arrows if arrow.fate is Fate.DROPPED]
+        assert {arrow.target for arrow in dropped} == {"server"}
+        # The last ACK of the handshake, and the request, which is sent again and again.
+        assert dropped[0].segment.flags == "A"
+        assert sum(bool(arrow.segment.length) for arrow in dropped) >= 2
+        assert not any(arrow.fate for arrow in room.arrows)
+
+
+def test_the_ladder_goes_through_the_gateway(table: Table) -> None:
+    for run in cell_of(table, "tw-recycle.nat-keeps-timestamps").runs:
+        assert run.packets is not None
+        nat, *_ = exchanges(read_pcapng(run.packets.read_bytes()).packets, run.data["phases"])
+        assert nat.lanes == ["client1", "client2", "gateway", "server"]
+        assert {(arrow.source, arrow.target) for arrow in nat.arrows if arrow.segment.flags == "S"} == {
+            ("client1", "gateway"), ("client2", "gateway"), ("gateway", "server")
+        }  # fmt: skip
+
+
+def outcomes(nodes: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    return sorted((run["nodeid"], run["verdict"]) for run in nodes)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_the_command_of_a_cell_makes_exactly_that_cell_again(table: Table, tmp_path: Path, alone: bool) -> None:
+    claim = "accept-queue.capacity"
+    runs = cell_of(table, claim).runs[: 1 if alone else None]
+    program, *words = shlex.split(command(claim, runs))
+    assert program == "pytest"
+    ran = pytest_run(*words, "-q", "--evidence", str(tmp_path))
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    again = json.loads((tmp_path / f"{claim}.json").read_text())
+    assert [file.name for file in tmp_path.glob("*.json")] == [f"{claim}.json"]
+    assert outcomes(again["runs"]) == outcomes([run.data for run in runs])
+
+
+def test_every_scenario_is_found_by_its_command() -> None:
+    """-k means a part of a name: the brackets at the end keep it from meaning another test of the file too."""
+    listed = pytest_run("scenarios", "--collect-only", "-q").stdout.lower().splitlines()
+    tests = [line.split("::") for line in listed if "::" in line and line.endswith("]")]
+    assert len(tests) > 200
+    assert all(re.fullmatch(r"[\w:+.\[\]\\/-]+", name) for _, name in tests)
+    meant = {(file, name): [other for where, other in tests if where == file and name in other] for file, name in tests}
+    assert {test: others for test, others in meant.items() if len(others) != 1} == {}
+
+
+def test_evidence_of_a_whole_run_is_small() -> None:
+    place = ROOT / "out" / "evidence"
+    files = list(place.glob("*.*"))
+    if len(list(place.glob("*.json"))) < 120:
+        pytest.skip("no evidence of a run of all scenarios here (`make scenarios`)")
+    assert sum(file.stat().st_size for file in files) <= LARGEST << 20

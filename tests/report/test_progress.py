@@ -1,0 +1,130 @@
+"""While it runs: a line about long waits on a terminal, and nothing of it anywhere else."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness import waiting
+from harness.errors import NotReady
+from harness.pytest_progress import Line, Wait, told
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROJECT = Path(__file__).parents[2]
+
+WAITS = """
+import time
+from harness.waiting import until
+
+def test_waits():
+    end = time.monotonic() + 3.3
+    until(lambda: time.monotonic() > end, deadline=30, what="three seconds to pass")
+"""
+LINE = "test_waits waits for three seconds to pass: 2 s so far, at most 28 s more"
+TELLS = re.escape(LINE)
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    (tmp_path / "test_waits.py").write_text(WAITS)
+    return tmp_path
+
+
+def on_a_terminal(scenario: Path, *options: str, **environment: str) -> str:
+    """What pytest writes to a terminal of 100 columns."""
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    quiet = {name: value for name, value in os.environ.items() if name not in ("CI", "BUILD_NUMBER")}
+    command = [sys.executable, "-m", "pytest", str(scenario), "-p", "no:cacheprovider", "-p", "no:hypothesispytest",
+               f"--rootdir={PROJECT}", f"-c{PROJECT / 'pyproject.toml'}", *options]  # fmt: skip
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=PROJECT, env=quiet | {"TERM": "xterm"} | environment
+    ) as running:
+        os.close(theirs)
+        written = b"".join(_until_it_ends(ours))
+    os.close(ours)
+    assert running.returncode == 0, written.decode()
+    return written.decode()
+
+
+def _until_it_ends(terminal: int) -> Iterator[bytes]:
+    while True:
+        try:
+            some = os.read(terminal, 4096)
+        except OSError:  # the other end is closed
+            return
+        if not some:
+            return
+        yield some
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "1"), ("-v",)])
+def test_a_terminal_is_told_what_is_waited_for_and_how_much_longer(scenario: Path, options: tuple[str, ...]) -> None:
+    written = on_a_terminal(scenario, *options)
+    assert re.search(TELLS, written)
+    # It is taken away again before pytest writes on.
+    assert "\x1b[J" in written.partition(LINE)[2]
+    assert "1 passed" in written.partition(LINE)[2]
+
+
+@pytest.mark.parametrize(("options", "environment"), [(("-q",), {}), ((), {"CI": "true"}), ((), {"TERM": "dumb"})])
+def test_it_is_quiet_where_that_is_wished(
+    scenario: Path, options: tuple[str, ...], environment: dict[str, str]
+) -> None:
+    written = on_a_terminal(scenario, *options, **environment)
+    assert "1 passed" in written
+    assert "waits for" not in written
+
+
+def test_a_pipe_gets_nothing_of_it(scenario: Path) -> None:
+    command = [sys.executable, "-m", "pytest", str(scenario), "-p", "no:cacheprovider"]
+    ran = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert "waits for" not in ran.stdout + ran.stderr
+    assert "\x1b" not in ran.stdout
+
+
+def test_the_line_is_below_and_leaves_the_cursor_where_it_was() -> None:
+    written: list[str] = []
+    line = Line(written.append, lambda: 7, lambda: 20)
+    line.show("a text that is longer than the line")
+    line.clear()
+    line.clear()
+    assert written == ["\n\r\x1b[2K\x1b[2ma text that is lon…\x1b[0m\x1b[1A\r\x1b[7C", "\x1b[J"]
+
+
+def test_of_several_waits_the_longest_is_told() -> None:
+    waits = [Wait("test_a", "this", 3.0, 5.0, 0.0), Wait("test_b", "that", 10.0, 50.0, 0.0)]
+    assert told(waits) == "test_b waits for that: 10 s so far, at most 50 s more (and 1 more)"
+
+
+def test_a_wait_is_told_of_once_it_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(100))
+    heard: list[tuple[str, float, float]] = []
+    monkeypatch.setattr(waiting, "listener", lambda *what: heard.append(what))
+    monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
+    wait = waiting._Wait("a place", 10.0)  # began at 0
+    wait.goes_on()
+    wait.goes_on()
+    wait.goes_on()
+    wait.is_over()
+    assert heard == [("a place", 2.0, 8.0), ("a place", 3.0, 7.0), ("a place", 4.0, -1.0)]
+
+
+def test_nobody_is_told_of_a_short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[tuple[str, float, float]] = []
+    monkeypatch.setattr(waiting, "listener", lambda *what: heard.append(what))
+    assert waiting.until(lambda: 7) == 7
+    with pytest.raises(NotReady):
+        waiting.until(lambda: 0, deadline=0.05)
+    assert heard == []

@@ -1,0 +1,129 @@
+"""`harness report`: pages, comparisons and formats from stored evidence; bad input is one line and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from harness.cli import cli, main
+from harness.errors import BadInput
+from harness.report import command
+from harness.report.reproduce import command as reproduced
+from harness.report.stored import Run
+from tests.report.made_evidence import claim, run, save
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Evidence of two kernels in two directories."""
+    save(tmp_path / "old", claim(), run(version="5.2.9", verdict="holds"))
+    save(tmp_path / "new", claim(), run())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def called(*words: str) -> tuple[int, str]:
+    result = CliRunner().invoke(cli, ["report", *words], catch_exceptions=False)
+    return result.exit_code, result.output
+
+
+def test_several_directories_make_one_page(place: Path) -> None:
+    assert called("old", "new", "-o", "out/r.html") == (0, "out/r.html\n")
+    text = (place / "out" / "r.html").read_text()
+    assert "1 claims about TCP on Linux 5.2.9, 6.1.2" in text
+    assert os.listdir(place / "out") == ["r.html"]  # noqa: PTH208 - the name alone
+
+
+def test_the_other_formats_go_to_standard_output(place: Path) -> None:
+    assert called("old", "--format", "ktap")[1].startswith("KTAP version 1\n1..1\n")
+    assert json.loads(called("old", "--format", "json")[1])["schema"] == 1
+    assert json.loads(called("old", "--format", "kcidb", "--origin", "mine")[1])["tests"][0]["origin"] == "mine"
+
+
+@pytest.mark.parametrize("words", [("old", "new", "--diff", "5.2", "6.1.2"), ("--diff", "old", "new")])
+def test_two_kernels_or_two_directories_are_compared(place: Path, words: tuple[str, ...]) -> None:
+    assert called(*words, "-o", "d.html")[0] == 0
+    assert "From 5.2.9 to 6.1.2" in (place / "d.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("none",), "none: no such directory; name one that pytest's --evidence wrote"),
+        (("empty",), "empty: no evidence here; run `pytest scenarios/ --evidence empty` first"),
+        (("old", "--diff", "5.2", "9.9"), "--diff 9.9: no such kernel in the evidence; there are 5.2.9"),
+        (("old", "--diff", "5.2", "5.2.9"), "--diff 5.2 5.2.9: both are 5.2.9; name two"),
+        (
+            ("old", "-o", "old/queue.limit.json/x"),
+            "old/queue.limit.json/x: cannot be written: old/queue.limit.json is no directory",
+        ),
+        (
+            ("old", "--format", "kcidb", "--origin", "?"),
+            "'?' is no origin for KCIDB: write lower-case letters, digits and underscores",
+        ),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_a_usage_exit_code(
+    place: Path, words: tuple[str, ...], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "empty").mkdir()
+    monkeypatch.setattr("sys.argv", ["harness", "report", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"harness: {told}\n"
+
+
+def test_a_comparison_is_a_page_and_nothing_else(place: Path) -> None:
+    code, told = called("old", "new", "--diff", "5.2", "6.1", "--format", "ktap")
+    assert code == 2
+    assert "--diff is a page, not ktap" in told
+
+
+def test_what_is_left_out_is_told(place: Path) -> None:
+    (place / "old" / "cut.json").write_text('{"schema"')
+    code, told = called("old", "-o", "r.html")
+    assert code == 0
+    assert re.match(r"harness: cut.json: left out, it is not whole: .*\nr.html\n", told)
+    assert "cut.json: left out" in (place / "r.html").read_text()
+
+
+def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "r.html").write_text("before")
+
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(tmp_path), "write_bytes", full)
+    with pytest.raises(BadInput, match=r"r.html: cannot be written: No space left on device"):
+        command.write(str(tmp_path / "r.html"), "after")
+    assert (tmp_path / "r.html").read_text() == "before"
+
+
+@pytest.mark.parametrize(
+    ("params", "options", "words"),
+    [
+        ("ipv4", [], "scenarios/test_queue.py --claim queue.limit -k 'test_limit[ipv4]'"),
+        ("ipv4-6.1.2", [], "scenarios/test_queue.py --claim queue.limit -k 'test_limit[ipv4-6.1.2]' --kernel 6.1.2"),
+        ("6.1.2", [], "scenarios/test_queue.py --claim queue.limit -k 'test_limit[6.1.2]' --kernel 6.1.2"),
+        ("running", [], "scenarios/test_queue.py --claim queue.limit -k 'test_limit[running]' --kernel running"),
+        ("ipv4", ["--full-size"], "scenarios/test_queue.py --claim queue.limit -k 'test_limit[ipv4]' --full-size"),
+        ("a b", [], "'scenarios/test_queue.py::test_limit[a b]'"),
+    ],
+)
+def test_the_command_names_exactly_the_run(tmp_path: Path, params: str, options: list[str], words: str) -> None:
+    one = Run(run(params=params, options=options), tmp_path)
+    assert reproduced("queue.limit", [one]) == f"pytest {words}"
+
+
+def test_the_command_of_a_cell_makes_all_its_runs(tmp_path: Path) -> None:
+    runs = [Run(run(params=f"{family}-6.1.2"), tmp_path) for family in ("ipv4", "ipv6")]
+    assert reproduced("queue.limit", runs) == "pytest scenarios/test_queue.py --claim queue.limit --kernel 6.1.2"

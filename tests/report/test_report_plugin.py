@@ -1,0 +1,148 @@
+"""--report, --ktap and --kcidb of pytest, and what JUnit says of claims; with workers, quiet, and cut short."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytest_plugins = ["pytester"]
+
+PROJECT = Path(__file__).parents[2]
+QUICK = ("-p", "no:hypothesispytest", "-p", "no:cacheprovider")
+
+CLAIM = """
+group = "queue"
+[[claim]]
+id = "limit"
+statement = "ten may wait"
+source = [ { document = "000", heading = "h" } ]
+[[claim.expect]]
+kernels = ">=3.0"
+verdict = "refuted"
+because = "the queue is full only beyond its limit"
+commit = "64a146513f8f"
+subject = "s"
+release = "2.6.21"
+"""
+
+SCENARIO = """
+import pytest
+from harness.errors import Unsupported
+
+@pytest.mark.claim("queue.limit")
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_limit(claim, family):
+    with claim.effect("nobody accepts") as effect:
+        effect.compare("waiting", 11, document=10, kernel=11)
+    with claim.control("accepted at once") as control:
+        control.expect("overflows", 0, 0)
+        control.series("waiting", [(0, 1), (1, 2)])
+
+@pytest.fixture
+def absent():
+    raise Unsupported("not on this kernel")
+
+@pytest.mark.claim("queue.limit")
+def test_absent(claim, absent):
+    pass
+"""
+
+
+@pytest.fixture
+def session(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
+    """Run a scenario in a session of its own."""
+    pytester.syspathinsert(PROJECT)
+    pytester.makeconftest('pytest_plugins = ["harness.plugin"]')
+
+    def run(*options: str, text: str = SCENARIO) -> pytest.RunResult:
+        pytester.makepyfile(test_scenario=text)
+        (pytester.mkdir("claims") / "queue.toml").write_text(CLAIM)
+        return pytester.runpytest_subprocess(*QUICK, *options)
+
+    return run
+
+
+@pytest.mark.parametrize("options", [(), ("-q",), ("-v",), ("-n", "2")])
+def test_all_three_are_written_at_the_end(
+    session: Callable[..., pytest.RunResult], pytester: pytest.Pytester, options: tuple[str, ...]
+) -> None:
+    ran = session("--report", "out/r.html", "--ktap", "r.ktap", "--kcidb", "r.json", *options)
+    ran.assert_outcomes(passed=2, skipped=1)
+    ran.stdout.fnmatch_lines(["html: out/r.html", "ktap: r.ktap", "kcidb: r.json"])
+    page = (pytester.path / "out" / "r.html").read_text()
+    assert 'aria-label="queue.limit on ' in page
+    assert ": refuted" in page
+    assert len(json.loads((pytester.path / "r.json").read_text())["tests"]) == 3
+
+
+def test_only_what_the_session_ran_is_reported(
+    session: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+) -> None:
+    old = pytester.mkdir("evidence") / "queue.old.json"
+    old.write_text('{"schema": 1, "harness": "0.0.1", "claim": {"name": "queue.old"}, "runs": []}')
+    session("--evidence", "evidence", "--ktap", "r.ktap")
+    assert "queue.old" not in (pytester.path / "r.ktap").read_text()
+
+
+def test_an_interrupted_run_has_a_report_of_what_it_did(
+    session: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+) -> None:
+    ran = session(
+        "--ktap", "r.ktap", "-k", "limit", text=SCENARIO + "\ndef test_limit_end():\n    raise KeyboardInterrupt\n"
+    )
+    assert ran.ret == pytest.ExitCode.INTERRUPTED
+    assert "ok 1 queue.limit # verdict=refuted" in (pytester.path / "r.ktap").read_text()
+
+
+def test_a_failed_run_has_a_report_and_stays_failed(
+    session: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+) -> None:
+    ran = session("--ktap", "r.ktap", "-k", "limit", text=SCENARIO.replace('"waiting", 11', '"waiting", 12'))
+    assert ran.ret == pytest.ExitCode.TESTS_FAILED
+    text = (pytester.path / "r.ktap").read_text()
+    assert "not ok 1 queue.limit # verdict=unexplained" in text
+    assert "measured 12" in text
+
+
+def test_without_claims_there_is_nothing_to_report(
+    session: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+) -> None:
+    ran = session("--report", "r.html", text="def test_plain(): pass")
+    ran.assert_outcomes(passed=1)
+    ran.stdout.fnmatch_lines(["no claim was run, so there is no r.html"])
+    assert not (pytester.path / "r.html").exists()
+
+
+def test_a_directory_is_no_file_to_write(session: Callable[..., pytest.RunResult]) -> None:
+    ran = session("--report", "claims")
+    assert ran.ret == pytest.ExitCode.USAGE_ERROR
+    ran.stderr.fnmatch_lines(["ERROR: *claims is a directory: name the file to write"])
+
+
+def test_a_file_that_cannot_be_written_is_one_line_and_no_success(session: Callable[..., pytest.RunResult]) -> None:
+    ran = session("--ktap", "test_scenario.py/r.ktap")
+    assert ran.ret == pytest.ExitCode.USAGE_ERROR
+    ran.stdout.fnmatch_lines(["*r.ktap: cannot be written: *test_scenario.py is no directory"])
+
+
+def test_junit_says_claim_verdict_and_kernel(
+    session: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+) -> None:
+    session("--junitxml", "junit.xml", "-n", "1")
+    cases = ET.parse(pytester.path / "junit.xml").getroot().iter("testcase")
+    said = {
+        case.attrib["name"]: {one.attrib["name"]: one.attrib["value"] for one in case.iter("property")}
+        for case in cases
+    }
+    assert {name: one["verdict"] for name, one in said.items()} == {
+        "test_limit[ipv4]": "refuted", "test_limit[ipv6]": "refuted", "test_absent": "unsettled"
+    }  # fmt: skip
+    assert {one["claim"] for one in said.values()} == {"queue.limit"}
+    assert all(one["kernel"][0].isdigit() for one in said.values())
