@@ -25,7 +25,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import Unsupported
+from harness.kernels import places
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -349,7 +349,7 @@ def build(tree: Tree, directory: Path) -> Path:
 
 def write(file: Path, parts: Iterable[bytes]) -> None:
     """Write a file whole or not at all; Unsupported where there is no room or no right."""
-    try:
+    with places.kept(file.parent, "the guest's system"):
         file.parent.mkdir(parents=True, exist_ok=True)
         making = tempfile.NamedTemporaryFile(dir=file.parent, prefix=".part-", delete=False)  # noqa: SIM115 - renamed
         try:
@@ -359,5 +359,3 @@ def write(file: Path, parts: Iterable[bytes]) -> None:
         except BaseException:
             os.unlink(making.name)
             raise
-    except OSError as error:
-        raise Unsupported(f"{file.parent}: the guest's system cannot be kept there: {error.strerror}") from None

@@ -16,6 +16,7 @@ import ctypes
 import errno
 import inspect
 import json
+import logging
 import os
 import re
 import select
@@ -27,6 +28,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, MissingProgram
@@ -34,7 +36,6 @@ from harness.kernels import acceleration, guest, places, pulse
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
-    from pathlib import Path
 
     from qemu.qmp import QMPClient
 
@@ -128,8 +129,8 @@ class Machine:
             *("-device", "virtserialport,chardev=port,name=harness"),
             *("-chardev", f"socket,id=monitor,fd={control}", "-mon", "chardev=monitor,mode=control"),
         ]
-        if state is not None:
-            self._state = state.open("rb")
+        self._state = None if state is None else state.open("rb")
+        if self._state is not None:
             descriptors.append(self._state.fileno())
             words += ["-incoming", f"fd:{self._state.fileno()}"]
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the machine
@@ -140,7 +141,7 @@ class Machine:
         os.close(console)
         theirs.close()
         monitor.close()
-        if state is not None:
+        if self._state is not None:
             self._state.close()
 
     def __enter__(self) -> Machine:
@@ -150,7 +151,9 @@ class Machine:
         self.end()
 
     def end(self) -> None:
-        """End QEMU, however it is."""
+        """End QEMU, however it is; once is enough."""
+        if self.port.fileno() < 0:
+            return
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -202,7 +205,8 @@ class Machine:
         cannot = re.search(rf"{guest.CANNOT} (.*)", self.console_end())
         if cannot:
             return self.useless(cannot[1].strip())
-        parts = [f"the machine with kernel {self.kernel.release} died: {how}", said, self.console_end()]
+        console = self.console_end() or "  | (nothing on its console since it was restored)"
+        parts = [f"the machine with kernel {self.kernel.release} died: {how}", said, console]
         return MachineDied("\n".join(part for part in parts if part))
 
     def useless(self, lacks: str) -> MachineDied:
@@ -251,7 +255,16 @@ class Machine:
 
     def resume(self) -> None:
         """Let a machine run whose state has been read; states are saved while it is stopped."""
-        self._converse(self._resume())
+        try:
+            self._converse(self._resume())
+        except MachineDied as error:
+            if self._state is None:
+                raise
+            # What can be made again must not stand in the way for good.
+            Path(self._state.name).unlink(missing_ok=True)
+            raise MachineDied(
+                f"{error}\nits state, {self._state.name}, is removed: it is made anew next time"
+            ) from None
 
     async def _resume(self) -> None:
         control = await self._connected()
@@ -286,6 +299,8 @@ class Machine:
         from qemu.qmp import QMPClient
 
         if self._control is None:
+            # What goes wrong comes as an exception.
+            logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
             control = QMPClient("harness")
             await control.connect(self.monitor)
             self._control = control

@@ -216,7 +216,7 @@ def test_a_scenario_runs_on_a_kernel_of_an_older_suite(project: Project, tmp_pat
         mirror.publish("stretch", key)
     finally:
         key.end()
-    where = ["--mirror", f"file:{mirror.root}", "--suite", "stretch", "--keyring", str(key.keyring)]
+    where = ["--mirror", f"file:{mirror.root}", "--suite", "stretch", f"--keyring={key.keyring}"]
     result = project.run("--kernel", "4.9", *where, "-k", "limit", "-v", HARNESS_CACHE=str(a_cache))
     assert counts(result) == {"passed": 2}, result.stdout + result.stderr
     assert "test_limit[ipv4-4.9.320]" in result.stdout
