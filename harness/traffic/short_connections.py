@@ -33,7 +33,7 @@ class ShortConnections:
     `closer` ("client" or "server") closes first. With `per_connection` above 1 a connection is kept for so many
     requests. The listeners must be ones from which nobody else accepts. `results` has, for each request, the seconds
     since the beginning and "ok" or the name of the errno; `waiting` every five seconds how many TIME-WAIT the client
-    had.
+    had. `lost` is for how many seconds the machine was too busy to ask.
     """
 
     client: Host
@@ -44,6 +44,7 @@ class ShortConnections:
     results: list[tuple[float, str]] = field(default_factory=list)
     waiting: list[tuple[float, int]] = field(default_factory=list)
     connections: int = 0
+    lost: float = 0.0
     _open: list[tuple[socket.socket, socket.socket, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -131,20 +132,21 @@ def keep_asking(
     """Let the clients ask, side by side, for so many seconds; with `stop_at_failure` until each has failed once.
 
     Each asks when its rate says so. One that comes late makes up for it; but when the machine was too busy for longer
-    than half a second, that time does not count: a burst afterwards would be a higher rate, whose TIME-WAIT end later.
-    Returns the beginning, on the monotonic clock, less what does not count; a second call goes on from there, when it
-    is given as `since`.
+    than half a second, all ask that much later: a burst would be a higher rate, whose TIME-WAIT end later. Returns the
+    beginning, on the monotonic clock; a second call goes on from there, when it is given as `since`.
     """
     started = time.monotonic() if since is None else since
     asking = list(workloads)
     while asking:
-        due, next_one = min(((len(one.results) / one.rate, i) for i, one in enumerate(asking)))
-        if due > seconds:
+        nominal, next_one = min((len(one.results) / one.rate, i) for i, one in enumerate(asking))
+        if nominal > seconds:
             break
-        let_clock_reach(started + due)
-        late = time.monotonic() - started - due
+        due = started + nominal + asking[next_one].lost
+        let_clock_reach(due)
+        late = time.monotonic() - due
         if late > TOO_LATE:
-            started += late
+            for one in workloads:
+                one.lost += late
         asking[next_one].ask(started)
         if stop_at_failure and asking[next_one].results[-1][1] != OK:
             del asking[next_one]
