@@ -131,29 +131,30 @@ class Archive:
 
     def _problems_of(self, result: subprocess.CompletedProcess[str]) -> dict[str, str]:
         """What apt said about each suite that it could not read, by suite, with what to do about it."""
-        lines = [line[3:] for line in result.stderr.splitlines() if line.startswith(("E: ", "W: "))]
         found = {}
         for source in self.sources:
             uri = source.uri.rstrip("/")
-            about = [line for line in lines if f"{uri}/dists/{source.suite}/" in line or f" {source.suite} " in line]
-            about = [line for line in about if uri in line]
-            if about:
-                found[source.suite] = f"{uri} {source.suite}: {self._reason(about)}"
+            # "Err:2 http://HOST/debian stretch Release", and the reason on the next line.
+            told = re.search(
+                rf"^Err:\d+ {re.escape(uri)}/? {re.escape(source.suite)}[ /].*\n +(.*)", result.stdout, re.M
+            )
+            about = [line for line in result.stderr.splitlines() if uri in line and source.suite in line]
+            if told or about:
+                reason = self._reason(told[1] if told else "", " ".join(about))
+                found[source.suite] = f"{uri} {source.suite}: {reason}"
         return found
 
-    def _reason(self, lines: list[str]) -> str:
-        text = " ".join(lines)
-        if "signature" in text or "GPG error" in text or "is not signed" in text:
-            told = re.search(r"(NO_PUBKEY|BADSIG|EXPKEYSIG|REVKEYSIG|NODATA)[ \w]*", text)
-            which = f" ({told[0].strip()})" if told else ""
+    def _reason(self, told: str, errors: str) -> str:
+        if "signature" in told or "GPG error" in errors or "is not signed" in errors:
+            key = re.search(r"(NO_PUBKEY|BADSIG|EXPKEYSIG|REVKEYSIG|NODATA)[ \w]*", f"{told} {errors}")
+            which = f" ({key[0].strip()})" if key else ""
             return (
                 f"not signed by a key of {self.keyring}{which}; nothing of it is used. "
                 "If other keys sign this mirror, name them: --keyring FILE"
             )
-        if "does not have a Release file" in text:
+        if re.match(r"404 |File not found", told):
             return "the mirror has no such suite"
-        told = re.search(r"Failed to fetch \S+\s+(.*?)(?: \[IP:.*?\])?(?: E: .*)?$", text)
-        return told[1] if told else text
+        return re.sub(r" \[IP: .*", "", told) or errors
 
     def _parsed(self) -> Iterator[Package]:
         """Every package that a kernel is made of, out of the indices."""

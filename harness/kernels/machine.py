@@ -114,7 +114,7 @@ class Machine:
         ours, theirs = socket.socketpair()
         self.monitor, monitor = socket.socketpair()
         self._loop = asyncio.Runner()
-        self._control: QMPClient | None = None
+        self._connecting: asyncio.Task[QMPClient] | None = None
         self.port = ours
         # QEMU takes a descriptor for a file only if it may do what QEMU would have opened it for.
         console = os.open(f"/proc/self/fd/{self.console.fileno()}", os.O_WRONLY | os.O_APPEND)
@@ -295,21 +295,25 @@ class Machine:
         return self._loop.run(pulse.within(seconds, ask()))
 
     async def _connected(self) -> QMPClient:
-        """The connection to QEMU's monitor, which greets once."""
+        """The connection to QEMU's monitor, which greets once: whoever gives up waiting leaves it to the next."""
+        if self._connecting is None:
+            self._connecting = asyncio.get_running_loop().create_task(self._connect())
+        return await asyncio.shield(self._connecting)
+
+    async def _connect(self) -> QMPClient:
         from qemu.qmp import QMPClient
 
-        if self._control is None:
-            # What goes wrong comes as an exception.
-            logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
-            control = QMPClient("harness")
-            await control.connect(self.monitor)
-            self._control = control
-        return self._control
+        # What goes wrong comes as an exception.
+        logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+        control = QMPClient("harness")
+        await control.connect(self.monitor)
+        return control
 
     async def _disconnect(self) -> None:
-        if self._control is not None:
+        if self._connecting is not None:
             with contextlib.suppress(Exception):  # whatever is left of a connection to a QEMU that was killed
-                await self._control.disconnect()
+                control = await self._connecting
+                await control.disconnect()
 
 
 def die_with_parent() -> None:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -122,6 +123,28 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 def served(root: Path) -> Iterator[str]:
     """The address of a server on loopback that has the archive, while it is wanted."""
+    with loopback_up():
+        yield from _serving(root)
+
+
+@contextmanager
+def loopback_up() -> Iterator[None]:
+    """A process that had a lab is in a network namespace of its own, in which nobody has put loopback up."""
+    from pyroute2 import IPRoute
+
+    with IPRoute() as routes:
+        (lo,) = routes.link_lookup(ifname="lo")
+        down = not routes.get_links(lo)[0]["flags"] & 1  # IFF_UP
+        if down:
+            routes.link("set", index=lo, state="up")
+        try:
+            yield
+        finally:
+            if down:
+                routes.link("set", index=lo, state="down")
+
+
+def _serving(root: Path) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), lambda *words: _Quiet(*words, directory=str(root)))
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
