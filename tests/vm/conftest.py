@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # The oldest and the newest that Debian has.
 WANTED = ("5.10", "newest")
 # How long bringing two kernels may take, and all the tests here after that, on a busy machine, in seconds.
-FETCHING, ALL = 300, 840
+FETCHING, ALL = 240, 540
 OVER = f"the {ALL} s for tests in virtual machines are over"
 # Whatever takes longer hangs.
 ENOUGH = 600.0
