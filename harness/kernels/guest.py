@@ -32,6 +32,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from types import CodeType
     from typing import NoReturn
 
 # Not /tmp and /run: all is memory already, and the project or its environment may stand below /tmp.
@@ -55,6 +56,8 @@ CANNOT = "guest: this kernel has"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 libc = ctypes.CDLL(None, use_errno=True)
+# Source that the host sends each time, and its code.
+COMPILED: dict[str, CodeType] = {}
 
 
 def mount_all() -> None:
@@ -217,12 +220,32 @@ def become(fd: int, words: dict[str, object]) -> None:
     os.close(fd)
     sys.stdin = os.fdopen(0, "r", encoding="utf-8", errors="surrogateescape", closefd=False, buffering=1)
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
-    # One character at a time, as above: execnet reads the rest from the descriptor.
     line = bytearray()
     while not line.endswith(b"\n"):
-        line += os.read(0, 1)
+        # The host says nothing more until it has been answered: there is nothing to read too much of.
+        line += os.read(0, 1 << 16)
     sys.argv = ["-c"]
-    exec(eval(line.decode()), {"__name__": "__main__", "sys": sys})  # noqa: S102, S307 - that is execnet's protocol
+    run(eval(line.decode()))  # noqa: S307 - that is execnet's protocol
+
+
+def run(source: str) -> None:
+    """Execute what execnet sends: a module of its own, which is compiled already, and some lines after it."""
+    names: dict[str, object] = {"__name__": "__main__", "sys": sys}
+    for known, code in COMPILED.items():
+        if source.startswith(known):
+            source = source[len(known) :]
+            exec(code, names)  # noqa: S102
+    exec(source, names)  # noqa: S102
+
+
+def compile_bootstrap() -> None:
+    """Compile what execnet will send, once for all: in a guest that takes a good part of a second."""
+    import inspect
+
+    from execnet import gateway_base
+
+    source = inspect.getsource(gateway_base)
+    COMPILED[source] = compile(source, "<execnet>", "exec", dont_inherit=True)
 
 
 def collect(argv: list[str], directory: str) -> str:
@@ -258,6 +281,8 @@ def serve(fd: int) -> None:
             elif words["do"] == "import":
                 for name in words["modules"]:
                     __import__(name)
+                if "execnet" in words["modules"]:
+                    compile_bootstrap()
             elif words["do"] == "check":
                 answer["lacking"] = lacking()
             elif words["do"] == "collect":
