@@ -26,7 +26,7 @@ scenarios: install ## settle the claims on the running kernel
 	$(RUN) pytest scenarios/ -n $(or $(WORKERS),16) --dist worksteal $(ARGS)
 
 test: install browser ## the tests of the harness itself; some boot two other kernels, which are fetched to the user's cache
-	$(RUN) pytest tests/ -n $(or $(WORKERS),$(shell expr 2 '*' $(CORES))) --dist worksteal $(ARGS)
+	$(RUN) pytest tests/ -n $(or $(WORKERS),$(shell expr 2 '*' $(CORES))) --dist worksteal -rs $(ARGS)
 
 test-vm: install ## only those that boot other kernels
 	$(RUN) pytest tests/vm $(ARGS)

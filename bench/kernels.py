@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -43,7 +42,7 @@ def machine(kernel: Stored) -> tuple[execnet.Gateway, float]:
 
 
 def ready(kernel: Stored, rounds: int = 5) -> Row:
-    """From nothing to a machine that can begin its first test, warm."""
+    """From nothing to a machine whose interpreter answers, warm; what pytest does before its first test comes after."""
     machine(kernel)[0].exit()
     taken = []
     for _ in range(rounds):
@@ -51,7 +50,7 @@ def ready(kernel: Stored, rounds: int = 5) -> Row:
         made.exit()
         taken.append(seconds)
     median = statistics.median(taken)
-    return Row("from restoring to the first test", f"{median:.2f} s", "", "at most 1 s", median <= 1)
+    return Row("from restoring to a machine that answers", f"{median:.2f} s", "", "at most 1 s", median <= 1)
 
 
 def waits(kernel: Stored) -> Row:
@@ -64,20 +63,16 @@ def waits(kernel: Stored) -> Row:
     return Row("kernel seconds in an idle second", f"{ratio:.0f}", "", "at least 500", ratio >= 500)
 
 
-def suite(words: list[str], workers: int) -> Row:
-    """The whole suite: processor seconds of everything that it started, and real ones."""
-    command = [sys.executable, "-m", "pytest", "scenarios/", "-q", "-p", "no:cacheprovider", "-n", str(workers)]
+def suite(words: list[str], bound: float) -> Row:
+    """The whole suite, in real seconds: with one machine, which is one thread, no less than it takes of a core."""
+    command = [sys.executable, "-m", "pytest", "scenarios/", "-q", "-p", "no:cacheprovider"]
     command += [word for kernel in words for word in ("--kernel", kernel)]
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    ran = subprocess.run(
-        command, cwd=PROJECT, check=False, capture_output=True, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
-    )
-    after, passed = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - started
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    started = time.perf_counter()
+    ran = subprocess.run(command, cwd=PROJECT, check=False, capture_output=True, text=True)
+    passed = time.perf_counter() - started
     summary = (re.findall(r"\d+ (?:passed|failed|error)[^=]*", ran.stdout) or ["?"])[-1].strip()
-    if words == ["all"]:
-        return Row(f"suite, a kernel of each series ({summary})", f"{passed:.0f} s", "", "at most 600 s", passed <= 600)
-    return Row(f"suite, one kernel ({summary})", f"{spent:.0f} s of a core", "", "at most 90 s", spent <= 90)
+    met = passed <= bound and ran.returncode == 0
+    return Row(f"the suite on {' '.join(words)} ({summary})", f"{passed:.0f} s", "", f"at most {bound:.0f} s", met)
 
 
 def main() -> int:
@@ -85,9 +80,9 @@ def main() -> int:
     kernel = newest()
     rows = [ready(kernel), waits(kernel)]
     if "suite" in sys.argv:
-        rows.append(suite(["newest"], 1))
+        rows.append(suite(["newest"], 90))
         if "all" in sys.argv:
-            rows.append(suite(["all"], 1))
+            rows.append(suite(["all"], 600))
     print(f"kernel {kernel.release} on {os.cpu_count()} cores\n")
     print("| what | here | must be | met |\n|---|---|---|---|")
     for row in rows:

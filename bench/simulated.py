@@ -22,7 +22,7 @@ CLAIMS = (
     *("connect-timeout.default-over-a-minute", "connect-timeout.retries2", "connect-timeout.rto-bounds"),
     *("connect-timeout.sndtimeo-caps", "connect-timeout.syn-retries-table", "incidents.silent-database"),
     *("syn-queue.fewer-retries-evict-sooner", "syn-queue.retries-then-closed", "time-wait.fin-timeout-sets-it"),
-    *("time-wait.lasts-60s", "connect-timeout.lan-rto", "tw-reuse.after-one-second"),
+    *("time-wait.lasts-60s", "time-wait.wider-range-helps", "tw-reuse.after-one-second"),
 )
 # A timer of the wheel ends up to an eighth later than asked for (kernel/time/timer.c), and a short one by some ticks.
 STEP, TICKS = 1 / 8, 0.06

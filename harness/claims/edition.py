@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from harness.claims.kernel import KernelVersion
+from harness.claims.values import rounded
 from harness.errors import BadInput
 
 if TYPE_CHECKING:
@@ -153,17 +154,6 @@ def _measured(run: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _short(value: object) -> str:
     """A measured value in a sentence."""
-    text = value if isinstance(value, str) else json.dumps(_rounded(value), ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(rounded(value), ensure_ascii=False)
     text = " ".join(str(text).split())
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
-
-
-def _rounded(value: object) -> object:
-    """Fractions to three digits behind the point, or one where there are many before it."""
-    if isinstance(value, float):
-        return round(value, 3 if abs(value) < 100 else 1)
-    if isinstance(value, list):
-        return [_rounded(one) for one in value]
-    if isinstance(value, dict):
-        return {key: _rounded(one) for key, one in value.items()}
-    return value

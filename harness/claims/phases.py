@@ -34,7 +34,6 @@ class Phase:
         self.evidence: dict[str, Any] = {"kind": self.kind, "title": title}
         self.comparisons: list[dict[str, Any]] = []
         self._run = run
-        self._labels: dict[int, str] = {}
         self._before: dict[int, Counters] = {}
         self._deltas: dict[int, Delta] | None = None
 

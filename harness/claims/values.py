@@ -105,3 +105,14 @@ def jsonable(value: object) -> Any:
     if isinstance(value, (set, frozenset)):
         return sorted((jsonable(item) for item in value), key=repr)
     return (str(value) if isinstance(value, str) else repr(value))[:LONGEST_TEXT]
+
+
+def rounded(value: object) -> object:
+    """Fractions to three digits behind the point, or one where there are many before it."""
+    if isinstance(value, float):
+        return round(value, 3 if abs(value) < 100 else 1)
+    if isinstance(value, list):
+        return [rounded(one) for one in value]
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    return value

@@ -27,7 +27,7 @@ from harness.kernels.machine import Machine, Mode, environment, made_with
 from harness.kernels.store import in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from harness.kernels.store import Stored
 
@@ -105,7 +105,7 @@ def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = Non
     initrd, key = _initrd(kernel)
     name = f"{_called(kernel)}-{mode.name_with(kernel)}"
     booted = places.states() / f"{name}-{key}"
-    with _only_one(booted, say):
+    with _only_one(booted):
         if not booted.exists():
             places.sweep()
             _say(say, f"{kernel.release}: booting once")
@@ -122,7 +122,7 @@ def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = Non
                 machine.save(booted)
     packed = project.archive()
     collected = booted.with_name(f"{booted.name}-{_digest(packed, *project.arguments)}")
-    with _only_one(collected, say):
+    with _only_one(collected):
         if not collected.exists():
             _say(say, f"{kernel.release}: delivering the project")
             with Machine(kernel, mode, initrd=initrd, state=booted) as machine:
@@ -224,15 +224,9 @@ def _forget(files: Iterable[Path], *, but: Path) -> None:
 
 
 @contextlib.contextmanager
-def _only_one(state: Path, say: Say | None) -> Iterator[None]:
+def _only_one(state: Path) -> Iterator[None]:
     """Several workers of a kernel start at once: one makes the state, the others wait for it."""
-    del say
     state.parent.mkdir(parents=True, exist_ok=True)
     with (state.parent / f".{state.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def options(mode: Mode) -> Sequence[str]:
-    """A mode as words of the gateway's command line."""
-    return () if mode.simulated else ("--real-time",)

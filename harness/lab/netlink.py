@@ -1,7 +1,7 @@
 """The wire format that all of netlink shares (RFC 3549, include/uapi/linux/netlink.h): messages, and their attributes.
 
-For the two conversations that labs hold all the time, about packet filter rules and sockets. pyroute2, which has the
-others, spends a hundred times as long on taking them apart, and on a machine with simulated time that is what counts.
+For the two conversations that labs hold all the time, about packet filter rules and sockets; pyroute2 has the others. A
+machine with simulated time pays for every instruction, and these two were a third of what short scenarios cost there.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def sockets(
     `filter` is what one would give to ss: `state syn-recv`, `sport = :80`, `exclude time-wait dst 10.0.0.0/24`
     (see harness.observe.filters); without one, everything, listeners included. `family` restricts to AF_INET
     or AF_INET6. Half-open requests are "SYN-RECV". Without `details` there is neither congestion control nor tcp_info
-    nor drops, and many sockets take half the time. Raises BadInput for a filter that is not understood.
+    nor drops, and neither side spends time on them. Raises BadInput for a filter that is not understood.
     """
     asked = EVERYTHING if details else 0
     return [_socket(message, block) for message, block in _matching(host, filter, family, asked)]

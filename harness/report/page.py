@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from harness.claims.data import covers
 from harness.claims.kernel import KernelVersion
 from harness.claims.render import NOISE
+from harness.claims.values import rounded
 from harness.errors import BadInput, Unsupported
 from harness.observe.pcapng import read_pcapng
 from harness.report import ladder, plots, tables
@@ -115,17 +116,7 @@ def spelled(value: object) -> str:
     """A measured value as a reader wants it: text as it is, numbers rounded, the rest as JSON; all of it."""
     if isinstance(value, str):
         return value
-    return json.dumps(_rounded(value), ensure_ascii=False)
-
-
-def _rounded(value: object) -> object:
-    if isinstance(value, float):
-        return round(value, 3 if abs(value) < 100 else 1)
-    if isinstance(value, list):
-        return [_rounded(one) for one in value]
-    if isinstance(value, dict):
-        return {key: _rounded(one) for key, one in value.items()}
-    return value
+    return json.dumps(rounded(value), ensure_ascii=False)
 
 
 def _seconds(value: object) -> str:

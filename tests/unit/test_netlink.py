@@ -1,0 +1,46 @@
+"""Netlink taken apart by ourselves: parts of a dump, and the TCP segment in a frame."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.lab import netlink
+from harness.observe import diag
+from harness.traffic.frames import segment, segment_in
+from harness.traffic.impair import SEGMENT
+
+
+def one(state: int, extra: int = 0, flags: int = 0) -> bytes:
+    return netlink.message(diag.SOCK_DIAG_BY_FAMILY, flags, 1, bytes([2, state]) + bytes(70 + extra))
+
+
+END = netlink.message(netlink.NLMSG_DONE, 0, 1, bytes(4))
+
+
+@pytest.mark.parametrize(
+    ("answer", "states", "steady", "rest"),
+    [
+        (one(1) + one(6) + one(6), [1, 6, 6], True, b""),
+        (one(1) + one(6) + END, [1, 6], True, END),
+        (one(1) + one(6, flags=netlink.NLM_F_DUMP_INTR), [1, 6], False, b""),
+        (one(1) + one(6, extra=8), [], True, one(1) + one(6, extra=8)),
+        (END, [], True, END),
+    ],
+    ids=["alike", "end", "interrupted", "unlike", "nothing"],
+)
+def test_messages_that_are_alike_are_counted_at_once(
+    answer: bytes, states: list[int], steady: bool, rest: bytes
+) -> None:
+    assert diag._alike(answer) == (states, steady, rest)
+
+
+@pytest.mark.parametrize(("family", "addresses"), [(2, ("10.0.0.1", "10.0.0.2")), (10, ("fd00::1", "fd00::2"))])
+def test_the_segment_of_a_frame_is_what_scapy_put_there(family: int, addresses: tuple[str, str]) -> None:
+    macs = ("02:00:00:00:00:01", "02:00:00:00:00:02")
+    frame = segment(family=family, macs=macs, addresses=addresses, ports=(40000, 80), flags="PA", ack=7, payload=b"x")
+    found = segment_in(frame)
+    assert found is not None
+    assert SEGMENT.unpack_from(found) == (40000, 80, 7, 0x18)
+    other = bytearray(frame)
+    other[23 if family == 2 else 20] = 17
+    assert segment_in(bytes(other)) is None
