@@ -43,22 +43,20 @@ def main() -> None:
     """Run one gateway."""
     # Also while a machine is brought up, when nobody looks at standard input: whoever started us has ended, so do we.
     die_with_parent()
-    # execnet adds what it would tell an interpreter: -u -c CODE.
-    words = sys.argv[1 : sys.argv.index("-u")] if "-u" in sys.argv else sys.argv[1:]
     parser = argparse.ArgumentParser()
     parser.add_argument("--kernel", required=True, type=unquote)
     parser.add_argument("--root", required=True, type=lambda value: Path(unquote(value)))
     parser.add_argument("--real-time", action="store_true")
     parser.add_argument("--user", type=int, default=0)
     parser.add_argument("arguments", nargs="*", type=unquote)
-    asked = parser.parse_args(words)
+    asked = parser.parse_args(own_words())
     handed_over = False
     try:
         with bring_up(asked) as machine:
             handed_over = True
             relay(machine)
     except (HarnessError, OSError) as error:
-        _report(str(error), to=None if handed_over else os.environ.get(TROUBLE))
+        report(str(error), to=None if handed_over else os.environ.get(TROUBLE))
         sys.exit(2)
 
 
@@ -79,7 +77,12 @@ def bring_up(asked: argparse.Namespace) -> Machine:
     return machine
 
 
-def _report(text: str, to: str | None) -> None:
+def own_words() -> list[str]:
+    """The command line without what execnet adds to tell an interpreter: -u -c CODE."""
+    return sys.argv[1 : sys.argv.index("-u")] if "-u" in sys.argv else sys.argv[1:]
+
+
+def report(text: str, to: str | None) -> None:
     """Say what went wrong: to the process that waits for the machine, if it wants to know, or on standard error."""
     if to is None:
         print(f"harness: {text}", file=sys.stderr)

@@ -63,13 +63,15 @@ class Project:
     root: Path
     arguments: tuple[str, ...]
 
-    def archive(self) -> bytes:
-        """A tar archive of the files at their absolute paths: the same files, the same bytes."""
+    def archive(self, below: Path = Path("/")) -> bytes:
+        """A tar archive of the files below a directory, by their paths from there: the same files, the same bytes."""
         packed = io.BytesIO()
         size = 0
         with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
             for file in self._files():
-                about = tarfile.TarInfo(str(file).lstrip("/"))
+                if not file.is_relative_to(below):
+                    continue
+                about = tarfile.TarInfo(str(file.relative_to(below)))
                 content = file.read_bytes()
                 size += len(content)
                 if size > LARGEST:
