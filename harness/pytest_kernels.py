@@ -184,7 +184,8 @@ def _spec(config: pytest.Config, name: str, kernel: str | None) -> str:
         python = hosts.command(host, config.rootpath, config.invocation_params.dir)
         return f"popen//python={python}//{FAR}=1//{KERNEL}={name}"
     real_time: bool = config.getoption("real_time")
-    python = gateway.command(kernel, config.rootpath, map(str, config.args), real_time=real_time)
+    here = config.invocation_params.dir
+    python = gateway.command(kernel, config.rootpath, map(str, config.args), directory=here, real_time=real_time)
     return f"popen//python={python}//{KERNEL}={name}"
 
 

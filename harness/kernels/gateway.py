@@ -1,6 +1,6 @@
 """What execnet takes for a Python interpreter: standard input and output are those of one inside a virtual machine.
 
-    python -m harness.kernels.gateway --kernel RELEASE --root DIR [--real-time] [--user UID] ARGUMENT…
+    python -m harness.kernels.gateway --kernel RELEASE --root DIR [--directory DIR] [--real-time] [--user UID] ARGUMENT…
 
 Every value is percent-encoded: execnet takes `//` and `=` for its own.
 The machine is restored, or made ready first, before anything is relayed: what is sent to a guest that does not listen
@@ -31,9 +31,21 @@ if TYPE_CHECKING:
 TROUBLE = "TCP_HARNESS_TROUBLE"
 
 
-def command(kernel: str, root: Path, arguments: Iterable[str] = (), *, real_time: bool = False, user: int = 0) -> str:
-    """This gateway as the value of python= in execnet's word for a worker."""
+def command(
+    kernel: str,
+    root: Path,
+    arguments: Iterable[str] = (),
+    *,
+    directory: Path | None = None,
+    real_time: bool = False,
+    user: int = 0,
+) -> str:
+    """This gateway as the value of python= in execnet's word for a worker.
+
+    `arguments` are pytest's, which mean something in `directory` (default: the root).
+    """
     words = ["--kernel", quote(kernel, safe=""), "--root", quote(str(root), safe=""), "--user", str(user)]
+    words += [] if directory is None else ["--directory", quote(str(directory), safe="")]
     words += ["--real-time"] * real_time
     words += [quote(argument, safe="") for argument in arguments]
     return shlex.join([os.path.normpath(sys.executable), "-m", "harness.kernels.gateway", *words])
@@ -46,6 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kernel", required=True, type=unquote)
     parser.add_argument("--root", required=True, type=lambda value: Path(unquote(value)))
+    parser.add_argument("--directory", type=lambda value: Path(unquote(value)))
     parser.add_argument("--real-time", action="store_true")
     parser.add_argument("--user", type=int, default=0)
     parser.add_argument("arguments", nargs="*", type=unquote)
@@ -63,7 +76,7 @@ def main() -> None:
 def bring_up(asked: argparse.Namespace) -> Machine:
     """The machine asked for, in which an interpreter waits."""
     mode = Mode(simulated=not asked.real_time)
-    project = warm.Project(asked.root, tuple(asked.arguments))
+    project = warm.Project(asked.root, tuple(asked.arguments), asked.directory)
     with places.kept(places.cache(), "what machines are made of"):
         machine = warm.start(find(asked.kernel), mode, project, say=warm.Say())
     try:
