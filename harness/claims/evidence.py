@@ -15,8 +15,8 @@ Schema version 1:
       verdict     holds | refuted | not-applicable | null
       expected    the verdict that the claim file expects on this kernel, or null
       reason      why the outcome is not "expected"; "" if it is
-      started     seconds since the epoch, and
-      duration    seconds of the test's call: the only two values that are stamps
+      started     seconds since the epoch
+      duration    seconds of the test's call
       absence     {why, shown}, where the verdict is not-applicable
       packets     name of the pcapng file beside this one, or null
       phases      in their order:
@@ -31,6 +31,8 @@ Schema version 1:
         notes       {key: value}
         series      {name: {x, unit, points [[x, y]]}}; x is a number, or the name of a bar
         interrupted the error that ended the phase early
+
+What two runs never have in common (the two times, ports that were drawn, …): STAMPS in harness.claims.canonical.
 
 Parts that are empty are left out. A session begins a claim's file anew and rewrites it, whole, after each run (written
 beside, then renamed), so that an interrupted session leaves files that can be read.
