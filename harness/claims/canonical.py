@@ -46,7 +46,7 @@ CLOCK_WORDS = re.compile(r"\b(ticks|seconds|microseconds|offsets)\b")
 # How the ranges of harness.claims.values are written down: those of a clock's are often computed from what it read.
 RANGE = re.compile(r"^(?:between|at least|at most) ")
 IN_RANGE = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])")
-PORT_WORDS = re.compile(r"\bports?\b")
+PORT_WORDS = re.compile(r"\b[sd]?ports?\b")
 ENDPOINT = re.compile(r"(?<=[\d\]*]:)\d{1,5}\b|(?<= :)\d{1,5}\b")
 ONE_PORT = re.compile(r"(\d{4,5})([ \t])\1")
 

@@ -18,6 +18,8 @@ Schema version 1:
       started     seconds since the epoch
       duration    seconds of the test's call
       absence     {why, shown}, where the verdict is not-applicable
+      impairments [{kind: drop | hold, host, match {flags, sport, dport, ack, first, count}, since, until, dropped}]:
+                  what the scenario did to segments as they arrived; held ones were let go later
       packets     name of the pcapng file beside this one, or null
       phases      in their order:
         kind        effect | control
