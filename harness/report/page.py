@@ -355,10 +355,10 @@ def _ladders(run: Run) -> dict[str, Any] | None:
     return {"file": file.name, "trouble": trouble, "drawn": drawn, "more": len(found) - len(drawn)}
 
 
-def _counted_drops(exchange: Exchange, run: Run) -> list[str]:
-    """What the kernel itself counted as dropped at the hosts of an exchange, in all phases."""
+def _counted_drops(exchange: Exchange, phases: list[dict[str, Any]]) -> list[str]:
+    """What the kernel itself counted as dropped at the hosts of an exchange, in these phases."""
     found: Counter[tuple[str, str]] = Counter()
-    for phase in run.data["phases"]:
+    for phase in phases:
         for host in exchange.lanes:
             for one in _counters(_mapping(phase.get("counters")).get(host)):
                 if DROPS.fullmatch(one["name"]):
@@ -369,22 +369,20 @@ def _counted_drops(exchange: Exchange, run: Run) -> list[str]:
 def _drawn(exchange: Exchange, run: Run) -> dict[str, Any]:
     address, port = exchange.service
     place = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-    titles = [
-        f"{phase.get('kind')}: {phase.get('title')}"
-        for phase in run.data["phases"]
-        if any(str(row[3]) == place and row[0] == "LISTEN" for row in _socket_rows(phase))
-    ]
+    phases = run.data["phases"]
+    listening = [one for one in phases if any(str(row[3]) == place and row[0] == "LISTEN" for row in _socket_rows(one))]
+    # A listener is there in the phases after its own, too.
+    its = listening[0] if listening else None
     return {
         "place": place,
-        # A listener is there in the phases after its own, too.
-        "phase": titles[0] if titles else "",
+        "phase": f"{its.get('kind')}: {its.get('title')}" if its else "",
+        "counted": _counted_drops(exchange, [its] if its else phases),
         "svg": ladder.draw(exchange),
         "lines": list(ladder.lines(exchange)),
         "segments": len(exchange.arrows),
         "more": max(0, len(exchange.arrows) - ladder.ARROWS_DRAWN),
         "dropped": sum(bool(arrow.fate) for arrow in exchange.arrows),
         "lanes": exchange.lanes,
-        "counted": _counted_drops(exchange, run),
     }
 
 
