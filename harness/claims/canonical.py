@@ -98,6 +98,12 @@ def canonical(run: dict[str, Any], packets: Iterable[tuple[str, Packet]] = ()) -
         raise BadInput(f"{run.get('nodeid')}: not a run as the evidence has them: {error}") from None
 
 
+def measured(run: dict[str, Any]) -> Callable[[dict[str, Any]], list[str]]:
+    """A function that gives what one of the run's comparisons measured, in canonical form."""
+    ports = _drawn_ports(run, ())
+    return lambda comparison: _Run(ports).measured(comparison)
+
+
 def _drawn_ports(run: dict[str, Any], packets: Iterable[tuple[str, Packet]]) -> set[int]:
     """The drawn ports that stand behind an address somewhere in the run, or in its packets."""
     found = {int(port) for port in ENDPOINT.findall(json.dumps(run, ensure_ascii=False))}
@@ -136,6 +142,11 @@ class _Run:
                 self._walk(key, value)
         self._packets(packets)
         return self._made
+
+    def measured(self, comparison: dict[str, Any]) -> list[str]:
+        """What a comparison measured, alone."""
+        self._comparisons("", [comparison])
+        return [value for path, value in self._made.lines.items() if "/measured" in path]
 
     def _stamp(self, name: str) -> str:
         self._made.stamps[name] += 1
