@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness.kernels.bisect import measurements
+from harness.claims.verdicts import measurements
 
 PROJECT = Path(__file__).parents[1]
 CLAIMS = (

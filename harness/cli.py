@@ -11,10 +11,10 @@ import click
 
 from harness.errors import HarnessError
 from harness.report.command import report
+from harness.report.compare import compare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
     from harness.kernels.selection import Selection
 
@@ -49,6 +49,7 @@ def claims(place: str, documents: str, evidence: str, output: str) -> None:
 
 
 cli.add_command(report)
+cli.add_command(compare)
 
 
 @cli.group()
@@ -132,6 +133,7 @@ def fetch(wanted: tuple[str, ...], selection: Selection) -> None:
 @_archive_options
 def bisect(claim: str, first: str, last: str, every: bool, selection: Selection) -> None:
     """Find the two neighbouring kernels between which the verdict of CLAIM changes."""
+    from harness.claims.verdicts import side_by_side
     from harness.kernels import bisect as halving
     from harness.kernels import catalogue
 
@@ -144,7 +146,7 @@ def bisect(claim: str, first: str, last: str, every: bool, selection: Selection)
         boundary = halving.halve(between, runs.verdict)
         (before, after), (one, other) = boundary.verdicts, (boundary.before.release, boundary.after.release)
         click.echo(f"{claim}: {before} on {one}, {after} on {other}")
-        for line in halving.side_by_side(runs.evidence[one], runs.evidence[other]):
+        for line in side_by_side(runs.evidence[one], runs.evidence[other]):
             click.echo(f"  {line}")
 
 
@@ -158,23 +160,24 @@ def diff(first: str, second: str, claims_: tuple[str, ...], facts_only: bool, se
     """Show what differs between two kernels: verdicts, measurements, defaults of sysctls, counters."""
     import tempfile
 
-    from harness.kernels import bisect as halving
     from harness.kernels import facts
 
     both = [selection.fetch(selection.choose([word])[0]) for word in (first, second)]
     if not facts_only:
         with tempfile.TemporaryDirectory(prefix="harness-diff-") as directory:
-            _diff_of_claims([one.release for one in both], claims_, Path(directory), halving)
+            _diff_of_claims([one.release for one in both], claims_, Path(directory))
     for heading, lines in facts.differences(*(facts.of(one, Path.cwd()) for one in both)).items():
         click.echo(f"{heading}: {len(lines) or 'none'}")
         for line in lines:
             click.echo(f"  {line}")
 
 
-def _diff_of_claims(kernels: list[str], chosen: tuple[str, ...], directory: Path, halving: ModuleType) -> None:
+def _diff_of_claims(kernels: list[str], chosen: tuple[str, ...], directory: Path) -> None:
     """Run the claims on both kernels, side by side, and print what came out differently."""
     import json
     import subprocess
+
+    from harness.claims.verdicts import side_by_side, verdict_of
 
     processes = []
     for kernel in kernels:
@@ -203,8 +206,8 @@ def _diff_of_claims(kernels: list[str], chosen: tuple[str, ...], directory: Path
     nothing: dict[str, list[str]] = {"runs": []}
     for claim in sorted({*first, *second}):
         sides = first.get(claim, nothing), second.get(claim, nothing)
-        verdicts = [halving.verdict_of(one) for one in sides]
-        lines = halving.side_by_side(*sides)
+        verdicts = [verdict_of(one) for one in sides]
+        lines = side_by_side(*sides)
         if verdicts[0] != verdicts[1] or lines:
             click.echo(f"{claim}: {' -> '.join(dict.fromkeys(verdicts))}")
             for line in lines:

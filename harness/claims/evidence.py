@@ -15,9 +15,11 @@ Schema version 1:
       verdict     holds | refuted | not-applicable | null
       expected    the verdict that the claim file expects on this kernel, or null
       reason      why the outcome is not "expected"; "" if it is
-      started     seconds since the epoch, and
-      duration    seconds of the test's call: the only two values that are stamps
+      started     seconds since the epoch
+      duration    seconds of the test's call
       absence     {why, shown}, where the verdict is not-applicable
+      impairments [{kind: drop | hold, host, match {flags, sport, dport, ack, first, count}, since, until, dropped}]:
+                  what the scenario did to segments as they arrived; held ones were let go later
       packets     name of the pcapng file beside this one, or null
       phases      in their order:
         kind        effect | control
@@ -31,6 +33,8 @@ Schema version 1:
         notes       {key: value}
         series      {name: {x, unit, points [[x, y]]}}; x is a number, or the name of a bar
         interrupted the error that ended the phase early
+
+What two runs never have in common (the two times, ports that were drawn, …): STAMPS in harness.claims.canonical.
 
 Parts that are empty are left out. A session begins a claim's file anew and rewrites it, whole, after each run (written
 beside, then renamed), so that an interrupted session leaves files that can be read.

@@ -15,12 +15,15 @@ from harness.claims.values import jsonable
 from harness.errors import BadInput
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.lab.host import Host
     from harness.lab.lab import Lab
     from harness.observe.capture import Capture
 
 PHASES_KEPT = 64
 PACKETS_KEPT = 2000
+IMPAIRMENTS_KEPT = 200
 
 
 class Outcome(StrEnum):
@@ -63,6 +66,7 @@ class ClaimRun:
         self._instruments = instruments
         self._open: Phase | None = None
         self._absence: dict[str, Any] | None = None
+        self._impairments: list[dict[str, Any]] = []
 
     # For the scenario.
 
@@ -172,6 +176,8 @@ class ClaimRun:
         }
         if self._absence is not None:
             run["absence"] = self._absence
+        if impairments := [*self._impairments, *_impairments(self.labs)][:IMPAIRMENTS_KEPT]:
+            run["impairments"] = impairments
         run["phases"] = [phase.as_dict() for phase in self.phases[:PHASES_KEPT]]
         if len(self.phases) > PHASES_KEPT:
             run["phases_left_out"] = len(self.phases) - PHASES_KEPT
@@ -180,6 +186,7 @@ class ClaimRun:
     def _forget(self, lab: Lab) -> None:
         if self._open is not None:
             self._open.note("closed before the phase ended", list(lab.all_hosts))
+        self._impairments += _impairments([lab])
         self.labs.remove(lab)
 
     def _draw_verdict(self) -> Verdict:
@@ -220,6 +227,11 @@ def _neither(comparison: dict[str, Any]) -> str:
         f"{comparison['where']}: {comparison['what']}: measured {comparison['measured']}, "
         f"the document says {comparison['document']}, our account of the kernel {comparison['kernel']}"
     )
+
+
+def _impairments(labs: Sequence[Lab]) -> list[dict[str, Any]]:
+    """What the scenario did to the traffic of these labs."""
+    return [jsonable(told()) for lab in labs for told in lab.impairments]
 
 
 def _place(capture: Capture) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.claims.verdicts import verdict_of
 from harness.errors import BadInput, Unsupported
 
 if TYPE_CHECKING:
@@ -69,12 +70,6 @@ def settle(claim: str, kernel: str, evidence: Path, scenarios: str = "scenarios"
     return found
 
 
-def verdict_of(evidence: dict[str, Any]) -> str:
-    """The verdict of all runs of a claim on one kernel; what became of them where they differ or have none."""
-    verdicts = sorted({str(run["verdict"] or run["outcome"]) for run in evidence["runs"]})
-    return " and ".join(verdicts) or "nothing"
-
-
 class Runs:
     """The evidence of a claim on each kernel that was run, in a directory of this process."""
 
@@ -99,28 +94,3 @@ class Runs:
         found = verdict_of(self.evidence[kernel.release])
         self._say(f"{kernel.version:<10} {kernel.release:<28} {found}")
         return found
-
-
-def side_by_side(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """What was measured on two kernels, a line for each measurement that differs between them."""
-    left, right = measurements(before), measurements(after)
-    return [
-        f"{what}: {_spelled(left.get(what))} -> {_spelled(right.get(what))}"
-        for what in dict.fromkeys([*left, *right])
-        if left.get(what) != right.get(what)
-    ]
-
-
-def measurements(evidence: dict[str, Any]) -> dict[str, Any]:
-    """Everything that the runs of a claim compared, by the address family, phase and name."""
-    found = {}
-    for run in evidence["runs"]:
-        family = run["params"].split("-")[0]
-        for phase in run.get("phases", ()):
-            for one in phase["comparisons"]:
-                found[f"{family}: {phase['title']}: {one['what']}"] = one["measured"]
-    return found
-
-
-def _spelled(value: object) -> str:
-    return "-" if value is None else json.dumps(value, ensure_ascii=False)

@@ -9,7 +9,7 @@ import socket
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import BadInput, NotReady, Unsupported
 from harness.lab import isolation, nft
@@ -60,7 +60,7 @@ class Lab:
 
     `family` (socket.AF_INET or AF_INET6) is what the experiment is about: hosts always have addresses of both, and
     whatever takes no family uses this one. `machine_sysctl` has the knobs of the
-    whole machine, to be set in a kernel of our own.
+    whole machine, to be set in a kernel of our own. `impairments` say, when called, what was done to the traffic.
     """
 
     def __init__(self, family: int = IPV4) -> None:
@@ -72,6 +72,7 @@ class Lab:
         self.segments: list[Segment] = []
         self.directory = Path(f"/run/lab{self.number}")
         self.machine_sysctl = MachineSysctls()
+        self.impairments: list[Callable[[], dict[str, Any]]] = []
         self._undo = ExitStack()
         self._routed: list[tuple[Host, Host]] = []
         self._ready = 0

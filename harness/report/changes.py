@@ -1,7 +1,8 @@
 """What changed between two kernels, or between two runs: verdicts, measurements, defaults, counters; with numbers.
 
 A measurement has changed if it was judged otherwise, or if it is another value where one value was to be. Where the
-claim allows a range, a value that moved within it has not changed; such are counted, and shown apart.
+claim allows a range, a value that moved within it has not changed, nor has one that differs by a stamp alone
+(harness.claims.canonical): a drawn port, say. Such are counted, and shown apart.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from harness.claims.canonical import measured
 from harness.claims.render import NOISE
 from harness.errors import BadInput
 
@@ -179,6 +181,7 @@ def _comparisons(phase: dict[str, Any]) -> dict[tuple[str, int], dict[str, Any]]
 
 def _differences(before: Run, after: Run) -> Iterator[Difference]:
     ours, theirs = _phases(before), _phases(after)
+    forms = measured(before.data), measured(after.data)
     for key in dict.fromkeys([*ours, *theirs]):
         left, right = _comparisons(ours.get(key, {})), _comparisons(theirs.get(key, {}))
         for what in dict.fromkeys([*left, *right]):
@@ -186,7 +189,9 @@ def _differences(before: Run, after: Run) -> Iterator[Difference]:
             results = str(one.get("result", "not measured")), str(other.get("result", "not measured"))
             if results[0] == results[1] and one.get("measured") == other.get("measured"):
                 continue
-            within = results[0] == results[1] and (_has_room(one) or _has_room(other))
+            within = results[0] == results[1] and (
+                _has_room(one) or _has_room(other) or forms[0](one) == forms[1](other)
+            )
             where = f"{key[0]}: {key[1]}"
             yield Difference(before.which, where, what[0], one.get("measured"), other.get("measured"), results, within)
 

@@ -19,6 +19,8 @@ LONG_PAUSE = 0.15
 
 NAMES = {"S": "SYN", "F": "FIN", "R": "RST", "P": "PSH", "A": "ACK", "U": "URG", "E": "ECE", "C": "CWR", "N": "NS"}
 TOLD = {
+    Fate.TAKEN: ("lost by the scenario", "a rule of the scenario at {target} dropped it"),
+    Fate.HELD: ("held by the scenario", "the scenario held it at {target}, to let it go later"),
     Fate.DROPPED: ("dropped", "it reached {target} and had no effect there: {again}"),
     Fate.LOST: ("lost", "it left {source} and never reached {target}"),
     Fate.IGNORED: ("not heeded", "it reached the crafted peer at {target}, which sent the same again"),
@@ -76,7 +78,9 @@ def _arrow(root: ET.Element, arrow: Arrow, lanes: dict[str, int], y: int, *, por
     group = ET.SubElement(root, "g", {"class": f"segment {_kind(arrow)}{' ' + arrow.fate if arrow.fate else ''}"})
     ET.SubElement(group, "title").text = _told(arrow)
     drop = SLANT if arrow.left is not None and arrow.came is not None else 0
-    reach = {Fate.LOST: 0.5, Fate.DROPPED: 0.985, Fate.UNANSWERED: 0.93}.get(arrow.fate, 1.0)
+    reach = {Fate.LOST: 0.5, Fate.DROPPED: 0.985, Fate.TAKEN: 0.93, Fate.HELD: 0.93, Fate.UNANSWERED: 0.93}.get(
+        arrow.fate, 1.0
+    )
     tip = (begin + (end - begin) * reach, y + drop * reach)
     _line(group, (begin, y), tip, "shaft")
     if arrow.fate in (Fate.ARRIVED, Fate.IGNORED):
@@ -102,6 +106,10 @@ def _cross(group: ET.Element, at: tuple[float, float], fate: Fate) -> None:
     if fate is Fate.UNANSWERED:
         ET.SubElement(group, "circle", {"cx": f"{x:g}", "cy": f"{y:g}", "r": "4", "class": "open"})
         return
+    if fate is Fate.HELD:
+        for side in (-3, 3):
+            _line(group, (x + side, y - 6), (x + side, y + 6), "cross")
+        return
     for slope in (-1, 1):
         _line(group, (x - 5, y - 5 * slope), (x + 5, y + 5 * slope), "cross")
 
@@ -119,7 +127,8 @@ def _label(arrow: Arrow, *, with_ports: bool) -> str:
     words += [f"ack {arrow.ack}"] if "A" in segment.flags else []
     words += [f"len {segment.length}"] if segment.length else []
     words += [f"TSval {segment.tsval}"] if segment.tsval is not None and not with_ports else []
-    return " ".join(words + [f"(again, {arrow.again + 1}.)"] * bool(arrow.again))
+    words += [f"(again, {arrow.again + 1}.)"] if arrow.again else []
+    return " ".join([*words, "(let go)"] if arrow.late else words)
 
 
 def _told(arrow: Arrow) -> str:
@@ -137,7 +146,7 @@ def _told(arrow: Arrow) -> str:
 
 def _title(exchange: Exchange) -> str:
     address, port = exchange.service
-    drops = sum(arrow.fate in (Fate.DROPPED, Fate.LOST) for arrow in exchange.arrows)
+    drops = sum(arrow.fate in (Fate.DROPPED, Fate.LOST, Fate.TAKEN) for arrow in exchange.arrows)
     return f"{len(exchange.arrows)} segments to and from {address} port {port}, {drops} of them dropped or lost"
 
 

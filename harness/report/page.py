@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import time
 import zlib
 from collections import Counter
@@ -44,6 +45,8 @@ GLYPHS = {
     "not settled": "?",
     **dict.fromkeys(LOUD, "‼"),
 }
+# Counters of segments that came and had no effect.
+DROPS = re.compile(r"TcpExt\.(?:\w*(?:Drops?|Overflows|Rejected|DoCookies)|PAWS\w*)")
 # Of a flood with a thousand sources nobody looks at a thousand diagrams.
 MOST_DIAGRAMS = 24
 # In this order counters are shown.
@@ -346,23 +349,34 @@ def _ladders(run: Run) -> dict[str, Any] | None:
     except OSError as error:
         return {"file": file.name, "trouble": f"cannot be read: {error.strerror}", "drawn": [], "more": 0}
     trouble = "" if recording.whole else "is not whole: the packets before the cut are shown"
-    found = exchanges(recording.packets, run.data["phases"])
+    rules = run.data.get("impairments")
+    found = exchanges(recording.packets, run.data["phases"], rules if isinstance(rules, list) else ())
     drawn = [_drawn(one, run) for one in found[:MOST_DIAGRAMS]]
     return {"file": file.name, "trouble": trouble, "drawn": drawn, "more": len(found) - len(drawn)}
+
+
+def _counted_drops(exchange: Exchange, phases: list[dict[str, Any]]) -> list[str]:
+    """What the kernel itself counted as dropped at the hosts of an exchange, in these phases."""
+    found: Counter[tuple[str, str]] = Counter()
+    for phase in phases:
+        for host in exchange.lanes:
+            for one in _counters(_mapping(phase.get("counters")).get(host)):
+                if DROPS.fullmatch(one["name"]):
+                    found[host, one["name"]] += _int(one["delta"])
+    return [f"{name.partition('.')[2]} {by:+d} at {host}" for (host, name), by in found.items()]
 
 
 def _drawn(exchange: Exchange, run: Run) -> dict[str, Any]:
     address, port = exchange.service
     place = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-    titles = [
-        f"{phase.get('kind')}: {phase.get('title')}"
-        for phase in run.data["phases"]
-        if any(str(row[3]) == place and row[0] == "LISTEN" for row in _socket_rows(phase))
-    ]
+    phases = run.data["phases"]
+    listening = [one for one in phases if any(str(row[3]) == place and row[0] == "LISTEN" for row in _socket_rows(one))]
+    # A listener is there in the phases after its own, too.
+    its = listening[0] if listening else None
     return {
         "place": place,
-        # A listener is there in the phases after its own, too.
-        "phase": titles[0] if titles else "",
+        "phase": f"{its.get('kind')}: {its.get('title')}" if its else "",
+        "counted": _counted_drops(exchange, [its] if its else phases),
         "svg": ladder.draw(exchange),
         "lines": list(ladder.lines(exchange)),
         "segments": len(exchange.arrows),

@@ -1,15 +1,18 @@
 """From a capture to what passed between hosts: who sent each segment to whom, and which were lost or not heeded.
 
-A capture says what a host's interface saw, and when. Whether a segment was dropped it does not say; that follows from
-what came after. Who sends again what has to be acknowledged (SYN, FIN, data) has not had the acknowledgement: either
-the segment or the acknowledgement did not get through, and the last one that was seen is the one. The ACK that ends a
-handshake was dropped if the listener's side is half-open all the same. Where both ends were captured, what left the one
-and never reached the other was lost between them.
+A capture says what a host's interface saw, and when; whether a segment was dropped it does not say. Of those that the
+scenario itself dropped or held, the evidence has the rules. For all others it follows from what came after. Who sends
+again what has to be acknowledged (SYN, FIN, data) has not had the acknowledgement: either the segment or the
+acknowledgement did not get through, and the last one that was seen is the one. The ACK that ends a handshake was
+dropped if the listener's side is half-open all the same. Where both ends were captured, what left the one and never
+reached the other was lost between them.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,6 +35,8 @@ class Fate(StrEnum):
     """What became of a segment, as far as the capture tells."""
 
     ARRIVED = ""
+    TAKEN = "taken"  # a rule of the scenario dropped it on arrival, as a cable that loses it
+    HELD = "held"  # a rule of the scenario dropped it on arrival, and it was delivered later
     DROPPED = "dropped"  # it reached the host whose address it bears, and had no effect there
     LOST = "lost"  # it left one captured host and never reached the other
     IGNORED = "ignored"  # a crafted peer got it and sent the same again
@@ -43,7 +48,7 @@ class Arrow:
     """A segment on its way between two hosts.
 
     `left` and `came` are when it was seen to leave the one and to reach the other, in seconds since the epoch; None
-    where nobody looked. `again` counts how often the same was sent before.
+    where nobody looked. `again` counts how often the same was sent before; `late` is a held one that was let go.
     """
 
     segment: Segment
@@ -55,6 +60,7 @@ class Arrow:
     ack: int = 0
     fate: Fate = Fate.ARRIVED
     again: int = 0
+    late: bool = False
 
     @property
     def time(self) -> float:
@@ -96,10 +102,15 @@ class _Sighting(NamedTuple):
     segment: Segment
 
 
-def exchanges(packets: Iterable[tuple[str, Packet]], phases: Sequence[dict[str, Any]]) -> list[Exchange]:
+def exchanges(
+    packets: Iterable[tuple[str, Packet]],
+    phases: Sequence[dict[str, Any]],
+    impairments: Sequence[dict[str, Any]] = (),
+) -> list[Exchange]:
     """What was captured, an exchange for each listening endpoint.
 
-    `phases` are those of the evidence: they tell whose the addresses are.
+    `phases` and `impairments` are those of the evidence: they tell whose the addresses are, and what the scenario
+    dropped. A rule that cannot be read marks nothing.
     """
     sightings = [
         _Sighting(host, segment)
@@ -111,6 +122,9 @@ def exchanges(packets: Iterable[tuple[str, Packet]], phases: Sequence[dict[str, 
     arrows = _arrows(sightings, owners)
     for arrow, (seq, ack) in zip(arrows, bases(arrow.segment for arrow in arrows), strict=True):
         arrow.seq, arrow.ack = (arrow.segment.seq - seq) % WRAP, (arrow.segment.ack - ack) % WRAP
+    for rule in impairments:
+        with suppress(AttributeError, KeyError, TypeError):
+            _impaired(arrows, rule)
     _lost_between(arrows, {one.host for one in sightings})
     _not_heeded(arrows, owners)
     _half_open(arrows, phases)
@@ -156,6 +170,38 @@ def _lost_between(arrows: Iterable[Arrow], captured: set[str]) -> None:
             arrow.fate = Fate.LOST
 
 
+def _impaired(arrows: Iterable[Arrow], rule: dict[str, Any]) -> None:
+    """Mark what a rule of the scenario dropped or held; nothing, where by its own count it dropped fewer."""
+    match, since = rule["match"], rule["since"]
+    until = rule["until"] if rule["until"] is not None else math.inf
+    # A cable takes no time to speak of: when it left is when it came.
+    met = [one for one in arrows if one.target == rule["host"] and _meets(one.segment, match)]
+    within = [one for one in met if since <= one.time <= until]
+    start = match.get("first", 1) - 1
+    taken = within[start : start + match["count"] if "count" in match else None]
+    if len(taken) > rule["dropped"]:
+        return
+    held = rule["kind"] == "hold"
+    for arrow in taken:
+        arrow.fate = arrow.fate or (Fate.HELD if held else Fate.TAKEN)
+        if held and (again := next((one for one in met if one.time > until and _same_frame(one, arrow)), None)):
+            again.late = True
+
+
+def _meets(segment: Segment, match: dict[str, Any]) -> bool:
+    """Whether it is one of those that a rule means (harness.traffic.impair)."""
+    if "flags" in match and set(segment.flags) & set("FSRPA") != set(match["flags"]):
+        return False
+    return all(getattr(segment, key) == match[key] for key in ("sport", "dport", "ack") if key in match)
+
+
+def _same_frame(one: Arrow, other: Arrow) -> bool:
+    """Whether it is the very segment, not only the same data."""
+    return not one.late and (one.segment.four_tuple, one.content, one.segment.ack, one.segment.tsval) == (
+        other.segment.four_tuple, other.content, other.segment.ack, other.segment.tsval
+    )  # fmt: skip
+
+
 def _not_heeded(arrows: Sequence[Arrow], owners: dict[str, str]) -> None:
     legs: dict[frozenset[Any], list[Arrow]] = defaultdict(list)
     for arrow in arrows:
@@ -175,6 +221,9 @@ def _follow(leg: Sequence[Arrow], index: int, owners: dict[str, str]) -> None:
             if later.segment.flags == "S":
                 return  # a new connection from the other side
             back.append(later)
+        elif later.content == last.content and later.late:
+            later.again = last.again
+            last = later
         elif later.content == last.content:
             _blame(last, back, leg[index + 1 :], owners)
             later.again = last.again + 1

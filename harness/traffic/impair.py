@@ -11,8 +11,9 @@ from __future__ import annotations
 import itertools
 import socket
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 from harness.errors import BadInput
 from harness.lab import Host, nft
@@ -33,11 +34,19 @@ _numbers = itertools.count(1)
 class Drop:
     """A rule that drops arriving TCP segments; lifted by lift(), at the end of `with`, or with the lab."""
 
-    def __init__(self, host: Host, expressions: list[nft.Expression]) -> None:
-        rule = (*expressions, *nft.counter(), *nft.drop())
+    kind = "drop"
+
+    def __init__(self, host: Host, wanted: Wanted) -> None:
+        rule = (*_expressions(host, wanted), *nft.counter(), *nft.drop())
         arriving = nft.Chain("prerouting", nft.RAW_PRIORITY, (rule,))
+        self._host = host
+        self._wanted = wanted
+        self._since = time.time()
+        self._until: float | None = None
         self._table = nft.Table(host.namespace, f"impair{next(_numbers)}", {"arriving": arriving})
         self._lifted = False
+        host.lab.impairments.append(self.as_dict)
+        host.lab.on_close(self.lift)
 
     @property
     def count(self) -> int:
@@ -49,8 +58,15 @@ class Drop:
         if not self._lifted:
             self._last = self.count
             self._table.remove()
+            self._until = time.time()
             self._lifted = True
         return self._last
+
+    def as_dict(self) -> dict[str, Any]:
+        """The rule as evidence: where, which segments, from when to when, and how many it has dropped."""
+        given = {key: value for key, value in asdict(self._wanted).items() if value != getattr(Wanted, key)}
+        times = {"since": self._since, "until": self._until}
+        return {"kind": self.kind, "host": self._host.name, "match": given, **times, "dropped": self.count}
 
     def __enter__(self) -> Self:
         return self
@@ -64,9 +80,9 @@ class Drop:
 class Hold(Drop):
     """Held segments: dropped now, delivered by release() in the order in which they arrived."""
 
-    def __init__(self, host: Host, expressions: list[nft.Expression], wanted: _Wanted) -> None:
-        self._host = host
-        self._wanted = wanted
+    kind = "hold"
+
+    def __init__(self, host: Host, wanted: Wanted) -> None:
         self._interface = next(iter(host.interfaces.values()))
         with host:
             self._seen = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
@@ -74,7 +90,7 @@ class Hold(Drop):
         self._seen.bind((self._interface.name, ETH_P_ALL))
         self._seen.setblocking(False)
         host.lab.on_close(self._seen.close)
-        super().__init__(host, expressions)
+        super().__init__(host, wanted)
 
     def held(self) -> list[bytes]:
         """Take the frames held up to now out of the kernel's hands; each is returned once."""
@@ -106,13 +122,18 @@ class Hold(Drop):
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """What is impaired: TCP flags as bits, ports, and the acknowledgement number; None matches any."""
+class Wanted:
+    """What is impaired: TCP flags as letters, ports, and the acknowledgement number; None matches any.
 
-    flags: int | None
-    sport: int | None
-    dport: int | None
+    Of the segments that match, those from the `first` on, `count` of them or all.
+    """
+
+    flags: str | None = None
+    sport: int | None = None
+    dport: int | None = None
     ack: int | None = None
+    first: int = 1
+    count: int | None = None
 
     def matches(self, frame: bytes) -> bool:
         """The same match as the nf_tables rule's, on a frame that a packet socket has read."""
@@ -121,7 +142,7 @@ class _Wanted:
             return False
         sport, dport, ack, flags = SEGMENT.unpack_from(tcp)
         return (
-            (self.flags is None or flags & 0x1F == self.flags)
+            (self.flags is None or flags & 0x1F == _bits(self.flags))
             and (self.sport is None or sport == self.sport)
             and (self.dport is None or dport == self.dport)
             and (self.ack is None or ack == self.ack)
@@ -145,24 +166,21 @@ def drop(
     next) are dropped, `count` of them or all: `drop(server, "A", dport=80, count=1)` loses the third ACK of the next
     handshake.
     """
-    return Drop(host, _expressions(host, _Wanted(_bits(flags), sport, dport, ack), first, count))
+    return Drop(host, Wanted(flags, sport, dport, ack, first, count))
 
 
 def hold(host: Host, flags: str | None = None, *, sport: int | None = None, dport: int | None = None) -> Hold:
     """Hold TCP segments that arrive at the first interface of a host until release(); the match is drop()'s."""
-    wanted = _Wanted(_bits(flags), sport, dport)
-    return Hold(host, _expressions(host, wanted, 1, None), wanted)
+    return Hold(host, Wanted(flags, sport, dport))
 
 
-def _bits(flags: str | None) -> int | None:
-    if flags is None:
-        return None
+def _bits(flags: str) -> int:
     if not flags or set(flags) - set(FLAG_BITS):
         raise BadInput(f"TCP flags are letters of {''.join(FLAG_BITS)}, not {flags!r}")
     return sum(FLAG_BITS[letter] for letter in set(flags))
 
 
-def _expressions(host: Host, wanted: _Wanted, first: int, count: int | None) -> list[nft.Expression]:
+def _expressions(host: Host, wanted: Wanted) -> list[nft.Expression]:
     expressions = [*nft.version(host.family), *nft.protocol(socket.IPPROTO_TCP)]
     for port, offset in ((wanted.sport, 0), (wanted.dport, 2)):
         if port is not None:
@@ -170,7 +188,7 @@ def _expressions(host: Host, wanted: _Wanted, first: int, count: int | None) -> 
     if wanted.ack is not None:
         expressions += nft.Match(nft.TRANSPORT_HEADER, 8, wanted.ack.to_bytes(4, "big")).expressions()
     if wanted.flags is not None:
-        expressions += nft.Match(nft.TRANSPORT_HEADER, 13, bytes([wanted.flags]), b"\x1f").expressions()
-    if first != 1 or count is not None:
-        expressions += nft.occurrence(first, count)
+        expressions += nft.Match(nft.TRANSPORT_HEADER, 13, bytes([_bits(wanted.flags)]), b"\x1f").expressions()
+    if wanted.first != 1 or wanted.count is not None:
+        expressions += nft.occurrence(wanted.first, wanted.count)
     return expressions

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.errors import BadInput
+from harness.lab import Lab
+from harness.lab import pair as make_pair
 from harness.observe import accept_queue, capture, count, counting
 from harness.traffic import RawPeer, connect, drop, echo, hold, listen
 from harness.waiting import until
@@ -154,3 +157,23 @@ def test_the_other_family_is_left_alone(pair: Pair) -> None:
     with drop(pair.server) as rule, counting(pair.server) as moved, pair.client.socket(family=other) as client:
         assert client.connect_ex((pair.server.address(other), 9)) != 0
         assert (rule.count, moved.Tcp.InSegs) == (0, 1)
+
+
+def test_each_rule_says_what_it_did_while_it_is_in_force_and_after_the_lab() -> None:
+    began = time.time()
+    with Lab() as lab:
+        pair = make_pair(lab)
+        rule = drop(pair.server, "S", dport=9, first=2, count=3)
+        held = hold(pair.server, "A", dport=9)
+        knock(pair, 6)
+        knock(pair, 2, "A")
+        until(lambda: (rule.count, held.count) == (3, 2), what="three SYNs of six, and two ACKs")
+        told = lab.impairments[0]()
+        assert told == {
+            "kind": "drop", "host": "server", "match": {"flags": "S", "dport": 9, "first": 2, "count": 3},
+            "since": told["since"], "until": None, "dropped": 3,
+        }  # fmt: skip
+    dropped, kept = (one() for one in lab.impairments)
+    assert (dropped["dropped"], kept["kind"], kept["dropped"]) == (3, "hold", 2)
+    assert kept["match"] == {"flags": "A", "dport": 9}
+    assert began <= dropped["since"] <= dropped["until"] <= time.time()

@@ -10,7 +10,7 @@ from harness.errors import BadInput
 from harness.report.changes import Comparison, Side, choose, compare, moved
 from harness.report.page import render_comparison
 from harness.report.stored import Table, read
-from tests.report.made_evidence import claim, compared, expected, phase, run, save
+from tests.report.made_evidence import CLIENT, claim, compared, expected, phase, run, save
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +62,17 @@ def test_only_what_changed_is_told_verdicts_first(table: Table) -> None:
     ]
     assert (found.compared, found.within) == (4, 1)
     assert found.only == ([], ["queue.new"])
+
+
+def test_what_differs_by_a_drawn_number_alone_has_not_changed(tmp_path: Path) -> None:
+    for version, port, other in (("6.1.2", 41000, 7), ("6.12.7", 52000, 8)):
+        drawn = effect(compared("ss", [f"{CLIENT}:{port}", 80], [f"{CLIENT}:{port}", 80]))
+        save(tmp_path / version, claim("queue.drawn"), run(version=version, phases=drawn))
+        also = effect(compared("ss", [f"{CLIENT}:{port}", other], [f"{CLIENT}:{port}", other]))
+        save(tmp_path / version, claim("queue.also"), run(version=version, phases=also))
+    found = changes(read([tmp_path / "6.1.2", tmp_path / "6.12.7"]))
+    assert [one.name for one in found.changes] == ["queue.also"]
+    assert found.within == 1
 
 
 def test_a_change_has_its_numbers(table: Table) -> None:

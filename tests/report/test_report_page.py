@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.report.page import render
+from harness.report.page import cell_view, render
 from harness.report.stored import read
 from tests.report.made_evidence import (
     CLIENT,
@@ -67,6 +67,21 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save(evidence, claim("wait.seen", "It is seen.", "001"), *runs["seen"])
     (evidence / "seen.pcapng").write_bytes(dropped_ack(repeats=2))
     return page_of(evidence, to=place / "report.html")
+
+
+def test_beside_a_diagram_stands_what_the_kernel_counted(tmp_path: Path) -> None:
+    phases = [phase("effect", "a full queue", counters=2), phase("control", "room", counters=0)]
+    drops = {"TcpExt.ListenDrops": [0, 2, 2], "TcpExt.PAWSEstab": [1, 2, 1], "TcpExt.TCPPureAcks": [0, 9, 9]}
+    for one in phases:
+        one["counters"] = {"server": drops, "elsewhere": drops}
+    rules = [{"kind": "drop", "host": "server", "match": {}, "since": 0, "until": None, "dropped": 99}]
+    save(tmp_path, claim(), run(phases=phases, packets="p.pcapng", impairments=rules))
+    (tmp_path / "p.pcapng").write_bytes(dropped_ack())
+    ((row, column, cell),) = read([tmp_path]).cells()
+    (drawn,) = cell_view(row, column, cell)["runs"][0]["ladders"]["drawn"]
+    assert drawn["phase"] == "effect: a full queue"
+    assert drawn["counted"] == ["ListenDrops +2 at server", "PAWSEstab +1 at server"]
+    assert "lost by the scenario" in drawn["svg"]
 
 
 def shown(page: Page) -> list[str]:
@@ -254,6 +269,18 @@ def test_an_address_leads_to_a_claim(report: Path, look: Callable[..., Any]) -> 
     page.goto(f"{report.as_uri()}#claim-wait.seen")
     page.reload()
     page.wait_for_selector('[id="claim-wait.seen"] .part[data-ready]')
+
+
+@pytest.mark.parametrize("width", [900, 1300, 1800])
+def test_what_sticks_to_the_top_hides_nothing(report: Path, look: Callable[..., Any], width: int) -> None:
+    page = look(report, viewport={"width": width, "height": 500}).page
+    page.goto(f"{report.as_uri()}#claim-wait.seen")
+    page.reload()
+    page.wait_for_selector('[id="claim-wait.seen"] .part[data-ready]')
+    page.wait_for_function("document.activeElement.matches('summary')")
+    bar, summary = (page.locator(one).bounding_box() for one in ("#filters", '[id="claim-wait.seen"] > summary'))
+    assert bar["y"] == 0
+    assert summary["y"] >= bar["height"]
 
 
 def brightness(page: Page) -> float:

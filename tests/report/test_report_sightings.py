@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import pytest
+
 from harness.observe.pcapng import read_pcapng
 from harness.report import ladder
 from harness.report.sightings import Exchange, Fate, exchanges
@@ -18,8 +20,19 @@ OWNED = [
 ]  # fmt: skip
 
 
-def told(content: bytes, phases: list[dict[str, Any]] | None = None) -> list[Exchange]:
-    return exchanges(read_pcapng(content).packets, OWNED if phases is None else phases)
+def told(
+    content: bytes, phases: list[dict[str, Any]] | None = None, rules: list[dict[str, Any]] | None = None
+) -> list[Exchange]:
+    return exchanges(read_pcapng(content).packets, OWNED if phases is None else phases, rules or ())
+
+
+def rule(
+    dropped: int, *, since: float = -1, until: float | None = None, kind: str = "drop", **match: Any
+) -> dict[str, Any]:
+    """A rule of a scenario at the server, with times as the captures here have them."""
+    start = 1_700_000_000
+    ended = None if until is None else start + until
+    return {"kind": kind, "host": "server", "match": match, "since": start + since, "until": ended, "dropped": dropped}
 
 
 def fates(exchange: Exchange) -> list[tuple[str, str]]:
@@ -74,6 +87,50 @@ def test_what_leaves_one_captured_host_and_never_reaches_the_other_is_lost_betwe
     assert fates(one) == [("S", "lost"), ("S", ""), ("SA", "")]
     assert one.arrows[1].left is not None
     assert one.arrows[1].came is not None
+
+
+SYNS = captured(*((float(n), "server", "in", SYN) for n in range(4)), (3.1, "server", "out", SYN_ACK))
+
+
+@pytest.mark.parametrize(
+    ("one", "expected"),
+    [
+        (rule(3, until=2.5, flags="S"), ["taken", "taken", "taken", "", ""]),
+        (rule(3, until=2.5), ["taken", "taken", "taken", "", ""]),
+        (rule(2, first=2, count=2, dport=80), ["dropped", "taken", "taken", "", ""]),
+        (rule(1, count=1, sport=40000), ["taken", "dropped", "dropped", "", ""]),
+        (rule(9, ack=7), ["dropped", "dropped", "dropped", "", ""]),
+        (rule(9, flags="A"), ["dropped", "dropped", "dropped", "", ""]),
+        (rule(9, dport=81), ["dropped", "dropped", "dropped", "", ""]),
+        (rule(2, until=2.5), ["dropped", "dropped", "dropped", "", ""]),  # by its own count it dropped fewer
+        ({"kind": "drop", "host": "server"}, ["dropped", "dropped", "dropped", "", ""]),
+        ({**rule(3), "match": "S"}, ["dropped", "dropped", "dropped", "", ""]),
+        ({**rule(9, flags="S"), "host": "client"}, ["dropped", "dropped", "dropped", "", ""]),
+    ],
+)
+def test_what_a_rule_of_the_scenario_dropped_is_known(one: dict[str, Any], expected: list[str]) -> None:
+    (found,) = told(SYNS, rules=[one])
+    assert [arrow.fate.value for arrow in found.arrows] == expected
+
+
+def test_what_was_held_and_let_go_is_not_sent_again() -> None:
+    content = captured(
+        (0, "server", "in", SYN), (5, "server", "in", SYN), (5.1, "server", "out", SYN_ACK), (5.2, "server", "in", ACK)
+    )
+    (one,) = told(content, rules=[rule(1, until=4, kind="hold", flags="S")])
+    assert fates(one) == [("S", "held"), ("S", ""), ("SA", ""), ("A", "")]
+    assert [(arrow.late, arrow.again) for arrow in one.arrows[:2]] == [(False, 0), (True, 0)]
+    root = ET.fromstring(ladder.draw(one))
+    words = ["".join(text.itertext()) for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "held by the scenario" in words
+    assert "SYN seq 0 TSval 100 (let go)" in words
+
+
+def test_a_rule_where_nobody_captured_is_known_by_when_the_segment_left() -> None:
+    content = captured((0, "server", "out", SYN_ACK), (1, "server", "out", SYN_ACK), (1.1, "server", "in", ACK))
+    at_client = {**rule(1, until=0.5, flags="SA"), "host": "client"}
+    (one,) = told(content, rules=[at_client])
+    assert fates(one) == [("SA", "taken"), ("SA", ""), ("A", "")]
 
 
 def test_what_a_crafted_peer_takes_no_notice_of_is_not_called_dropped() -> None:

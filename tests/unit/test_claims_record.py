@@ -44,6 +44,7 @@ class FakeLab:
     def __init__(self, *names: str) -> None:
         self.all_hosts = {name: FakeHost(name) for name in names}
         self.machine_sysctl = SimpleNamespace(changed={})
+        self.impairments: list[Callable[[], dict[str, Any]]] = []
         self.callbacks: list[Callable[[], object]] = []
 
     def on_close(self, callback: Callable[[], object]) -> None:
@@ -216,6 +217,16 @@ def test_a_lab_closed_within_a_phase_is_named() -> None:
     with run.effect("cause"):
         lab.close()
     assert run.as_dict()["phases"][0]["notes"] == {"closed before the phase ended": ["client", "server"]}
+
+
+def test_what_the_scenario_did_to_traffic_is_kept_from_open_labs_and_closed_ones() -> None:
+    run = begin()
+    assert "impairments" not in run.as_dict()
+    closed, still_open = watched(run, "client"), watched(run, "server")
+    closed.impairments.append(lambda: {"kind": "drop", "dropped": 1})
+    closed.close()
+    still_open.impairments.append(lambda: {"kind": "hold", "dropped": 2})
+    assert run.as_dict()["impairments"] == [{"kind": "drop", "dropped": 1}, {"kind": "hold", "dropped": 2}]
 
 
 def test_hosts_of_two_labs_with_one_name_are_told_apart() -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
 from harness.errors import BadInput
-from harness.kernels.bisect import halve, side_by_side, verdict_of
+from harness.kernels.bisect import halve
 from harness.kernels.catalogue import Kernel
 from harness.kernels.facts import differences
 
@@ -38,23 +38,6 @@ def test_without_a_difference_there_is_no_boundary() -> None:
         halve(KERNELS[:5], lambda _: "holds")
     with pytest.raises(BadInput, match="name two that differ"):
         halve(KERNELS[:1], lambda _: "holds")
-
-
-def evidence(measured: int, verdict: str | None = "holds") -> dict[str, Any]:
-    comparisons = [{"what": "waiting", "measured": measured}, {"what": "limit", "measured": 10}]
-    phases = [{"title": "nobody accepts", "comparisons": comparisons}]
-    return {"runs": [{"params": "ipv4-6.1", "verdict": verdict, "outcome": "failed", "phases": phases}]}
-
-
-def test_what_was_measured_differently_stands_side_by_side() -> None:
-    assert side_by_side(evidence(10), evidence(11)) == ["ipv4: nobody accepts: waiting: 10 -> 11"]
-    assert side_by_side(evidence(10), {"runs": []})[0] == "ipv4: nobody accepts: waiting: 10 -> -"
-
-
-def test_the_verdict_of_several_runs() -> None:
-    both = {"runs": [*evidence(1)["runs"], *evidence(1, None)["runs"]]}
-    nothing: dict[str, Any] = {"runs": []}
-    assert [verdict_of(one) for one in (evidence(1), both, nothing)] == ["holds", "failed and holds", "nothing"]
 
 
 def test_facts_that_differ() -> None:

@@ -49,6 +49,13 @@
   find("#filters").addEventListener("reset", () => setTimeout(filter));
   find("#filters").addEventListener("submit", event => event.preventDefault());
 
+  // What sticks to the top is as high as its lines are many: nothing may hide behind it.
+  const bar = find("#filters");
+  new ResizeObserver(() => {
+    const high = getComputedStyle(bar).position === "sticky" ? bar.offsetHeight : 0;
+    document.documentElement.style.setProperty("--bar", `${high}px`);
+  }).observe(bar);
+
   // ------------------------------------------------------------------ what stands behind a cell
   async function unfold(place) {
     const text = document.getElementById(`packed-${place}`).textContent;
