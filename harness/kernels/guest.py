@@ -316,8 +316,8 @@ def main() -> None:
     """PID 1."""
     os.environ.update(PATH=PATH, HOME="/root", USER="root", LANG="C.UTF-8")
     mount_all()
-    # Before 5.6 getrandom(2) waits for entropy, which nothing makes while simulated time jumps over whatever idles. What
-    # is drawn until a machine is restored may be known to anybody; then it gets a seed that is not.
+    # Before 5.6 getrandom(2) waits for entropy, which nothing here makes. What is drawn until a machine is restored may
+    # be known to anybody; then it gets a seed that is not.
     reseed(bytes(32))
     load_modules()
     loopback_up()
