@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import BadInput
+from harness.errors import BadInput, Unsupported
 from harness.observe import count
-from harness.traffic import listen
+from harness.traffic import drop, listen, short_connections
 from harness.traffic.short_connections import ShortConnections, keep_asking
 
 if TYPE_CHECKING:
@@ -51,3 +52,26 @@ def test_kept_connections_and_servers_in_turn(pair: Pair) -> None:
     assert (asking.answered, asking.connections) == (20, 5)
     assert count(pair.client, f"state time-wait dport = :{first.port}") == 3
     assert count(pair.client, f"state time-wait dport = :{second.port}") == 2
+
+
+def test_time_that_the_machine_takes_moves_the_schedule_on_up_to_a_limit(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped_for_a_second() -> ShortConnections:
+        """One connect() blocks until the SYN is sent again."""
+        listener = listen(pair.server)
+        drop(pair.server, "S", dport=listener.port, first=3, count=1)
+        return ShortConnections(pair.client, [listener], rate=20)
+
+    asking = stopped_for_a_second()
+    keep_asking([asking], 0.5)
+    assert asking.answered == 11
+    assert asking.lost > 0.5
+    gaps = [later - earlier for (earlier, _), (later, _) in itertools.pairwise(asking.results)]
+    stall = gaps.index(max(gaps))
+    # What comes after it keeps the distance: nothing is made up for in a burst.
+    after = [moment for moment, _ in asking.results[stall + 1 :]]
+    assert after[-1] - after[0] > 0.9 * (len(after) - 1) / asking.rate
+    monkeypatch.setattr(short_connections, "TOO_MUCH_LOST", 0.5)
+    with pytest.raises(Unsupported, match=r"too busy to ask for \d+ s in all"):
+        keep_asking([stopped_for_a_second()], 0.5)
