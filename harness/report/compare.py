@@ -57,7 +57,12 @@ def _print(as_json: bool, document: Callable[[], dict[str, Any]], lines: Callabl
         click.echo(json.dumps(document(), ensure_ascii=False, indent=1))
         return
     for line in lines():
-        click.echo(line)
+        click.echo(_printable(line))
+
+
+def _printable(line: str) -> str:
+    """A line without what a terminal would obey: evidence may be anybody's."""
+    return "".join(letter if letter.isprintable() else "�" for letter in line)
 
 
 def evidence_lines(found: Sequence[Agreement], shown: int | None) -> Iterator[str]:

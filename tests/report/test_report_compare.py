@@ -108,6 +108,15 @@ def test_of_many_differences_the_first_are_shown_and_the_rest_counted(place: Pat
     assert "value 8/measured: 8 -> 99" in called("--all")[1]
 
 
+def test_what_a_terminal_would_obey_is_shown_and_not_done(place: Path) -> None:
+    hostile = "\x1b[2J\u202e<script>"
+    save(place / "a", claim(), run(phases=[phase("effect", "e") | {"notes": {hostile: hostile}}]))
+    save(place / "b", claim(), run(phases=[phase("effect", "e") | {"notes": {hostile: "other"}}]))
+    told = called("--all")[1]
+    assert "notes/�[2J�<script>: �[2J�<script> -> other\n" in told
+    assert "\x1b" not in told
+
+
 def test_for_machines_there_is_everything(place: Path) -> None:
     save(place / "a", claim(), waiting(11))
     save(place / "b", claim(), waiting(12))
