@@ -24,6 +24,7 @@ REASONS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("verdict", re.compile(r"^(outcome|verdict|expected|reason|absence)\b")),
     ("kernel", re.compile(r"^(kernel|nodeid|params|options)\b")),
     ("packets", re.compile(r"^packets\b")),
+    ("impairments", re.compile(r"^impairments\b")),
     ("phases", re.compile(r"^phases/[^/]*/(kind|title|interrupted)$")),
     ("number of polls", re.compile(r"/series/.*/length$|/series/.*/points/\d+$")),
     ("seen by a poll", re.compile(r"/series/")),
@@ -32,6 +33,7 @@ REASONS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("sockets when listed", re.compile(r"^phases/[^/]*/sockets/")),
     ("range that was computed", re.compile(r"/comparisons/.*/(document|kernel|wanted)\b")),
     ("measured", re.compile(r"/comparisons/.*/measured\b")),
+    ("judged", re.compile(r"/comparisons/.*/result$")),
     ("noted", re.compile(r"/notes/")),
 )  # fmt: skip
 ONE_SIDE = "run on one side alone"

@@ -209,7 +209,9 @@ def test_bad_input_is_one_line_and_exit_code_two(
         ("phases/1 control/series/TIME-WAIT/points/3/1", "seen by a poll"),
         ("phases/0 effect/comparisons/0 bytes a connection/measured", "memory"),
         ("phases/0 effect/comparisons/0 waiting/kernel", "range that was computed"),
+        ("phases/0 effect/comparisons/0 waiting/result", "judged"),
         ("packets/server:eth0/connection 1/3", "packets"),
+        ("impairments/0/dropped", "impairments"),
     ],
 )
 def test_the_kind_of_a_difference_is_told_by_its_path(path: str, reason: str) -> None:
