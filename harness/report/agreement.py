@@ -45,6 +45,8 @@ class Result(StrEnum):
     IDENTICAL = "identical"
     STAMPS = "but for stamps"
     DIFFERS = "differs"
+    ONLY_A = "only in A"
+    ONLY_B = "only in B"
 
 
 class Said(StrEnum):
@@ -76,10 +78,13 @@ class Agreement:
     stamps: Counter[str] = field(default_factory=Counter)
     differences: list[Difference] = field(default_factory=list)
     raw: bool = True
+    sides: tuple[bool, bool] = (True, True)
 
     @property
     def result(self) -> Result:
         """How far they agree."""
+        if not all(self.sides):
+            return Result.ONLY_A if self.sides[0] else Result.ONLY_B
         if self.differences:
             return Result.DIFFERS
         return Result.IDENTICAL if self.raw else Result.STAMPS
@@ -127,7 +132,7 @@ def evidence(table: Table, a: Path, b: Path) -> list[Agreement]:
     """Compare what two directories of a table have, run by run, in canonical form."""
     found = []
     for (claim, release), pair in _pairs(table, a, b):
-        made = Agreement(claim, release)
+        made = Agreement(claim, release, sides=(bool(pair.a), bool(pair.b)))
         for test, one, other in pair.tests():
             if one is None or other is None:
                 sides = "there" if one else "-", "there" if other else "-"
