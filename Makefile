@@ -16,7 +16,7 @@ LOCK_TOOL = uv==0.13.9
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help scenarios test test-vm claims report check format bench install browser venv lock clean
+.PHONY: help scenarios test test-vm claims report check format bench install testing venv lock clean
 
 help: ## what can be typed
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -25,7 +25,7 @@ help: ## what can be typed
 scenarios: install ## settle the claims on the running kernel
 	$(RUN) pytest scenarios/ -n $(or $(WORKERS),16) --dist worksteal $(ARGS)
 
-test: install browser ## the tests of the harness itself; some boot two other kernels, which are fetched to the user's cache
+test: install testing ## the tests of the harness itself; some boot two other kernels, which are fetched to the user's cache
 	$(RUN) pytest tests/ -n $(or $(WORKERS),$(shell expr 2 '*' $(CORES))) --dist worksteal -rs $(ARGS)
 
 test-vm: install ## only those that boot other kernels
@@ -52,8 +52,8 @@ bench: install ## side by side with what one would take instead
 install: ## the virtual environment, and with the right to do so the programs
 	@$(INSTALL) programs venv
 
-browser:
-	@$(INSTALL) browser
+testing:
+	@$(INSTALL) testing
 
 venv: ## the virtual environment alone
 	@$(INSTALL) venv

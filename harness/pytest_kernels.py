@@ -1,5 +1,7 @@
 """Kernels as pytest-xdist workers: `--kernel 6.12` runs every test on that kernel too, in a virtual machine.
 
+`--kernel ssh:HOST` runs them on a host that one has ssh to, on whatever kernel it runs.
+
 Each test is parametrised with the kernels; a worker is of one kernel and has that kernel's tests only. The scheduler
 has a queue a kernel, each of which pytest-xdist's own work stealing serves.
 """
@@ -34,6 +36,8 @@ KERNELS, REMEMBERED = "harness_kernels", "harness_remembered"
 REMEMBERS = ("cache/lastfailed", "cache/nodeids")
 # The name of a worker's kernel, as the controller tells it.
 KERNEL = "harness_kernel"
+# Set for a worker on another host, whose files stand elsewhere.
+FAR = "harness_far"
 # How many machines may be lost, for each that was asked for, before the run is given up.
 RESTARTS = 3
 # The parameter of every test.
@@ -48,11 +52,13 @@ def add_options(group: pytest.OptionGroup) -> None:
         default=[],
         metavar="KERNEL",
         help="run on this kernel in a virtual machine (repeatable): 6.12, '>=6.12', newest, all, a full release, "
-        "path/to/bzImage[,modules=DIR], a built kernel tree; `running` is the machine's own",
+        "path/to/bzImage[,modules=DIR], a built kernel tree; `running` is the machine's own; "
+        "ssh:HOST[,python=PATH] is a host, vagrant:MACHINE a machine of vagrant/ that is up",
     )
     group.addoption("--mirror", metavar="ADDRESS", help="the archive to take kernels from, in place of those of apt")
     group.addoption("--suite", action="append", default=[], metavar="NAME", help="a suite of --mirror (repeatable)")
     group.addoption("--keyring", metavar="FILE", help="the keys that sign the archive of --mirror (default: Debian's)")
+    group.addoption("--ssh-config", metavar="FILE", help="the file that says how to reach the HOST of ssh:HOST")
     group.addoption("--real-time", action="store_true", help="let the virtual machines' time be real")
 
 
@@ -67,6 +73,7 @@ def choose(config: pytest.Config) -> None:
     each = _number(config)
     try:
         kernels = _kernels(config, fetch=not collect_only)
+        specs = [] if collect_only else [_spec(config, name, kernel) for name, kernel in kernels.items()]
     except HarnessError as error:
         raise pytest.UsageError(str(error)) from None
     _project_is_found(config)
@@ -75,7 +82,7 @@ def choose(config: pytest.Config) -> None:
         option.numprocesses = None
         option.maxprocesses = None
         option.dist = "worksteal"
-        option.tx = [_spec(config, name, kernel) for name, kernel in kernels.items() for _ in range(each)]
+        option.tx = [spec for spec in specs for _ in range(each)]
         # One that ends is replaced, so that the tests behind a panic are run; one that cannot begin is not, for ever.
         option.maxworkerrestart = option.maxworkerrestart or str(RESTARTS * len(option.tx))
 
@@ -87,8 +94,8 @@ def _project_is_found(config: pytest.Config) -> None:
     """
     if config.inipath is not None or config.rootpath == config.invocation_params.dir:
         return
-    for name in ("kernel", "keyring"):
-        values = config.getoption(name) or []
+    for name in ("kernel", "keyring", "ssh-config"):
+        values = config.getoption(name.replace("-", "_")) or []
         for value in [values] if isinstance(values, str) else values:
             if value in config.invocation_params.args and Path(value).exists():
                 raise pytest.UsageError(f"write --{name}={value}: pytest takes the path by itself for a place of tests")
@@ -125,15 +132,18 @@ def _number(config: pytest.Config) -> int:
 
 
 def _kernels(config: pytest.Config, *, fetch: bool) -> dict[str, str | None]:
-    """The kernels meant: the name in test ids, and the release in the cache or the absolute path (None: running)."""
-    from harness.kernels import machine, store
+    """The kernels meant: the name in test ids, and the release in the cache, the absolute path or the user's word for a
+    host (None: running).
+    """
+    from harness.kernels import hosts, machine, store
 
-    wanted: list[str] = config.getoption("kernel")
-    paths = [word for word in wanted if word != RUNNING and store.is_path(word)]
-    others = [word for word in wanted if word != RUNNING and word not in paths]
+    wanted = [word for given in config.getoption("kernel") for word in hosts.split(given)]
+    far = [word for word in wanted if hosts.is_host(word)]
+    paths = [word for word in wanted if word != RUNNING and word not in far and store.is_path(word)]
+    others = [word for word in wanted if word != RUNNING and word not in far and word not in paths]
     if (paths or others) and fetch:
         machine.qemu()
-    found: list[tuple[str, str, str]] = []
+    found = [(hosts.short(word), hosts.short(word), word) for word in far]
     for word in paths:
         one = store.named(word)
         found.append((one.version, one.release, store.absolute(word)))
@@ -167,10 +177,15 @@ def _spec(config: pytest.Config, name: str, kernel: str | None) -> str:
     """execnet's word for a worker."""
     if kernel is None:
         return f"popen//{KERNEL}={name}"
-    from harness.kernels import gateway
+    from harness.kernels import gateway, hosts
 
+    if hosts.is_host(kernel):
+        host = hosts.named(kernel, config.rootpath, config.getoption("ssh_config"))
+        python = hosts.command(host, config.rootpath, config.invocation_params.dir)
+        return f"popen//python={python}//{FAR}=1//{KERNEL}={name}"
     real_time: bool = config.getoption("real_time")
-    python = gateway.command(kernel, config.rootpath, map(str, config.args), real_time=real_time)
+    here = config.invocation_params.dir
+    python = gateway.command(kernel, config.rootpath, map(str, config.args), directory=here, real_time=real_time)
     return f"popen//python={python}//{KERNEL}={name}"
 
 
@@ -180,6 +195,10 @@ def tell_worker(node: WorkerController) -> None:
     if kernel is None:
         return
     node.workerinput[KERNEL] = kernel
+    if getattr(node.gateway.spec, FAR, None):
+        node.workerinput[FAR] = True
+        # What pytest-xdist asks this for now is whether our sys.path is to be that of the worker.
+        node.gateway.spec.popen = None
     node.workerinput[KERNELS] = node.config.option.harness_kernels
     cache = getattr(node.config, "cache", None)
     node.workerinput[REMEMBERED] = {} if cache is None else {name: cache.get(name, None) for name in REMEMBERS}
@@ -320,7 +339,10 @@ class ByKernel:
 
 
 def guest_folders(config: pytest.Config) -> None:
-    """In a guest the folder that the controller chose for temporary files is not there yet."""
+    """In a guest the folder that the controller chose for temporary files is not there yet; on a host it cannot be."""
     basetemp = getattr(config.option, "basetemp", None)
+    if FAR in getattr(config, "workerinput", {}):
+        config.option.basetemp = None
+        return
     if kernel_of(config) not in (None, RUNNING) and basetemp:
         Path(basetemp).parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """What execnet takes for a Python interpreter: standard input and output are those of one inside a virtual machine.
 
-    python -m harness.kernels.gateway --kernel RELEASE --root DIR [--real-time] [--user UID] ARGUMENT…
+    python -m harness.kernels.gateway --kernel RELEASE --root DIR [--directory DIR] [--real-time] [--user UID] ARGUMENT…
 
 Every value is percent-encoded: execnet takes `//` and `=` for its own.
 The machine is restored, or made ready first, before anything is relayed: what is sent to a guest that does not listen
@@ -31,9 +31,21 @@ if TYPE_CHECKING:
 TROUBLE = "TCP_HARNESS_TROUBLE"
 
 
-def command(kernel: str, root: Path, arguments: Iterable[str] = (), *, real_time: bool = False, user: int = 0) -> str:
-    """This gateway as the value of python= in execnet's word for a worker."""
+def command(
+    kernel: str,
+    root: Path,
+    arguments: Iterable[str] = (),
+    *,
+    directory: Path | None = None,
+    real_time: bool = False,
+    user: int = 0,
+) -> str:
+    """This gateway as the value of python= in execnet's word for a worker.
+
+    `arguments` are pytest's, which mean something in `directory` (default: the root).
+    """
     words = ["--kernel", quote(kernel, safe=""), "--root", quote(str(root), safe=""), "--user", str(user)]
+    words += [] if directory is None else ["--directory", quote(str(directory), safe="")]
     words += ["--real-time"] * real_time
     words += [quote(argument, safe="") for argument in arguments]
     return shlex.join([os.path.normpath(sys.executable), "-m", "harness.kernels.gateway", *words])
@@ -43,29 +55,28 @@ def main() -> None:
     """Run one gateway."""
     # Also while a machine is brought up, when nobody looks at standard input: whoever started us has ended, so do we.
     die_with_parent()
-    # execnet adds what it would tell an interpreter: -u -c CODE.
-    words = sys.argv[1 : sys.argv.index("-u")] if "-u" in sys.argv else sys.argv[1:]
     parser = argparse.ArgumentParser()
     parser.add_argument("--kernel", required=True, type=unquote)
     parser.add_argument("--root", required=True, type=lambda value: Path(unquote(value)))
+    parser.add_argument("--directory", type=lambda value: Path(unquote(value)))
     parser.add_argument("--real-time", action="store_true")
     parser.add_argument("--user", type=int, default=0)
     parser.add_argument("arguments", nargs="*", type=unquote)
-    asked = parser.parse_args(words)
+    asked = parser.parse_args(own_words())
     handed_over = False
     try:
         with bring_up(asked) as machine:
             handed_over = True
             relay(machine)
     except (HarnessError, OSError) as error:
-        _report(str(error), to=None if handed_over else os.environ.get(TROUBLE))
+        report(str(error), to=None if handed_over else os.environ.get(TROUBLE))
         sys.exit(2)
 
 
 def bring_up(asked: argparse.Namespace) -> Machine:
     """The machine asked for, in which an interpreter waits."""
     mode = Mode(simulated=not asked.real_time)
-    project = warm.Project(asked.root, tuple(asked.arguments))
+    project = warm.Project(asked.root, tuple(asked.arguments), asked.directory)
     with places.kept(places.cache(), "what machines are made of"):
         machine = warm.start(find(asked.kernel), mode, project, say=warm.Say())
     try:
@@ -79,7 +90,12 @@ def bring_up(asked: argparse.Namespace) -> Machine:
     return machine
 
 
-def _report(text: str, to: str | None) -> None:
+def own_words() -> list[str]:
+    """The command line without what execnet adds to tell an interpreter: -u -c CODE."""
+    return sys.argv[1 : sys.argv.index("-u")] if "-u" in sys.argv else sys.argv[1:]
+
+
+def report(text: str, to: str | None) -> None:
     """Say what went wrong: to the process that waits for the machine, if it wants to know, or on standard error."""
     if to is None:
         print(f"harness: {text}", file=sys.stderr)

@@ -316,6 +316,9 @@ def main() -> None:
     """PID 1."""
     os.environ.update(PATH=PATH, HOME="/root", USER="root", LANG="C.UTF-8")
     mount_all()
+    # Before 5.6 getrandom(2) waits for entropy, which nothing here makes. What is drawn until a machine is restored may
+    # be known to anybody; then it gets a seed that is not.
+    reseed(bytes(32))
     load_modules()
     loopback_up()
     with contextlib.suppress(OSError, ValueError):

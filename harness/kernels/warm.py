@@ -58,18 +58,26 @@ LEFT_OUT = (
 
 @dataclass(frozen=True)
 class Project:
-    """The files that pytest needs in the guest, and what it is asked to collect there."""
+    """The files that pytest needs in the guest, and what it is asked to collect there, in which directory of them."""
 
     root: Path
     arguments: tuple[str, ...]
+    directory: Path | None = None
 
-    def archive(self) -> bytes:
-        """A tar archive of the files at their absolute paths: the same files, the same bytes."""
+    @property
+    def place(self) -> str:
+        """Where pytest is started."""
+        return str(self.directory if self.directory and self.directory.is_relative_to(self.root) else self.root)
+
+    def archive(self, below: Path = Path("/")) -> bytes:
+        """A tar archive of the files below a directory, by their paths from there: the same files, the same bytes."""
         packed = io.BytesIO()
         size = 0
         with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
             for file in self._files():
-                about = tarfile.TarInfo(str(file).lstrip("/"))
+                if not file.is_relative_to(below):
+                    continue
+                about = tarfile.TarInfo(str(file.relative_to(below)))
                 content = file.read_bytes()
                 size += len(content)
                 if size > LARGEST:
@@ -121,7 +129,7 @@ def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = Non
                 _forget(booted.parent.glob(f"{name}-*"), but=booted)
                 machine.save(booted)
     packed = project.archive()
-    collected = booted.with_name(f"{booted.name}-{_digest(packed, *project.arguments)}")
+    collected = booted.with_name(f"{booted.name}-{_digest(packed, project.place, *project.arguments)}")
     with _only_one(collected):
         if not collected.exists():
             _say(say, f"{kernel.release}: delivering the project")
@@ -131,7 +139,7 @@ def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = Non
                     packed, do="deliver", bytes=len(packed), path=[str(project.root), str(Path(__file__).parents[2])]
                 )
                 machine.ready()
-                machine.tell(do="collect", argv=list(project.arguments), directory=str(project.root))
+                machine.tell(do="collect", argv=list(project.arguments), directory=project.place)
                 machine.ready()
                 _forget(booted.parent.glob(f"{booted.name}-*"), but=collected)
                 machine.save(collected)
@@ -145,7 +153,7 @@ def become_interpreter(machine: Machine, project: Project, *, variables: dict[st
         clock=time.time(),
         seed=secrets.token_hex(32),
         environment=environment() | variables,
-        directory=str(project.root),
+        directory=project.place,
         user=user,
     )
     machine.resume()

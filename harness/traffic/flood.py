@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import socket
 import threading
@@ -67,12 +68,14 @@ class Batches:
         self._next = 0
 
     def send(self, fd: int, most: int) -> int:
-        """Send up to `most` frames in one call; how many the kernel took."""
+        """Send up to `most` frames in one call; how many the kernel took, 0 if there was no room for the first."""
         n = min(most, self.count - self._next)
         here = ctypes.byref(self._headers, self._next * ctypes.sizeof(_MessageHeader))
         sent: int = _libc.sendmmsg(fd, here, n, 0)
         if sent < 0:
             number = ctypes.get_errno()
+            if number == errno.ENOBUFS:
+                return 0
             raise OSError(number, f"sendmmsg: {os.strerror(number)}")
         self._next = (self._next + sent) % self.count
         return sent
@@ -121,7 +124,7 @@ class Flood:
         """How many frames a sender may send now; None when the flood is over."""
         with self._lock:
             elapsed = time.monotonic() - self._started
-            if self._stop.is_set() or elapsed >= self._seconds:
+            if self._over():
                 return None
             most = BATCH
             if self._count is not None:
@@ -133,14 +136,19 @@ class Flood:
             self._granted += most
             return most
 
+    def _over(self) -> bool:
+        return self._stop.is_set() or time.monotonic() - self._started >= self._seconds
+
     def _run(self, sending: socket.socket, batches: Batches) -> None:
         try:
             while (granted := self._grant()) is not None:
                 if granted == 0:
                     self._stop.wait(0.001)
-                while granted:
+                while granted and not self._over():
                     sent = batches.send(sending.fileno(), granted)
                     granted -= sent
+                    if sent == 0:  # see raw.put()
+                        self._stop.wait(0.001)
                     with self._lock:
                         self.sent += sent
         except OSError as error:

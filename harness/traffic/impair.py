@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from harness.errors import BadInput
 from harness.lab import Host, nft
 from harness.traffic.frames import segment_in
+from harness.traffic.raw import put
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -117,7 +118,7 @@ class Hold(Drop):
         with namespace, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sending:
             sending.bind((name, 0))
             for frame in frames:
-                sending.send(frame)
+                put(sending, frame)
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from harness.errors import NotReady
 from harness.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
-    from harness.lab import Host
+    from harness.lab import Host, Lab
 
 Answer = Callable[[bytes], bytes]
 
@@ -181,6 +182,34 @@ class _Acceptor(threading.Thread):
         connection.close()
 
 
+# The hosts' ports that were listened on, in each lab.
+_known: WeakKeyDictionary[Lab, set[tuple[str, int]]] = WeakKeyDictionary()
+
+
+def _bound(host: Host, address: str, port: int) -> sockets.socket:
+    """A socket at a port; if any will do, at one that is new to the lab, as long as there are such."""
+    known = _known.setdefault(host.lab, set())
+    passed_over: list[sockets.socket] = []
+    while True:
+        bound = host.socket()
+        bound.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
+        try:
+            bound.bind((address, port))
+        except OSError:
+            bound.close()
+            if not passed_over:
+                raise
+            bound = passed_over.pop()
+            break
+        if port or (host.name, bound.getsockname()[1]) not in known:
+            break
+        passed_over.append(bound)  # while it is bound, the kernel gives another port
+    for other in passed_over:
+        other.close()
+    known.add((host.name, bound.getsockname()[1]))
+    return bound
+
+
 def listen(
     host: Host,
     backlog: int = 128,
@@ -191,17 +220,18 @@ def listen(
     rate: float | None = None,
     answer: Answer | None = None,
 ) -> Listener:
-    """Listen on a host, on a free port unless told.
+    """Listen on a host, on a free port unless told: one that nobody has listened on in this lab before.
+
+    For what a closed listener leaves half-open counts for its port until the timer of each request has run out
+    (net/ipv4/inet_connection_sock.c, reqsk_timer_handler()).
 
     By default nobody ever accepts, and the scenario does it on demand (Listener.accept). `accept=True` starts a
     thread that accepts at once, `rate` (connections a second) one that accepts slowly; `answer` makes it a server
     that answers each request with `answer(request)` and implies `accept`. Listener.stall() and resume() interrupt it.
     Closed with the lab.
     """
-    listening = host.socket()
-    listening.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
+    listening = _bound(host, address or host.ip, port)
     listening.setblocking(False)
-    listening.bind((address or host.ip, port))
     listening.listen(backlog)
     listener = Listener(host, listening, backlog)
     host.lab.on_close(listener.close)

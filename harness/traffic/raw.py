@@ -7,6 +7,7 @@ entry for the address; the IP layer of the namespace they pass drops them as ano
 
 from __future__ import annotations
 
+import errno
 import itertools
 import socket
 import struct
@@ -33,6 +34,26 @@ SO_ATTACH_FILTER = 26
 Options = list[tuple[str, Any]]
 # What a Linux client offers (net/ipv4/tcp_output.c, tcp_syn_options()), without timestamps.
 SYN_OPTIONS: Options = [("MSS", 1460), ("SAckOK", b""), ("NOP", None), ("WScale", 7)]
+
+
+def put(sending: socket.socket, frame: bytes) -> None:
+    """Put a frame on a cable, again as long as there is no room for it.
+
+    All cables of the machine share a queue a processor (net.core.netdev_max_backlog), which somebody else's flood may
+    have filled. A veth says so (ENOBUFS: drivers/net/veth.c, veth_xmit(), NET_XMIT_DROP), and a frame that a scenario
+    sends once must not get lost there.
+    """
+    until(lambda: _has_room(sending, frame), what="room for a frame on the cable")
+
+
+def _has_room(sending: socket.socket, frame: bytes) -> bool:
+    try:
+        sending.send(frame)
+    except OSError as error:
+        if error.errno != errno.ENOBUFS:
+            raise
+        return False
+    return True
 
 
 class RawPeer:
@@ -79,7 +100,7 @@ class RawPeer:
 
     def send(self, frame: bytes) -> None:
         """Put a frame on the cable."""
-        self._socket.send(frame)
+        put(self._socket, frame)
 
     def poll(self) -> list[TCP]:
         """All segments received up to now, oldest first."""

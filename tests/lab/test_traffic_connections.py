@@ -199,3 +199,17 @@ def test_an_application_that_gives_up(pair: Pair) -> None:
     assert count(pair.client, f"state syn-sent dport = :{listener.port}") == 2
     in_time = connect(pair.client, listen(pair.server, 5), 2, timeout=60, wait=True)
     assert in_time.connected == 2
+
+
+def test_listeners_have_ports_that_no_other_left_half_open_requests_at(pair: Pair) -> None:
+    pair.server.sysctl["net.ipv4.ip_local_port_range"] = "40000 40003"
+    ports = []
+    for _ in range(4):
+        with listen(pair.server) as listener:
+            ports.append(listener.port)
+    assert sorted(ports) == [40000, 40001, 40002, 40003]
+    # All have been used: any will do, as a scenario that has so few ports must expect.
+    with listen(pair.server) as listener:
+        assert listener.port in ports
+    with listen(pair.server, port=40001) as listener:
+        assert listener.port == 40001

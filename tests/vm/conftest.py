@@ -123,16 +123,16 @@ class Project:
         """How long a test may still take, in seconds."""
         return max(60.0, self.until - time.monotonic())
 
-    def run(self, *more: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *more: str, below: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
         """Run pytest there."""
-        return self.start(self.argv(*more), **variables)
+        return self.start(self.argv(*more), below=below, **variables)
 
-    def start(self, argv: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
+    def start(self, argv: list[str], below: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a program there; skips when that was not to be done in the time that was left."""
         left = self.left
         try:
             return subprocess.run(
-                argv, cwd=self.directory, env=os.environ | variables, timeout=left,
+                argv, cwd=self.directory / below, env=os.environ | variables, timeout=left,
                 check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL,
             )  # fmt: skip
         except subprocess.TimeoutExpired:

@@ -63,6 +63,11 @@ def test_results_come_out_as_on_the_running_kernel(project: Project, tmp_path: P
     assert junit.read_text().count("<testcase") == 15
 
 
+def test_paths_are_those_of_the_directory_that_pytest_was_started_in(project: Project) -> None:
+    result = project.run("../test_scenario.py", *project.on(project.kernels[-1]), "-k", "test_limit", below="claims")
+    assert counts(result) == {"passed": 2}, result.stdout + result.stderr
+
+
 def test_what_failed_is_run_again_on_the_kernel_where_it_failed(project: Project) -> None:
     old, new = project.kernels
     wanted = "test_is_for_new_kernels or test_limit"

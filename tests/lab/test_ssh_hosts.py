@@ -1,0 +1,197 @@
+"""Workers on a host that one has ssh to: an sshd of our own, for the user who runs this, on the loopback interface."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SSHD = shutil.which("sshd", path="/usr/sbin:/sbin:/usr/local/sbin")
+DEADLINE = 120
+
+SERVER = """
+ListenAddress 127.0.0.1:{port}
+HostKey {place}/host
+AuthorizedKeysFile {place}/user.pub
+PidFile none
+StrictModes no
+UsePAM no
+PermitRootLogin yes
+SetEnv XDG_CACHE_HOME={place}/far
+"""
+CLIENT = """
+Host there
+    HostName 127.0.0.1
+    Port {port}
+    IdentityFile {place}/user
+    IdentitiesOnly yes
+    StrictHostKeyChecking no
+    UserKnownHostsFile /dev/null
+    LogLevel ERROR
+"""
+SCENARIO = """
+import os
+from pathlib import Path
+import pytest
+from harness.traffic import connect, listen
+
+@pytest.mark.claim("queue.limit")
+@pytest.mark.ipv4_only("once is enough")
+def test_claim(claim, pair):
+    with claim.effect("one connects") as effect:
+        effect.compare("connected", connect(pair.client, listen(pair.server), 1).connected, document=1)
+    with claim.control("nobody does") as control:
+        control.expect("connected", 0, 0)
+
+def test_is_not_here(tmp_path):
+    assert "SSH_CONNECTION" in os.environ
+    assert Path.cwd().parent.name == "projects"
+    (tmp_path / "file").touch()
+
+def test_is_here():
+    assert "SSH_CONNECTION" not in os.environ
+
+def test_waits():
+    if Path("wait").exists():
+        Path(Path("wait").read_text()).write_text(str(os.getpid()))
+        while True:
+            os.sched_yield()
+"""
+CLAIMS = """
+group = "queue"
+[[claim]]
+id = "limit"
+statement = "one connects"
+source = [ { document = "000", heading = "h" } ]
+[[claim.expect]]
+kernels = ">=3.0"
+verdict = "holds"
+because = "it does"
+"""
+
+
+@dataclass(frozen=True)
+class Far:
+    """A project here, and how to reach the host."""
+
+    project: Path
+    config: Path
+
+    def argv(self, *more: str, host: str = "") -> list[str]:
+        kernel = host or f"ssh:there,python={sys.executable}"
+        return [sys.executable, "-m", "pytest", f"--ssh-config={self.config}", "--kernel", kernel, *more]
+
+    def run(self, *more: str, host: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.argv(*more, host=host), cwd=self.project, check=False, capture_output=True, text=True,
+            stdin=subprocess.DEVNULL, timeout=DEADLINE,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def far(tmp_path: Path) -> Iterator[Far]:
+    """A host that is this machine, with a cache of its own."""
+    if SSHD is None:
+        pytest.skip("sshd is not installed; on Debian: apt-get install openssh-server")
+    if not os.access(shell := pwd.getpwuid(os.geteuid()).pw_shell or "/bin/sh", os.X_OK) or "nologin" in shell:
+        pytest.skip("this user has no shell to log in with")
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)  # where sshd, as root, shuts its unprivileged half in
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server, client, project = tmp_path / "sshd_config", tmp_path / "ssh_config", tmp_path / "project"
+    server.write_text(SERVER.format(port=port, place=tmp_path))
+    client.write_text(CLIENT.format(port=port, place=tmp_path))
+    (project / "claims").mkdir(parents=True)
+    (project / "claims" / "queue.toml").write_text(CLAIMS)
+    (project / "test_far.py").write_text(SCENARIO)
+    (project / "pyproject.toml").write_text("[tool.pytest.ini_options]\naddopts = ['--import-mode=importlib']\n")
+    log = (tmp_path / "log").open("w")
+    running = subprocess.Popen([SSHD, "-D", "-e", "-f", server], stdin=subprocess.DEVNULL, stderr=log)
+    until(lambda: _answers(port), what="an sshd that answers")
+    yield Far(project, client)
+    running.terminate()
+    running.wait()
+    log.close()
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port)) as peer:
+            return peer.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def test_a_host_runs_the_tests_beside_the_running_kernel(far: Far) -> None:
+    done = far.run("-v", "-n", "2", "--kernel", "running", "-k", "not waits", "-rf")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "4 passed, 2 failed" in done.stdout or "2 failed, 4 passed" in done.stdout, done.stdout
+    failed = {line.split()[1] for line in done.stdout.splitlines() if line.startswith("FAILED")}
+    assert failed == {"test_far.py::test_is_not_here[running]", "test_far.py::test_is_here[there]"}
+    evidence = json.loads((far.project / "out" / "evidence" / "queue.limit.json").read_text(encoding="utf-8"))
+    assert len(evidence["runs"]) == 2
+    # What failed there is run again there, and nothing else.
+    again = far.run("-v", "--lf", "-k", "not waits", "--kernel", "running")
+    assert again.returncode == 1
+    assert "2 failed in" in again.stdout, again.stdout
+
+
+def test_a_project_that_is_there_is_not_brought_again(far: Far) -> None:
+    for _ in range(2):
+        assert far.run("-k", "test_claim").returncode == 0
+    (first,) = (far.project.parent / "far" / "tcp-harness" / "projects").glob("[0-9a-f]*")
+    (far.project / "test_far.py").write_text(SCENARIO + "\n")
+    assert far.run("-k", "test_claim").returncode == 0
+    places = {*first.parent.glob("[0-9a-f]*")}
+    assert len(places) == 2
+    assert first in places
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("ssh:there,python=/nonexistent/python", "there cannot run scenarios: /nonexistent/python has not what"),
+        ("ssh:there", "there cannot run scenarios: there is no interpreter named"),
+        ("ssh:127.0.0.1:9", "127.0.0.1:9 cannot be reached: ssh: Could not resolve hostname"),
+        ("ssh:127.0.0.1", "127.0.0.1 cannot be reached: "),
+    ],
+)
+def test_a_host_that_will_not_do_is_one_line(far: Far, host: str, reason: str) -> None:
+    if host == "ssh:127.0.0.1":
+        far.config.write_text(f"Host 127.0.0.1\n    Port 9\n{far.config.read_text()}")
+    done = far.run(host=host)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    (line,) = (line for line in done.stderr.splitlines() if line.strip())
+    assert line.startswith(f"ERROR: {reason}")
+
+
+def test_nothing_is_left_there_when_pytest_is_killed(far: Far) -> None:
+    told = far.project.parent / "pid"
+    (far.project / "wait").write_text(str(told))
+    running = subprocess.Popen(
+        far.argv("-k", "test_waits"), cwd=far.project, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    until(lambda: told.exists() and told.read_text(), deadline=DEADLINE, what="a test that runs there")
+    worker = int(told.read_text())
+    os.kill(worker, 0)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    until(lambda: not Path(f"/proc/{worker}").exists(), deadline=DEADLINE, what="the end of the interpreter there")
