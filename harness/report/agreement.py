@@ -24,6 +24,7 @@ REASONS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("verdict", re.compile(r"^(outcome|verdict|expected|reason|absence)\b")),
     ("kernel", re.compile(r"^(kernel|nodeid|params|options)\b")),
     ("packets", re.compile(r"^packets\b")),
+    ("impairments", re.compile(r"^impairments\b")),
     ("phases", re.compile(r"^phases/[^/]*/(kind|title|interrupted)$")),
     ("number of polls", re.compile(r"/series/.*/length$|/series/.*/points/\d+$")),
     ("seen by a poll", re.compile(r"/series/")),
@@ -32,6 +33,7 @@ REASONS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("sockets when listed", re.compile(r"^phases/[^/]*/sockets/")),
     ("range that was computed", re.compile(r"/comparisons/.*/(document|kernel|wanted)\b")),
     ("measured", re.compile(r"/comparisons/.*/measured\b")),
+    ("judged", re.compile(r"/comparisons/.*/result$")),
     ("noted", re.compile(r"/notes/")),
 )  # fmt: skip
 ONE_SIDE = "run on one side alone"
@@ -43,6 +45,8 @@ class Result(StrEnum):
     IDENTICAL = "identical"
     STAMPS = "but for stamps"
     DIFFERS = "differs"
+    ONLY_A = "only in A"
+    ONLY_B = "only in B"
 
 
 class Said(StrEnum):
@@ -74,10 +78,13 @@ class Agreement:
     stamps: Counter[str] = field(default_factory=Counter)
     differences: list[Difference] = field(default_factory=list)
     raw: bool = True
+    sides: tuple[bool, bool] = (True, True)
 
     @property
     def result(self) -> Result:
         """How far they agree."""
+        if not all(self.sides):
+            return Result.ONLY_A if self.sides[0] else Result.ONLY_B
         if self.differences:
             return Result.DIFFERS
         return Result.IDENTICAL if self.raw else Result.STAMPS
@@ -125,7 +132,7 @@ def evidence(table: Table, a: Path, b: Path) -> list[Agreement]:
     """Compare what two directories of a table have, run by run, in canonical form."""
     found = []
     for (claim, release), pair in _pairs(table, a, b):
-        made = Agreement(claim, release)
+        made = Agreement(claim, release, sides=(bool(pair.a), bool(pair.b)))
         for test, one, other in pair.tests():
             if one is None or other is None:
                 sides = "there" if one else "-", "there" if other else "-"

@@ -57,26 +57,42 @@ def _print(as_json: bool, document: Callable[[], dict[str, Any]], lines: Callabl
         click.echo(json.dumps(document(), ensure_ascii=False, indent=1))
         return
     for line in lines():
-        click.echo(line)
+        click.echo(_printable(line))
+
+
+def _printable(line: str) -> str:
+    """A line without what a terminal would obey: evidence may be anybody's."""
+    return "".join(letter if letter.isprintable() else "�" for letter in line)
 
 
 def evidence_lines(found: Sequence[Agreement], shown: int | None) -> Iterator[str]:
     """A line for each claim, those that differ last with their first differences, and what there is in all."""
     width = max(len(one.claim) for one in found)
     for one in sorted(found, key=lambda each: (bool(each.differences), each.release, each.claim)):
-        about = _counted(one.stamps) if not one.differences else _counted(Counter(d.reason for d in one.differences))
-        yield f"{one.claim:<{width}}  {one.result:<14}  {about}".rstrip()
-        for difference in one.differences[:shown]:
-            yield f"  {difference.run}  {difference.path}: {_cut(difference.a)} -> {_cut(difference.b)}"
-        if shown is not None and len(one.differences) > shown:
-            yield f"  … {len(one.differences) - shown} more"
+        yield from _claim_lines(one, width, shown)
     counts = Counter(str(one.result) for one in found)
-    yield ""
     same = f"{counts[Result.IDENTICAL]} identical, {counts[Result.STAMPS]} the same but for stamps"
-    yield f"{_kernels(found)}: {len(found)} claims: {same}, {counts[Result.DIFFERS]} differ"
-    reasons = Counter(reason for one in found for reason in {each.reason for each in one.differences})
-    if reasons:
-        yield f"claims that differ, by what differs: {_counted(reasons)}"
+    alone = f"{counts[Result.ONLY_A]} only in A, {counts[Result.ONLY_B]} only in B"
+    yield ""
+    yield f"{_kernels(found)}: {len(found)} claims: {same}, {counts[Result.DIFFERS]} differ, {alone}"
+    kinds = Counter(kind for one in found if one.result is Result.DIFFERS for kind in _kinds(one))
+    if kinds:
+        yield f"claims that differ, by what differs: {_counted(kinds)}"
+
+
+def _claim_lines(one: Agreement, width: int, shown: int | None) -> Iterator[str]:
+    differs = one.result is Result.DIFFERS
+    about = _counted(_kinds(one) if differs else one.stamps)
+    yield f"{one.claim:<{width}}  {one.result:<14}  {about}".rstrip()
+    listed = one.differences if differs else []
+    for difference in listed[:shown]:
+        yield f"  {difference.run}  {difference.path}: {_cut(difference.a)} -> {_cut(difference.b)}"
+    if more := len(listed) - len(listed[:shown]):
+        yield f"  … {more} more"
+
+
+def _kinds(one: Agreement) -> Counter[str]:
+    return Counter(difference.reason for difference in one.differences)
 
 
 def verdict_lines(said: Sequence[Verdicts]) -> Iterator[str]:

@@ -11,6 +11,7 @@ import sys
 import termios
 from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -76,6 +77,14 @@ def test_a_terminal_is_told_what_is_waited_for_and_how_much_longer(scenario: Pat
     # It is taken away again before pytest writes on.
     assert "\x1b[J" in written.partition(LINE)[2]
     assert "1 passed" in written.partition(LINE)[2]
+
+
+def test_junit_has_nothing_of_it(scenario: Path) -> None:
+    file = scenario / "junit.xml"
+    assert LINE in on_a_terminal(scenario, "-n", "1", f"--junitxml={file}")
+    (case,) = ET.parse(file).getroot().iter("testcase")
+    assert case.attrib["name"] == "test_waits"
+    assert "waits for" not in file.read_text()
 
 
 @pytest.mark.parametrize(("options", "environment"), [(("-q",), {}), ((), {"CI": "true"}), ((), {"TERM": "dumb"})])

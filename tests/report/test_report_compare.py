@@ -54,7 +54,9 @@ def test_the_same_bytes_are_identical(place: Path) -> None:
     code, told = called()
     assert code == 0
     assert told.splitlines()[0].split()[:2] == ["queue.limit", "identical"]
-    assert told.endswith("Linux 6.1.2-amd64: 1 claims: 1 identical, 0 the same but for stamps, 0 differ\n")
+    assert told.endswith(
+        "Linux 6.1.2-amd64: 1 claims: 1 identical, 0 the same but for stamps, 0 differ, 0 only in A, 0 only in B\n"
+    )
 
 
 def test_another_time_of_day_is_a_stamp_and_named(place: Path) -> None:
@@ -63,7 +65,7 @@ def test_another_time_of_day_is_a_stamp_and_named(place: Path) -> None:
     assert code == 0
     assert "queue.limit  but for stamps  " in told
     assert "date 2" in told
-    assert told.endswith("0 identical, 1 the same but for stamps, 0 differ\n")
+    assert told.endswith("0 identical, 1 the same but for stamps, 0 differ, 0 only in A, 0 only in B\n")
 
 
 def test_another_measurement_differs_and_is_told_with_its_place(place: Path) -> None:
@@ -96,6 +98,12 @@ def test_what_ran_on_one_side_alone_is_no_agreement(place: Path) -> None:
     code, told = called()
     assert code == 1
     assert "  test_limit[ipv6]  run: there -> -\n" in told
+    save(place / "a", claim("queue.more"), run())
+    code, told = called()
+    assert code == 1
+    assert "queue.more   only in A\n" in told
+    assert told.count("run: there -> -") == 1
+    assert "1 differ, 1 only in A, 0 only in B\n" in told
 
 
 def test_of_many_differences_the_first_are_shown_and_the_rest_counted(place: Path) -> None:
@@ -106,6 +114,15 @@ def test_of_many_differences_the_first_are_shown_and_the_rest_counted(place: Pat
     assert "  … 6 more\n" in first
     assert "value 8/measured" not in first
     assert "value 8/measured: 8 -> 99" in called("--all")[1]
+
+
+def test_what_a_terminal_would_obey_is_shown_and_not_done(place: Path) -> None:
+    hostile = "\x1b[2J\u202e<script>"
+    save(place / "a", claim(), run(phases=[phase("effect", "e") | {"notes": {hostile: hostile}}]))
+    save(place / "b", claim(), run(phases=[phase("effect", "e") | {"notes": {hostile: "other"}}]))
+    told = called("--all")[1]
+    assert "notes/�[2J�<script>: �[2J�<script> -> other\n" in told
+    assert "\x1b" not in told
 
 
 def test_for_machines_there_is_everything(place: Path) -> None:
@@ -200,7 +217,9 @@ def test_bad_input_is_one_line_and_exit_code_two(
         ("phases/1 control/series/TIME-WAIT/points/3/1", "seen by a poll"),
         ("phases/0 effect/comparisons/0 bytes a connection/measured", "memory"),
         ("phases/0 effect/comparisons/0 waiting/kernel", "range that was computed"),
+        ("phases/0 effect/comparisons/0 waiting/result", "judged"),
         ("packets/server:eth0/connection 1/3", "packets"),
+        ("impairments/0/dropped", "impairments"),
     ],
 )
 def test_the_kind_of_a_difference_is_told_by_its_path(path: str, reason: str) -> None:

@@ -274,10 +274,8 @@ def test_an_address_leads_to_a_claim(report: Path, look: Callable[..., Any]) -> 
 @pytest.mark.parametrize("width", [900, 1300, 1800])
 def test_what_sticks_to_the_top_hides_nothing(report: Path, look: Callable[..., Any], width: int) -> None:
     page = look(report, viewport={"width": width, "height": 500}).page
-    page.goto(f"{report.as_uri()}#claim-wait.seen")
-    page.reload()
-    page.wait_for_selector('[id="claim-wait.seen"] .part[data-ready]')
-    page.wait_for_function("document.activeElement.matches('summary')")
+    unfold(page, "wait.seen")
+    page.wait_for_function("document.activeElement.matches('summary') && scrollY > 0")
     bar, summary = (page.locator(one).bounding_box() for one in ("#filters", '[id="claim-wait.seen"] > summary'))
     assert bar["y"] == 0
     assert summary["y"] >= bar["height"]

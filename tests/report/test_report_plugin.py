@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import pytest
+
+from harness.report.reproduce import command
+from harness.report.stored import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +85,20 @@ def test_all_three_are_written_at_the_end(
     assert 'aria-label="queue.limit on ' in page
     assert ": refuted" in page
     assert len(json.loads((pytester.path / "r.json").read_text())["tests"]) == 3
+
+
+def test_the_command_of_a_run_makes_exactly_that_run_again(
+    session: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+) -> None:
+    session("--evidence", "first")
+    runs = [run for _, _, cell in read([pytester.path / "first"]).cells() for run in cell.runs]
+    assert len(runs) == 3
+    for one in runs:
+        words = shlex.split(command("queue.limit", (one,)))
+        again = pytester.run(sys.executable, "-m", *words, *QUICK, "--evidence", "again")
+        assert sum(again.parseoutcomes().get(what, 0) for what in ("passed", "skipped")) == 1
+        ((_, _, cell),) = read([pytester.path / "again"]).cells()
+        assert [run.nodeid for run in cell.runs] == [one.nodeid]
 
 
 def test_only_what_the_session_ran_is_reported(

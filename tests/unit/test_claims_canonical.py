@@ -68,6 +68,7 @@ def test_when_and_how_long_are_stamps(part: str) -> None:
         ("clock", judged(1.5, "between 1 and 1.996"), judged(1.5, "between 1 and 1.992")),
         ("clock", judged(9, "between 8 and 10", "ticks"), judged(11, "between 10 and 12", "ticks")),
         ("clock", table(row("y", "on 0.996s, 0 retransmits")), table(row("y", "on 1s, 0 retransmits"))),
+        ("clock", judged(0, "at most 0", "behind, in ms"), judged(-1, "at most 0", "behind, in ms")),
         ("number", judged(3111222333, 3111222333), judged(911222333, 911222333)),
         ("port", table(row(f"{CLIENT}:41000")), table(row(f"{CLIENT}:52000"))),
         ("port", table(row(f"{CLIENT}:41000"), **noted([41000])), table(row(f"{CLIENT}:52000"), **noted([52000]))),

@@ -51,10 +51,12 @@
 
   // What sticks to the top is as high as its lines are many: nothing may hide behind it.
   const bar = find("#filters");
-  new ResizeObserver(() => {
+  function measure() {
     const high = getComputedStyle(bar).position === "sticky" ? bar.offsetHeight : 0;
     document.documentElement.style.setProperty("--bar", `${high}px`);
-  }).observe(bar);
+  }
+  measure();
+  new ResizeObserver(measure).observe(bar);
 
   // ------------------------------------------------------------------ what stands behind a cell
   async function unfold(place) {
