@@ -11,6 +11,7 @@ import click
 
 from harness.errors import HarnessError
 from harness.report.command import report
+from harness.vagrant.command import vagrant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +50,7 @@ def claims(place: str, documents: str, evidence: str, output: str) -> None:
 
 
 cli.add_command(report)
+cli.add_command(vagrant)
 
 
 @cli.group()
