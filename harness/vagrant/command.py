@@ -45,11 +45,12 @@ def box(words: tuple[str, ...], anew: bool) -> None:
 @_kernels
 @click.option("--workers", type=click.IntRange(min=1), help="pytest processes in each machine [default: by its speed]")
 @click.option("--args", "more", default="", metavar="TEXT", help="more for pytest's command line")
-def run(words: tuple[str, ...], workers: int | None, more: str) -> None:
+@click.option("--with-parent", is_flag=True, help="end when the process ends that started this one: make, when killed")
+def run(words: tuple[str, ...], workers: int | None, more: str, with_parent: bool) -> None:
     """Run the scenarios in a machine for each kernel, into vagrant/results/KERNEL and one report; take them down."""
     from harness.vagrant import places, requirements, run, world
 
-    _end_politely()
+    _end_politely(with_parent=with_parent)
     _as_root(words)
     _ready_to_run()
     try:
@@ -186,14 +187,17 @@ def _report(came: list[Came]) -> None:
         click.echo(str(one))
 
 
-def _end_politely() -> None:
+def _end_politely(*, with_parent: bool = False) -> None:
     """SIGTERM and SIGHUP end the machines as Ctrl-C does."""
+    from harness.kernels.machine import die_with_parent
 
     def interrupted(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupted)
+    if with_parent:
+        die_with_parent()
 
 
 def _say(text: str) -> None:

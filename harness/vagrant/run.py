@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
 PROJECT = "/home/vagrant/tcp-harness"
 # Below the clone.
 RESULTS = Path("vagrant", "results")
-# Each machine has two CPUs.
-CPUS = 2
-# pytest processes in a machine: with emulation more of them are late for the kernel's timers.
-WORKERS = {"kvm": 16, "qemu": 4}
+# pytest processes in a machine: their waits run side by side.
+WORKERS = {"kvm": 16, "qemu": 8}
+# What QEMU takes for a machine, in bytes.
+MEMORY = 3.5e9
 # What pytest is to write there; all below out/ comes back.
 OPTIONS = "--own-kernel --evidence out/evidence --report out/report.html --junitxml out/junit.xml"
 CONSOLE_SHOWN = 15
@@ -134,9 +135,14 @@ class Machine:
         self.vagrant("destroy", "--force")
 
 
-def at_once(driver: str, cores: int) -> int:
-    """How many machines run side by side: with emulation each of their CPUs needs one of ours."""
-    return max(1, cores // CPUS) if driver == "qemu" else max(1, cores)
+def at_once(cores: int, memory: float) -> int:
+    """How many machines run side by side: each has a core for itself, and its memory, in bytes."""
+    return max(1, min(cores, int(memory / MEMORY)))
+
+
+def _free_memory() -> float:
+    available = re.search(r"^MemAvailable: +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return float(available[1]) * 1024 if available else 0.0
 
 
 def driver() -> str:
@@ -173,8 +179,15 @@ def scenarios(world: World, chosen: Sequence[MachineKernel], wish: Wish) -> list
             with contextlib.suppress(HarnessError):
                 machine.destroy()
 
-    with ThreadPoolExecutor(at_once(driver(), os.cpu_count() or 1)) as pool:
+    pool = ThreadPoolExecutor(at_once(os.cpu_count() or 1, _free_memory()))
+    try:
         return list(pool.map(one, chosen))
+    except BaseException:  # Ctrl-C: what the threads wait for ends with the world
+        pool.shutdown(wait=False, cancel_futures=True)
+        world.end()
+        raise
+    finally:
+        pool.shutdown()
 
 
 def _settle(machine: Machine, release: str, results: Path, wish: Wish) -> Came:

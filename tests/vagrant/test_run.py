@@ -98,9 +98,9 @@ def test_without_machines_there_is_nothing_to_enter(
     assert line == "harness: no machines are up; `harness vagrant up 6.12` brings one up"
 
 
-def test_emulated_machines_share_the_cores() -> None:
-    assert [run.at_once("qemu", cores) for cores in (1, 2, 4, 7)] == [1, 1, 2, 3]
-    assert run.at_once("kvm", 4) == 4
+def test_machines_side_by_side_have_a_core_and_their_memory_each() -> None:
+    assert [run.at_once(cores, 64e9) for cores in (1, 2, 4)] == [1, 2, 4]
+    assert [run.at_once(8, memory) for memory in (1e9, 4e9, 8e9)] == [1, 1, 2]
 
 
 def test_a_kernel_that_the_box_has_not_is_refused(directory: Path) -> None:
