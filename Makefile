@@ -5,6 +5,7 @@ WORKERS ?=
 CORES := $(shell nproc 2>/dev/null || echo 2)
 ARGS ?=
 VENV ?= .venv
+KERNELS ?=
 PYTHON ?=
 
 RUN = "$(VENV)/bin/python" -m
@@ -16,7 +17,7 @@ LOCK_TOOL = uv==0.13.9
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help scenarios test test-vm claims report check format bench install testing venv lock clean
+.PHONY: help scenarios test test-vm vagrant claims report check format bench install testing venv lock clean
 
 help: ## what can be typed
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -30,6 +31,10 @@ test: install testing ## the tests of the harness itself; some boot two other ke
 
 test-vm: install ## only those that boot other kernels
 	$(RUN) pytest tests/vm $(ARGS)
+
+vagrant: venv ## the scenarios in a machine of Vagrant for each of KERNELS, and one report of all
+	@$(INSTALL) vagrant
+	"$(VENV)/bin/harness" vagrant run --with-parent $(KERNELS) $(if $(WORKERS),--workers $(WORKERS)) $(if $(ARGS),--args '$(ARGS)')
 
 claims: install ## docs/claims.md: the documents corrected, from the evidence of `make scenarios`
 	"$(VENV)/bin/harness" claims --output docs/claims.md

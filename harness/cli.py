@@ -12,6 +12,7 @@ import click
 from harness.errors import HarnessError
 from harness.report.command import report
 from harness.report.compare import compare
+from harness.vagrant.command import vagrant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +51,7 @@ def claims(place: str, documents: str, evidence: str, output: str) -> None:
 
 cli.add_command(report)
 cli.add_command(compare)
+cli.add_command(vagrant)
 
 
 @cli.group()

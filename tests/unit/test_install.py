@@ -100,6 +100,29 @@ def test_what_only_tests_need_comes_by_itself(machine: Machine) -> None:
         assert asked(machine)[2] == "update-rc.d ssh disable"
 
 
+def test_what_vagrant_needs_comes_by_itself_and_no_daemon_of_it_is_enabled(machine: Machine) -> None:
+    machine.put("id", SUPERUSER)
+    machine.put("sed", f'exec {shutil.which("sed")} "$@"')
+    machine.put("dpkg-query", "echo /lib/systemd/system/libvirtd.service; echo /lib/systemd/system/libvirtd.socket")
+    machine.put("systemctl", 'echo "$@" >>"$TMPDIR/disabled"')
+    assert machine.install("vagrant").returncode == 0
+    (line,) = asked(machine)
+    packages = line.partition(" -- ")[2].split()
+    assert {"vagrant", "mmdebstrap", "rsync", "libvirt-clients"} <= set(packages)
+    assert "wrk" not in packages
+    disabled = machine.programs / "disabled"
+    if "libvirt-daemon-system" in packages:
+        assert disabled.read_text() == "disable libvirtd.service libvirtd.socket\n"
+    else:  # it is on this machine already, and stays as it is
+        assert not disabled.exists()
+
+
+def test_the_packages_for_a_machine_that_has_nothing_are_listed(machine: Machine) -> None:
+    ran = machine.install("packages")
+    assert {"nginx-light", "wrk", "iproute2", "python3-venv", "netbase"} <= set(ran.stdout.split())
+    assert asked(machine) == []
+
+
 def test_the_package_lists_are_fetched_only_when_the_first_attempt_fails(machine: Machine) -> None:
     machine.put("id", SUPERUSER)
     machine.put(

@@ -1,0 +1,204 @@
+"""`harness vagrant`: machines of Vagrant, a kernel each."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.errors import BadInput
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from harness.vagrant.kernels import MachineKernel
+    from harness.vagrant.run import Came
+    from harness.vagrant.world import World
+
+_kernels = click.argument("words", nargs=-1, metavar="[KERNEL]...")
+
+
+@click.group()
+def vagrant() -> None:
+    """Machines of Vagrant with kernels of Debian's (docs/vagrant.md); KERNEL is as for --kernel: 6.12, newest."""
+
+
+@vagrant.command()
+@_kernels
+@click.option("--anew", is_flag=True, help="build it though nothing has changed here: with Debian's newest packages")
+def box(words: tuple[str, ...], anew: bool) -> None:
+    """Build the box that vagrant/Vagrantfile starts machines from, unless it is there."""
+    from harness.vagrant import places
+
+    _as_root(words)
+    with places.alone():
+        chosen = _box(words, anew=anew)
+    for one in chosen:
+        click.echo(f"k{one.series}: Linux {one.stored.release}")
+
+
+@vagrant.command()
+@_kernels
+@click.option("--workers", type=click.IntRange(min=1), help="pytest processes in each machine [default: by its speed]")
+@click.option("--args", "more", default="", metavar="TEXT", help="more for pytest's command line")
+@click.option("--with-parent", is_flag=True, help="end when the process ends that started this one: make, when killed")
+def run(words: tuple[str, ...], workers: int | None, more: str, with_parent: bool) -> None:
+    """Run the scenarios in a machine for each kernel, into vagrant/results/KERNEL and one report; take them down."""
+    from harness.vagrant import places, requirements, run, world
+
+    _end_politely(with_parent=with_parent)
+    _as_root(words)
+    _ready_to_run()
+    try:
+        with places.alone(), ExitStack() as until_the_end:
+            chosen = _box(words)
+            places.need_room(2.0, "running machines")
+            here = world.begin()
+            until_the_end.callback(here.end)
+            came = run.scenarios(here, chosen, run.Wish(workers, more, _say))
+        _report(came)
+    finally:
+        requirements.give_back(run.RESULTS)
+    sys.exit(0 if all(one.status == 0 for one in came) else 1)
+
+
+@vagrant.command()
+@_kernels
+def up(words: tuple[str, ...]) -> None:
+    """Bring machines up and leave them; `exec`, `ssh-config` and `down` are for them."""
+    from harness.vagrant import places, run, world
+
+    _end_politely()
+    _as_root(words)
+    _ready_to_run()
+    here = world.found()
+    if here is None:
+        with places.alone() as lock:
+            chosen = [one.series for one in _box(words)]
+            here = world.begin(lock=lock)
+        run.add_box(here)
+    else:
+        chosen = [_built(word) for word in words]
+    for kernel in chosen:
+        _say(f"k{kernel}: up")
+        run.Machine(here, kernel).up()
+    click.echo("enter one: harness vagrant exec vagrant ssh k" + chosen[-1])
+
+
+@vagrant.command("exec", context_settings={"ignore_unknown_options": True})
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def enter(command: tuple[str, ...]) -> None:
+    """Run a command where the machines are, in the directory of the Vagrantfile: vagrant ssh k6.12, virsh list."""
+    import os
+
+    _as_root(())
+    words = _found().command(*command, directory=Path.cwd() / "vagrant")
+    os.execvp(words[0], words)
+
+
+@vagrant.command("ssh-config")
+@click.argument("kernel")
+def ssh_config(kernel: str) -> None:
+    """Print what ssh needs to reach a machine that `up` brought up, as `vagrant ssh-config` does."""
+    from harness.vagrant import run
+
+    _as_root(())
+    here = _found()
+    click.echo(run.Machine(here, _built(kernel)).reached_from_outside(), nl=False)
+
+
+@vagrant.command()
+def down() -> None:
+    """Take down what `up` brought up."""
+    from harness.vagrant import world
+
+    _as_root(())
+    here = world.found()
+    if here is not None:
+        here.end()
+
+
+def _as_root(words: tuple[str, ...]) -> None:
+    """Go on as root, the kernels in this user's cache."""
+    import os
+
+    from harness.kernels.selection import Selection
+    from harness.vagrant import kernels, requirements
+
+    if os.geteuid() and words:
+        kernels.choose(words, Selection(say=_say))
+    requirements.root()
+
+
+def _ready_to_run() -> None:
+    from harness.vagrant import requirements
+
+    requirements.programs(requirements.TO_RUN)
+    requirements.parts()
+
+
+def _box(words: tuple[str, ...], *, anew: bool = False) -> list[MachineKernel]:
+    from harness.kernels import places as cache
+    from harness.kernels.selection import Selection
+    from harness.vagrant import box, kernels, requirements
+
+    try:
+        return box.ensure(words or kernels.DEFAULT, Selection(say=_say), _say, anew=anew)
+    finally:
+        requirements.give_back(cache.cache())
+
+
+def _built(word: str) -> str:
+    """A kernel's series, of those that the box has."""
+    from harness.vagrant import places
+
+    there = sorted(file.name for file in (places.box() / "boot").glob("*"))
+    if word.removeprefix("k") not in there:
+        raise BadInput(f"{word}: the box has {', '.join(f'k{one}' for one in there) or 'no kernel'}")
+    return word.removeprefix("k")
+
+
+def _found() -> World:
+    from harness.vagrant import world
+
+    here = world.found()
+    if here is None:
+        raise BadInput("no machines are up; `harness vagrant up 6.12` brings one up")
+    return here
+
+
+def _report(came: list[Came]) -> None:
+    """One page of all kernels' evidence, and a line for each."""
+    from harness.report.command import made, write
+    from harness.report.stored import read
+    from harness.vagrant.run import RESULTS
+
+    directories = [RESULTS / one.kernel / "evidence" for one in came]
+    with_evidence = [one for one in directories if any(one.glob("*.json"))]
+    if with_evidence:
+        page = RESULTS / "report.html"
+        write(str(page), made("html", read(with_evidence)))
+        click.echo(str(page))
+    for one in came:
+        click.echo(str(one))
+
+
+def _end_politely(*, with_parent: bool = False) -> None:
+    """SIGTERM and SIGHUP end the machines as Ctrl-C does."""
+    from harness.kernels.machine import die_with_parent
+
+    def interrupted(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupted)
+    if with_parent:
+        die_with_parent()
+
+
+def _say(text: str) -> None:
+    click.echo(f"harness: {text}", err=True)

@@ -1,0 +1,172 @@
+"""What cannot be is one line and exit code 2, and nothing outlives its run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import cli
+from harness.errors import BadInput
+from harness.vagrant import places, requirements, run, world
+from harness.waiting import until
+
+needs_libvirt = pytest.mark.skipif(
+    os.geteuid() != 0 or any(shutil.which(one, path=requirements.SEARCH_PATH) is None for one in ("libvirtd", "virsh")),
+    reason="needs root, and of Debian: apt-get install libvirt-daemon-system libvirt-clients",
+)
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(places.DIRECTORY, str(tmp_path / "ours"))
+    return tmp_path / "ours"
+
+
+def typed(*words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines that a command printed on standard error as it ended with exit code 2."""
+    monkeypatch.setattr(sys, "argv", ["harness", "vagrant", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    return capsys.readouterr().err.splitlines()
+
+
+def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+
+
+def test_a_missing_program_is_named_with_its_package(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    as_root(monkeypatch)
+    monkeypatch.setattr(requirements, "SEARCH_PATH", str(tmp_path))
+    (line,) = typed("run", monkeypatch=monkeypatch, capsys=capsys)
+    assert line == "harness: vagrant is not installed; on Debian: apt-get install vagrant"
+    assert not directory.exists()
+
+
+def test_a_missing_part_of_libvirt_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    as_root(monkeypatch)
+    monkeypatch.setattr(requirements, "TO_RUN", {})
+    monkeypatch.setattr(requirements, "PARTS", {"vagrant-libvirt": "/nowhere"})
+    (line,) = typed("run", monkeypatch=monkeypatch, capsys=capsys)
+    assert line.endswith("apt-get install vagrant-libvirt")
+
+
+def test_without_the_right_to_it_nothing_is_made(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    (line,) = typed("box", monkeypatch=monkeypatch, capsys=capsys)
+    assert "run this as root, or where sudo asks no password" in line
+    assert not directory.exists()
+
+
+def test_a_place_that_cannot_be_used_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    as_root(monkeypatch)
+    (tmp_path / "ours").touch()
+    (line,) = typed("box", monkeypatch=monkeypatch, capsys=capsys)
+    assert line.startswith(f"harness: {tmp_path / 'ours'}: cannot be used: File exists; name another place")
+
+
+def test_two_at_a_time_are_refused(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    as_root(monkeypatch)
+    with places.alone():
+        (line,) = typed("box", monkeypatch=monkeypatch, capsys=capsys)
+    assert line.startswith(f"harness: {directory}: machines are up there, or a box is being built")
+
+
+@pytest.mark.parametrize("words", [("exec", "true"), ("ssh-config", "6.12")])
+def test_without_machines_there_is_nothing_to_enter(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    as_root(monkeypatch)
+    (line,) = typed(*words, monkeypatch=monkeypatch, capsys=capsys)
+    assert line == "harness: no machines are up; `harness vagrant up 6.12` brings one up"
+
+
+def test_machines_side_by_side_have_a_core_and_their_memory_each() -> None:
+    assert [run.at_once(cores, 64e9) for cores in (1, 2, 4)] == [1, 2, 4]
+    assert [run.at_once(8, memory) for memory in (1e9, 4e9, 8e9)] == [1, 1, 2]
+
+
+def test_a_kernel_that_the_box_has_not_is_refused(directory: Path) -> None:
+    from harness.vagrant.command import _built
+
+    (directory / "box" / "boot" / "6.12").mkdir(parents=True)
+    assert _built("k6.12") == _built("6.12") == "6.12"
+    with pytest.raises(BadInput, match=r"the box has k6\.12"):
+        _built("5.4")
+
+
+BEGIN = """
+import sys
+from harness.vagrant import world
+print(world.begin().init, flush=True)
+sys.stdin.read()
+"""
+
+
+@needs_libvirt
+def test_the_machines_world_ends_with_its_run_even_by_sigkill() -> None:
+    with subprocess.Popen([sys.executable, "-c", BEGIN], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        init = int(process.stdout.readline())
+        there = world.found()
+        assert there is not None
+        assert there.init == init
+        # Something that outlives whoever started it, as QEMU does.
+        there.run("sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 &", directory=Path("/"))
+        (sleeping,) = [pid for pid in _below(init) if _name(pid) == "sleep"]
+        process.send_signal(signal.SIGKILL)
+    until(lambda: _name(sleeping) != "sleep", what="the end of what was left running")
+    until(lambda: not there.alive(), what="the end of their first process")
+    assert world.found() is None
+
+
+@needs_libvirt
+def test_it_has_a_network_and_a_libvirt_of_its_own() -> None:
+    here = world.begin()
+    try:
+        assert Path(f"/proc/{here.init}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
+        assert (
+            here.run("virsh", "--connect", "qemu:///system", "list", "--all", "--name", directory=Path("/")).split()
+            == []
+        )
+        assert here.run("sh", "-c", "ls /sys/class/net", directory=Path("/")).split() == ["lo"]
+    finally:
+        here.end()
+    assert not places.running().exists()
+
+
+def _below(init: int) -> list[int]:
+    """The processes of the same PID namespace."""
+    wanted = Path(f"/proc/{init}/ns/pid").readlink()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "ns" / "pid").readlink() == wanted:
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

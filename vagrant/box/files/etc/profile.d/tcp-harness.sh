@@ -1,0 +1,1 @@
+PATH=/home/vagrant/tcp-harness/.venv/bin:$PATH:/usr/sbin:/sbin
