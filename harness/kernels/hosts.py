@@ -132,12 +132,12 @@ def named(text: str, root: Path, config: str | None = None) -> Host:
         if config is not None and not Path(config).is_file():
             raise BadInput(f"--ssh-config {config}: there is no such file")
         return Host(name, name, None if config is None else str(Path(config).absolute()), python=python)
-    from harness.kernels import vagrant
+    from harness.vagrant import reach
 
     # Machines of ours, in which we are root as on a kernel of --kernel 6.12.
-    options = vagrant.ssh_config(name, root)
+    options = reach.ssh_config(name, root)
     address = options.pop("HostName")
-    return Host(name, address, None, tuple(options.items()), python, sudo=True, ours=True)
+    return Host(name, address, None, tuple(options.items()), python or reach.PYTHON, sudo=True, ours=True)
 
 
 def command(host: Host, root: Path, directory: Path) -> str:
