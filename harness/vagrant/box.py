@@ -45,7 +45,7 @@ PACKAGES = (
 NAME = "tcp-harness"
 # Of the file system: what is not used costs nothing.
 GIGABYTES = 5
-ROOM = 5.0
+ROOM = 4.0
 UUID = "7c9a4c54-0a6f-4a35-9b0a-7d2f3c1b5e11"
 COMMAND_LINE = "root=/dev/vda rw console=ttyS0,115200 net.ifnames=0 mitigations=off oops=panic panic=-1 loglevel=5"
 # Wheels of these platforms run in the box.
@@ -85,7 +85,8 @@ def _key(chosen: Sequence[MachineKernel], project: Path) -> str:
     for one in chosen:
         digest.update(f"{one.series} {one.stored.release} {one.stored.enforce}\n".encode())
         digest.update(one.stored.image.read_bytes())
-    files = [project / "requirements.lock", project / ".ci" / "install", Path(__file__), Path(kernels.__file__)]
+    files = [project / name for name in ("requirements.lock", "pyproject.toml", ".ci/install")]
+    files += [Path(__file__), Path(kernels.__file__)]
     files += [file for file in sorted((project / "vagrant" / "box").rglob("*")) if file.is_file()]
     for file in files:
         digest.update(f"{file.name} {file.stat().st_mode & 0o100}\n".encode() + file.read_bytes())

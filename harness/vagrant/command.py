@@ -95,7 +95,7 @@ def enter(command: tuple[str, ...]) -> None:
     """Run a command where the machines are, in the directory of the Vagrantfile: vagrant ssh k6.12, virsh list."""
     import os
 
-    _as_root(())
+    _as_root()
     words = _found().command(*command, directory=Path.cwd() / "vagrant")
     os.execvp(words[0], words)
 
@@ -106,7 +106,7 @@ def ssh_config(kernel: str) -> None:
     """Print what ssh needs to reach a machine that `up` brought up, as `vagrant ssh-config` does."""
     from harness.vagrant import run
 
-    _as_root(())
+    _as_root()
     here = _found()
     click.echo(run.Machine(here, _built(kernel)).reached_from_outside(), nl=False)
 
@@ -116,21 +116,21 @@ def down() -> None:
     """Take down what `up` brought up."""
     from harness.vagrant import world
 
-    _as_root(())
+    _as_root()
     here = world.found()
     if here is not None:
         here.end()
 
 
-def _as_root(words: tuple[str, ...]) -> None:
-    """Go on as root, the kernels in this user's cache."""
+def _as_root(words: tuple[str, ...] | None = None) -> None:
+    """Go on as root; if kernels are wanted, with those in this user's cache."""
     import os
 
     from harness.kernels.selection import Selection
     from harness.vagrant import kernels, requirements
 
-    if os.geteuid() and words:
-        kernels.choose(words, Selection(say=_say))
+    if os.geteuid() and words is not None and requirements.may_be_root():
+        kernels.choose(words or kernels.DEFAULT, Selection(say=_say))
     requirements.root()
 
 

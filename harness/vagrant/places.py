@@ -66,8 +66,9 @@ def alone() -> Iterator[int]:
     The lock is on the directory, so that no file is left and none is in the way after a kill.
     """
     try:
-        directory().mkdir(parents=True, exist_ok=True)
-        directory().chmod(0o755)
+        if not directory().is_dir():
+            directory().mkdir(parents=True)
+            directory().chmod(0o755)  # whatever the umask is: QEMU's user has to get in
         descriptor = os.open(directory(), os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise Unsupported(

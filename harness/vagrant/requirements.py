@@ -59,19 +59,26 @@ def parts() -> None:
             raise MissingProgram(package, package)
 
 
+def may_be_root() -> bool:
+    """Whether this is root, or sudo asks no password."""
+    if os.geteuid() == 0:
+        return True
+    sudo = shutil.which("sudo")
+    return sudo is not None and subprocess.run([sudo, "-n", "true"], check=False, capture_output=True).returncode == 0
+
+
 def root() -> None:
-    """Go on as root: by sudo, where it asks no password. Forbidden without that right."""
+    """Go on as root; Forbidden without that right."""
     if os.geteuid() == 0:
         return
-    sudo = shutil.which("sudo")
-    if sudo is None or subprocess.run([sudo, "-n", "true"], check=False, capture_output=True).returncode:
+    if not may_be_root():
         raise Forbidden(
             "machines of libvirt need root: run this as root, or where sudo asks no password "
             "(`pytest --kernel` needs neither)"
         )
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TERM", places.DIRECTORY) if name in os.environ}
     words = [f"{name}={value}" for name, value in (kept | {cache.CACHE: str(cache.cache())}).items()]
-    os.execv(sudo, [sudo, "-n", "env", *words, str(Path(sys.argv[0]).absolute()), *sys.argv[1:]])
+    os.execvp("sudo", ["sudo", "-n", "env", *words, str(Path(sys.argv[0]).absolute()), *sys.argv[1:]])
 
 
 def give_back(*directories: Path) -> None:

@@ -52,8 +52,8 @@ def options() -> set[str]:
     return found
 
 
-# Of other programs (docker, ip, hping3, ruff), and pytest's in its shorter spelling.
-FOREIGN = {"--privileged", "--batch", "--flood", "--check", "--junitxml"}
+# Of other programs (docker, ip, hping3, ruff, vagrant), and pytest's in its shorter spelling.
+FOREIGN = {"--privileged", "--batch", "--flood", "--check", "--provider", "--junitxml"}
 
 
 def test_options_that_are_named_exist() -> None:
