@@ -139,11 +139,22 @@ def keep_asking(
     that has cost 20 seconds in all: what would be measured then is the machine.
     """
     started = time.monotonic() if since is None else since
+    try:
+        _ask_by_turns(workloads, started, seconds, stop_at_failure=stop_at_failure)
+    finally:
+        for one in workloads:
+            one.close()
+    return started
+
+
+def _ask_by_turns(
+    workloads: Sequence[ShortConnections], started: float, seconds: float, *, stop_at_failure: bool
+) -> None:
     asking = list(workloads)
     while asking:
         nominal, next_one = min((len(one.results) / one.rate, i) for i, one in enumerate(asking))
         if nominal > seconds:
-            break
+            return
         due = started + nominal + asking[next_one].lost
         let_clock_reach(due)
         late = time.monotonic() - due
@@ -155,6 +166,3 @@ def keep_asking(
         asking[next_one].ask(started)
         if stop_at_failure and asking[next_one].results[-1][1] != OK:
             del asking[next_one]
-    for one in workloads:
-        one.close()
-    return started

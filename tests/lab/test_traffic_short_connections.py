@@ -60,8 +60,8 @@ def test_time_that_the_machine_takes_moves_the_schedule_on_up_to_a_limit(
     def stopped_for_a_second() -> ShortConnections:
         """One connect() blocks until the SYN is sent again."""
         listener = listen(pair.server)
-        drop(pair.server, "S", dport=listener.port, first=3, count=1)
-        return ShortConnections(pair.client, [listener], rate=20)
+        drop(pair.server, "S", dport=listener.port, first=2, count=1)
+        return ShortConnections(pair.client, [listener], rate=20, per_connection=2)
 
     asking = stopped_for_a_second()
     keep_asking([asking], 0.5)
@@ -74,4 +74,5 @@ def test_time_that_the_machine_takes_moves_the_schedule_on_up_to_a_limit(
     assert after[-1] - after[0] > 0.9 * (len(after) - 1) / asking.rate
     monkeypatch.setattr(short_connections, "TOO_MUCH_LOST", 0.5)
     with pytest.raises(Unsupported, match=r"too busy to ask for \d+ s in all"):
-        keep_asking([stopped_for_a_second()], 0.5)
+        keep_asking([busy := stopped_for_a_second()], 0.5)
+    assert not busy._open
