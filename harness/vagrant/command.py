@@ -196,6 +196,8 @@ def _end_politely(*, with_parent: bool = False) -> None:
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupted)
+    # A shell has its background jobs ignore it; whoever sends it all the same means it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if with_parent:
         die_with_parent()
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ MEMORY = 3.5e9
 # What pytest is to write there; all below out/ comes back.
 OPTIONS = "--own-kernel --evidence out/evidence --report out/report.html --junitxml out/junit.xml"
 CONSOLE_SHOWN = 15
+# Vagrant makes libvirt's pool, network and copy of the box when it first needs them, and no two at a time can.
+_one_comes_up = threading.Lock()
 # ssh's own exit status: the connection was lost.
 LOST = 255
 # make's, when pytest's was not 0.
@@ -87,7 +90,8 @@ class Machine:
     def up(self) -> None:
         """Bring it up; ProgramFailed, with the end of its console."""
         try:
-            self.vagrant("up", "--provider=libvirt")
+            with _one_comes_up:
+                self.vagrant("up", "--provider=libvirt")
         except ProgramFailed as error:
             raise ProgramFailed(f"{error}\n{self.console()}") from None
         self.ssh_config.write_text(self.vagrant("ssh-config"))
