@@ -34,7 +34,7 @@ test-vm: install ## only those that boot other kernels
 
 vagrant: venv ## the scenarios in a machine of Vagrant for each of KERNELS, and one report of all
 	@$(INSTALL) vagrant
-	"$(VENV)/bin/harness" vagrant run --with-parent $(KERNELS) $(if $(WORKERS),--workers $(WORKERS)) $(if $(ARGS),--args '$(ARGS)')
+	exec "$(VENV)/bin/harness" vagrant run --with-parent $(KERNELS) $(if $(WORKERS),--workers $(WORKERS)) $(if $(ARGS),--args '$(ARGS)')
 
 claims: install ## docs/claims.md: the documents corrected, from the evidence of `make scenarios`
 	"$(VENV)/bin/harness" claims --output docs/claims.md

@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,3 +85,5 @@ def alone() -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+        with suppress(OSError):  # unless it is empty: then nothing came of it
+            directory().rmdir()

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,8 +34,10 @@ WORKERS = {"kvm": 16, "qemu": 4}
 # What QEMU takes for a machine, in bytes.
 MEMORY = 3.5e9
 # What pytest is to write there; all below out/ comes back.
-OPTIONS = "--own-kernel --evidence out/evidence --report out/report.html --junitxml out/junit.xml"
+OPTIONS = "--own-kernel --evidence out/evidence --junitxml out/junit.xml"
 CONSOLE_SHOWN = 15
+# Vagrant makes libvirt's pool, network and copy of the box when it first needs them, and no two at a time can.
+_one_comes_up = threading.Lock()
 # ssh's own exit status: the connection was lost.
 LOST = 255
 # make's, when pytest's was not 0.
@@ -84,13 +87,17 @@ class Machine:
         """What Vagrant said; ProgramFailed."""
         return self.world.run("vagrant", *words, self.name, directory=self.directory)
 
-    def up(self) -> None:
-        """Bring it up; ProgramFailed, with the end of its console."""
+    def up(self) -> float:
+        """Bring it up; how many seconds that took. ProgramFailed, with the end of its console."""
         try:
-            self.vagrant("up", "--provider=libvirt")
+            with _one_comes_up:
+                begun = time.monotonic()
+                self.vagrant("up", "--provider=libvirt")
+                took = time.monotonic() - begun
         except ProgramFailed as error:
             raise ProgramFailed(f"{error}\n{self.console()}") from None
         self.ssh_config.write_text(self.vagrant("ssh-config"))
+        return took
 
     def reached_from_outside(self) -> str:
         """The configuration with which any ssh of root's reaches it."""
@@ -114,7 +121,16 @@ class Machine:
         """Bring what its runs wrote."""
         shell = f"ssh -F {self.ssh_config}"
         self.world.run(
-            "rsync", "-a", "--no-owner", "--no-group", "-e", shell, f"{self.name}:{PROJECT}/out/", f"{into}/"
+            "rsync",
+            "-a",
+            "--no-owner",
+            "--no-group",
+            "--exclude=/tmp",
+            "--rsync-path=sudo rsync",
+            "-e",
+            shell,
+            f"{self.name}:{PROJECT}/out/",
+            f"{into}/",
         )
 
     def keep_console(self, into: Path) -> None:
@@ -191,10 +207,8 @@ def scenarios(world: World, chosen: Sequence[MachineKernel], wish: Wish) -> list
 
 
 def _settle(machine: Machine, release: str, results: Path, wish: Wish) -> Came:
-    begun = time.monotonic()
     wish.say(f"{machine.name}: up")
-    machine.up()
-    up = time.monotonic() - begun
+    up = machine.up()
     running = machine.release()
     if running != release:
         raise ProgramFailed(f"it runs {running}, and not {release}\n{machine.console()}")

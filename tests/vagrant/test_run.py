@@ -80,6 +80,15 @@ def test_a_place_that_cannot_be_used_is_said(
     assert line.startswith(f"harness: {tmp_path / 'ours'}: cannot be used: File exists; name another place")
 
 
+def test_a_directory_that_nothing_was_made_in_goes_again(directory: Path) -> None:
+    with places.alone():
+        assert directory.is_dir()
+    assert not directory.exists()
+    with places.alone():
+        (directory / "box").mkdir()
+    assert (directory / "box").is_dir()
+
+
 def test_two_at_a_time_are_refused(
     directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
