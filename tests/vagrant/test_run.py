@@ -139,7 +139,7 @@ def test_the_machines_world_ends_with_its_run_even_by_sigkill() -> None:
         assert there.init == init
         # Something that outlives whoever started it, as QEMU does.
         there.run("sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 &", directory=Path("/"))
-        (sleeping,) = [pid for pid in _below(init) if _name(pid) == "sleep"]
+        (sleeping,) = until(lambda: [pid for pid in _below(init) if _name(pid) == "sleep"], what="a process inside")
         process.send_signal(signal.SIGKILL)
     until(lambda: _name(sleeping) != "sleep", what="the end of what was left running")
     until(lambda: not there.alive(), what="the end of their first process")
