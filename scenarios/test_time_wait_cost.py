@@ -210,9 +210,9 @@ def bytes_each(make: Callable[[], int], name: str) -> tuple[float, object]:
         if objects is None:
             raise Unsupported(
                 "the machine does too much else for the sum of its slabs to tell what a socket takes; "
-                "/proc/slabinfo, which root may read, tells on any machine"
+                "/proc/slabinfo, which root may read, tells that on a busy machine too"
             ) from None
-        raise
+        raise Unsupported(f"somebody else on this machine makes and frees {name} all the time") from None
     return statistics.median(seen[-3:]), account
 
 

@@ -266,12 +266,13 @@ def test_modes(claim: ClaimRun, pair: Pair) -> None:
     with claim.effect("0: a connection with data") as effect:
         switch_timestamps(pair, 0)
         client, _ = talk(pair)
-        effect.compare("segments with the option", sum(carry_stamps(packets, client.getsockname()[1])), document=0)
+        effect.compare("segments with the option", sum(carry_stamps(packets, client.getpeername()[1])), document=0)
     with claim.control("any other value: a connection with data") as control:
         for mode in (1, 2):
             switch_timestamps(pair, mode)
             client, _ = talk(pair)
-            control.expect("all segments have the option", all(carry_stamps(packets, client.getsockname()[1])), True)
+            # The client's port may be one of those that still knock on the peers of before.
+            control.expect("all segments have the option", all(carry_stamps(packets, client.getpeername()[1])), True)
 
 
 def rejected(phase: Phase, host: Host) -> int:
