@@ -168,6 +168,8 @@ def main(directory: Path, how: str, *options: str) -> dict[str, Any]:
     # pytest itself keeps a directory for each of its last three sessions there, if they had workers.
     os.environ["PYTEST_DEBUG_TEMPROOT"] = str(directory)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options]
+    # A shell starts what it does not wait for with this ignored, and so would be whatever is started by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     before = snapshot(directory)
     with (directory / "output").open("wb") as output:
         run = subprocess.Popen(command, cwd=directory, stdout=output, stderr=output, start_new_session=True)

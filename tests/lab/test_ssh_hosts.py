@@ -1,4 +1,4 @@
-"""Workers on a host that one has ssh to: an sshd of our own, for the user who runs this, on the loopback interface."""
+"""Workers on a host that one has ssh to: an sshd of our own, for the user who runs this, at the other end of a pipe."""
 
 from __future__ import annotations
 
@@ -7,25 +7,19 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.waiting import until
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 SSHD = shutil.which("sshd", path="/usr/sbin:/sbin:/usr/local/sbin")
 DEADLINE = 120
 
 SERVER = """
-ListenAddress 127.0.0.1:{port}
 HostKey {place}/host
 AuthorizedKeysFile {place}/user.pub
 PidFile none
@@ -36,8 +30,7 @@ SetEnv XDG_CACHE_HOME={place}/far
 """
 CLIENT = """
 Host there
-    HostName 127.0.0.1
-    Port {port}
+    ProxyCommand {sshd} -i -f {place}/sshd_config
     IdentityFile {place}/user
     IdentitiesOnly yes
     StrictHostKeyChecking no
@@ -104,7 +97,7 @@ class Far:
 
 
 @pytest.fixture
-def far(tmp_path: Path) -> Iterator[Far]:
+def far(tmp_path: Path) -> Far:
     """A host that is this machine, with a cache of its own."""
     if SSHD is None:
         pytest.skip("sshd is not installed; on Debian: apt-get install openssh-server")
@@ -114,30 +107,14 @@ def far(tmp_path: Path) -> Iterator[Far]:
         Path("/run/sshd").mkdir(exist_ok=True)  # where sshd, as root, shuts its unprivileged half in
     for name in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     server, client, project = tmp_path / "sshd_config", tmp_path / "ssh_config", tmp_path / "project"
-    server.write_text(SERVER.format(port=port, place=tmp_path))
-    client.write_text(CLIENT.format(port=port, place=tmp_path))
+    server.write_text(SERVER.format(place=tmp_path))
+    client.write_text(CLIENT.format(sshd=SSHD, place=tmp_path))
     (project / "claims").mkdir(parents=True)
     (project / "claims" / "queue.toml").write_text(CLAIMS)
     (project / "test_far.py").write_text(SCENARIO)
     (project / "pyproject.toml").write_text("[tool.pytest.ini_options]\naddopts = ['--import-mode=importlib']\n")
-    log = (tmp_path / "log").open("w")
-    running = subprocess.Popen([SSHD, "-D", "-e", "-f", server], stdin=subprocess.DEVNULL, stderr=log)
-    until(lambda: _answers(port), what="an sshd that answers")
-    yield Far(project, client)
-    running.terminate()
-    running.wait()
-    log.close()
-
-
-def _answers(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port)) as peer:
-            return peer.recv(4) == b"SSH-"
-    except OSError:
-        return False
+    return Far(project, client)
 
 
 def test_a_host_runs_the_tests_beside_the_running_kernel(far: Far) -> None:
