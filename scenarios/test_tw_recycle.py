@@ -236,8 +236,11 @@ def shift(client: Host, ticks: int) -> None:
 
 
 def ahead_by(seen: Capture) -> int:
-    """How far the clock of the last SYN but one was ahead of that of the last SYN, in ticks."""
-    one, other = {s.sport: s.tsval for s in seen.segments(flags="S")}.values()
+    """How far the clock of the last connection but one was ahead of that of the last, in ticks.
+
+    There may be more: one that leaves no TIME-WAIT is replaced by leave_time_wait().
+    """
+    *_, one, other = {s.sport: s.tsval for s in seen.segments(flags="S")}.values()
     assert one is not None
     assert other is not None
     return (one - other + 2**31) % 2**32 - 2**31
