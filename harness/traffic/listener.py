@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import selectors
 import socket as sockets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -182,32 +184,25 @@ class _Acceptor(threading.Thread):
         connection.close()
 
 
-# The hosts' ports that were listened on, in each lab.
-_known: WeakKeyDictionary[Lab, set[tuple[str, int]]] = WeakKeyDictionary()
+# Below the ports that connect() draws from (net.ipv4.ip_local_port_range), so that no client's port is a listener's.
+FIRST_PORT = 14001
+_ports: WeakKeyDictionary[Lab, Iterator[int]] = WeakKeyDictionary()
 
 
 def _bound(host: Host, address: str, port: int) -> sockets.socket:
-    """A socket at a port; if any will do, at one that is new to the lab, as long as there are such."""
-    known = _known.setdefault(host.lab, set())
-    passed_over: list[sockets.socket] = []
-    while True:
+    """A socket at a port; if any will do, at the next one that is new to the lab."""
+    for number in [port] if port else _ports.setdefault(host.lab, itertools.count(FIRST_PORT)):
         bound = host.socket()
         bound.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
         try:
-            bound.bind((address, port))
-        except OSError:
+            bound.bind((address, number))
+        except OSError as error:
             bound.close()
-            if not passed_over:
+            if port or error.errno != errno.EADDRINUSE:
                 raise
-            bound = passed_over.pop()
-            break
-        if port or (host.name, bound.getsockname()[1]) not in known:
-            break
-        passed_over.append(bound)  # while it is bound, the kernel gives another port
-    for other in passed_over:
-        other.close()
-    known.add((host.name, bound.getsockname()[1]))
-    return bound
+        else:
+            return bound
+    raise AssertionError("there is always a next port")
 
 
 def listen(
@@ -220,10 +215,11 @@ def listen(
     rate: float | None = None,
     answer: Answer | None = None,
 ) -> Listener:
-    """Listen on a host, on a free port unless told: one that nobody has listened on in this lab before.
+    """Listen on a host, unless told on a port that nobody has listened on in this lab, and no connect() draws.
 
     For what a closed listener leaves half-open counts for its port until the timer of each request has run out
-    (net/ipv4/inet_connection_sock.c, reqsk_timer_handler()).
+    (net/ipv4/inet_connection_sock.c, reqsk_timer_handler()), and whoever looks for a listener's connections by its port
+    must not find a client that has the same one.
 
     By default nobody ever accepts, and the scenario does it on demand (Listener.accept). `accept=True` starts a
     thread that accepts at once, `rate` (connections a second) one that accepts slowly; `answer` makes it a server
