@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.errors import BadInput, Unsupported
+from harness.errors import BadInput, NotReady
 from harness.observe import count
 from harness.waiting import let_clock_reach
 
@@ -135,7 +135,7 @@ def keep_asking(
 
     Each asks when its rate says so. One that comes late makes up for it; but when the machine was too busy for longer
     than half a second, all ask that much later: a burst would be a higher rate, whose TIME-WAIT end later. Returns the
-    beginning, on the monotonic clock; a second call goes on from there, when it is given as `since`. Unsupported when
+    beginning, on the monotonic clock; a second call goes on from there, when it is given as `since`. NotReady when
     that has cost 20 seconds in all: what would be measured then is the machine.
     """
     started = time.monotonic() if since is None else since
@@ -162,7 +162,7 @@ def _ask_by_turns(
             for one in workloads:
                 one.lost += late
             if (lost := asking[next_one].lost) > TOO_MUCH_LOST:
-                raise Unsupported(f"no rate can be kept here: the machine was too busy to ask for {lost:.0f} s in all")
+                raise NotReady(f"no rate can be kept here: the machine was too busy to ask for {lost:.0f} s in all")
         asking[next_one].ask(started)
         if stop_at_failure and asking[next_one].results[-1][1] != OK:
             del asking[next_one]

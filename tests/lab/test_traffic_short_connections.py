@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import BadInput, Unsupported
+from harness.errors import BadInput, NotReady
 from harness.observe import count
 from harness.traffic import drop, listen, short_connections
 from harness.traffic.short_connections import ShortConnections, keep_asking
@@ -73,6 +73,6 @@ def test_time_that_the_machine_takes_moves_the_schedule_on_up_to_a_limit(
     after = [moment for moment, _ in asking.results[stall + 1 :]]
     assert after[-1] - after[0] > 0.9 * (len(after) - 1) / asking.rate
     monkeypatch.setattr(short_connections, "TOO_MUCH_LOST", 0.5)
-    with pytest.raises(Unsupported, match=r"too busy to ask for \d+ s in all"):
+    with pytest.raises(NotReady, match=r"too busy to ask for \d+ s in all"):
         keep_asking([busy := stopped_for_a_second()], 0.5)
     assert not busy._open
