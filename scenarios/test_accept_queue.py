@@ -11,7 +11,7 @@ import pytest
 
 from harness.claims import model
 from harness.claims.kernel import running
-from harness.claims.values import at_least
+from harness.claims.values import at_least, between
 from harness.observe import accept_queue, half_open, sockets
 from harness.traffic import RawPeer, connect, drop, echo, hold, listen
 from harness.traffic.nginx import Nginx
@@ -75,6 +75,14 @@ def states(host: Host, port: int, clients: Attempts) -> list[str]:
         for s in sockets(host, "exclude listening")
         if {s.local[1], s.remote[1]} & wanted and port in (s.local[1], s.remote[1])
     ]
+
+
+def answered_at_a_full_queue() -> int:
+    """How many SYNs at a full accept queue are answered at most: those up to which no more than one request is young.
+
+    None since 5ea8ea2cb7f1 "tcp/dccp: drop SYN packets if accept queue is full", 4.10.
+    """
+    return 0 if running() >= "4.10" else 2
 
 
 def readable(connection: socket.socket) -> bytes:
@@ -220,6 +228,8 @@ def test_overflow_caps_service(claim: ClaimRun, pair: Pair) -> None:
 
         A SYN that is dropped comes again after a second, and nginx may have time then. So that a client counts once,
         whatever knocks after all have knocked is turned away. wrk knocks once more than told: it tries the address.
+        Where a SYN is answered at a full queue, what its client sends then overflows the queue again and again, so that
+        the clients' sockets tell who has knocked.
         """
         nginx = Nginx(pair.server, f"{8000 + backlog} backlog={backlog}")
         nginx.stall()
@@ -231,6 +241,8 @@ def test_overflow_caps_service(claim: ClaimRun, pair: Pair) -> None:
 
         def knocked() -> int:
             length.append((round(time.monotonic() - began, 4), accept_queue(pair.server, nginx.port).waiting))
+            if answered_at_a_full_queue():
+                return len(sockets(pair.client, f"dport = :{nginx.port}"))
             return int(length[-1][1]) + phase.delta(pair.server).TcpExt.ListenOverflows
 
         until(lambda: knocked() == connections + 1, what=f"{connections + 1} clients at the door")
@@ -249,7 +261,8 @@ def test_overflow_caps_service(claim: ClaimRun, pair: Pair) -> None:
     for connections in (5, 50, 200):
         with claim.effect(f"backlog 10, {connections} connections of wrk while nginx is busy") as effect:
             short.append((connections, served(effect, connections, 10)))
-            effect.compare("clients served", short[-1][1], document=min(connections, 10))
+            most = min(connections, 10 + answered_at_a_full_queue())
+            effect.compare("clients served", short[-1][1], document=between(min(connections, 10), most))
             effect.series("clients served, backlog 10", short, unit="clients", x="clients")
         with claim.control(f"backlog 5000, {connections} connections of wrk while nginx is busy") as control:
             long.append((connections, served(control, connections, 5000)))
