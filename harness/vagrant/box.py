@@ -65,38 +65,40 @@ def ensure(
         raise BadInput(f"{project}: not the top of a clone of the project, which the box is made from")
     chosen = kernels.choose(words, selection)
     key = _key(chosen, project)
-    if anew or _built(places.box()) != key:
+    if anew or not key <= _built(places.box()):
         places.need_room(ROOM, "building the box")
         places.downloads().mkdir(exist_ok=True)
         _sweep()
         with tempfile.TemporaryDirectory(prefix=".build-", dir=places.directory()) as temporary:
             Path(temporary).chmod(0o755)
             made = _build(chosen, selection, project, Path(temporary), say)
-            (made / "key").write_text(key)
+            (made / "key").write_text("\n".join(sorted(key)))
             _put(made, places.box())
     accelerator = acceleration.arguments(machine.qemu(), chosen[-1].stored.image)
     (places.box() / "driver").write_text("kvm\n" if accelerator == acceleration.KVM else "qemu\n")
     return chosen
 
 
-def _key(chosen: Sequence[MachineKernel], project: Path) -> str:
-    """What the box is made from, as far as it is ours to say; Debian's updates come with --anew."""
-    digest = hashlib.sha256()
-    for one in chosen:
-        digest.update(f"{one.series} {one.stored.release} {one.stored.enforce}\n".encode())
-        digest.update(one.stored.image.read_bytes())
+def _key(chosen: Sequence[MachineKernel], project: Path) -> set[str]:
+    """What the box is made from, as far as it is ours to say: each kernel, and all else. Debian's updates: --anew."""
+    parts = {f"{one.series} {one.stored.release} {one.stored.enforce} {_digest([one.stored.image])}" for one in chosen}
     files = [project / name for name in ("requirements.lock", "pyproject.toml", ".ci/install")]
     files += [Path(__file__), Path(kernels.__file__)]
     files += [file for file in sorted((project / "vagrant" / "box").rglob("*")) if file.is_file()]
+    return parts | {_digest(files)}
+
+
+def _digest(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file.name} {file.stat().st_mode & 0o100}\n".encode() + file.read_bytes())
     return digest.hexdigest()
 
 
-def _built(box: Path) -> str:
+def _built(box: Path) -> set[str]:
     with contextlib.suppress(OSError):
-        return (box / "key").read_text()
-    return ""
+        return set((box / "key").read_text().splitlines())
+    return set()
 
 
 def _sweep() -> None:

@@ -181,3 +181,24 @@ def test_it_is_built_from_the_top_of_a_clone(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(requirements, "TO_BUILD", {})
     with pytest.raises(BadInput, match="not the top of a clone"):
         box.ensure(["6.12"], object(), print)  # type: ignore[arg-type]
+
+
+def test_a_box_with_more_kernels_than_wanted_will_do_and_one_with_another_release_will_not(tmp_path: Path) -> None:
+    def key(*wanted: tuple[str, str]) -> set[str]:
+        chosen = []
+        for series, release in wanted:
+            image = tmp_path / f"vmlinuz-{release}"
+            image.write_text(release)
+            stored = Stored(f"{release}-amd64", release, image, {})
+            chosen.append(kernels.MachineKernel(series, stored, ()))
+        return box._key(chosen, ROOT)
+
+    there = tmp_path / "box"
+    there.mkdir()
+    (there / "key").write_text("\n".join(sorted(key(("6.1", "6.1.5"), ("6.12", "6.12.9")))))
+    assert key(("6.12", "6.12.9")) <= box._built(there)
+    assert not key(("6.12", "6.12.10")) <= box._built(there)
+    assert not key(("6.12", "6.12.9"), ("7.3", "7.3.4")) <= box._built(there)
+    assert not key(("6.12", "6.12.9")) <= box._built(tmp_path / "none")
+    (there / "key").write_text("\n".join(line for line in key(("6.12", "6.12.9")) if line.startswith("6.12 ")))
+    assert not key(("6.12", "6.12.9")) <= box._built(there), "made from another lock or recipe"
