@@ -34,7 +34,10 @@ WORKERS = {"kvm": 16, "qemu": 4}
 # What QEMU takes for a machine, in bytes.
 MEMORY = 3.5e9
 # What pytest is to write there; all below out/ comes back.
-OPTIONS = "--own-kernel --evidence out/evidence --junitxml out/junit.xml"
+OPTIONS = "--own-kernel --evidence out/evidence --junitxml out/junit.xml -v"
+# What -v adds: a line as a test begins, and one as it ends.
+_BEGINS = re.compile(r"scenarios/\S+\s*$")
+_WENT_WELL = re.compile(r"\[gw\d+\] \[ *(\d+)%\] (PASSED|SKIPPED) ")
 CONSOLE_SHOWN = 15
 # Vagrant makes libvirt's pool, network and copy of the box when it first needs them, and no two at a time can.
 _one_comes_up = threading.Lock()
@@ -151,6 +154,24 @@ class Machine:
         self.vagrant("destroy", "--force")
 
 
+class Progress:
+    """What is shown of the lines that pytest prints: of the tests that went well every tenth part, and all else."""
+
+    def __init__(self) -> None:
+        self._tenths = 0
+
+    def shown(self, line: str) -> str:
+        """The line, another one in place of it, or nothing."""
+        if _BEGINS.match(line):
+            return ""
+        if not (well := _WENT_WELL.match(line)):
+            return line
+        if (tenths := int(well[1]) // 10) == self._tenths:
+            return ""
+        self._tenths = tenths
+        return f"{tenths}0 % of the scenarios\n"
+
+
 def at_once(cores: int, memory: float) -> int:
     """How many machines run side by side: each has a core for itself, and its memory, in bytes."""
     return max(1, min(cores, int(memory / MEMORY)))
@@ -224,13 +245,15 @@ def _settle(machine: Machine, release: str, results: Path, wish: Wish) -> Came:
 
 
 def _told(machine: Machine, workers: int, more: str, output: Path) -> int:
-    """Run the scenarios, with what they print on the terminal, each line after the machine's name; the exit status."""
+    """Run the scenarios; how they get on is shown, each line after the machine's name. The exit status."""
     options = f"{OPTIONS} {more}".strip()
     command = f"cd {PROJECT} && sudo make --no-print-directory scenarios WORKERS={workers} ARGS='{options}'"
     process = machine.ssh(command)
     assert process.stdout is not None
-    with process, output.open("w", encoding="utf-8") as kept:
+    progress = Progress()
+    with process, output.open("w", encoding="utf-8", buffering=1) as kept:
         for line in process.stdout:
             kept.write(line)
-            print(f"{machine.name} | {line}", end="", flush=True)
+            if shown := progress.shown(line):
+                print(f"{machine.name} | {shown}", end="", flush=True)
     return process.returncode

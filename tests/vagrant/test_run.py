@@ -112,6 +112,25 @@ def test_machines_side_by_side_have_a_core_and_their_memory_each() -> None:
     assert [run.at_once(8, memory) for memory in (1e9, 4e9, 8e9)] == [1, 1, 2]
 
 
+def test_of_what_went_well_every_tenth_part_is_shown_and_of_what_did_not_all() -> None:
+    progress = run.Progress()
+    printed = ["8 workers [261 items]\n"]
+    for number in range(1, 101):
+        printed.append(f"scenarios/test_limits.py::test_memory[ipv4-{number}] \n")
+        word = "FAILED" if number == 37 else "SKIPPED" if number == 50 else "PASSED"
+        printed.append(
+            f"[gw{number % 8}] [{number:3d}%] {word} scenarios/test_limits.py::test_memory[ipv4-{number}] \n"
+        )
+    printed.append("1 failed, 98 passed, 1 skipped in 600.00s\n")
+    assert [line for line in map(progress.shown, printed) if line] == [
+        "8 workers [261 items]\n",
+        *(f"{tenths}0 % of the scenarios\n" for tenths in (1, 2, 3)),
+        "[gw5] [ 37%] FAILED scenarios/test_limits.py::test_memory[ipv4-37] \n",
+        *(f"{tenths}0 % of the scenarios\n" for tenths in (4, 5, 6, 7, 8, 9, 10)),
+        "1 failed, 98 passed, 1 skipped in 600.00s\n",
+    ]
+
+
 def test_a_kernel_that_the_box_has_not_is_refused(directory: Path) -> None:
     from harness.vagrant.command import _built
 
