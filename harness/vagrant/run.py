@@ -30,7 +30,7 @@ PROJECT = "/home/vagrant/tcp-harness"
 # Below the clone.
 RESULTS = Path("vagrant", "results")
 # pytest processes in a machine: their waits run side by side.
-WORKERS = {"kvm": 16, "qemu": 4}
+WORKERS = {"kvm": 16, "qemu": 8}
 # What QEMU takes for a machine, in bytes.
 MEMORY = 3.5e9
 # What pytest is to write there; all below out/ comes back.
