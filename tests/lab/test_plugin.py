@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import Forbidden
+from tests.claim_file import claim_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,21 +23,6 @@ pytest_plugins = ["pytester"]
 PROJECT = Path(__file__).parents[2]
 # Its summary imports all of Hypothesis, afresh in each session of pytester.
 QUICK = ("-p", "no:hypothesispytest")
-
-CLAIMS = """
-group = "queue"
-[[claim]]
-id = "limit"
-statement = "ten may wait"
-source = [ { document = "000", heading = "h" } ]
-[[claim.expect]]
-kernels = ">=2.6.21"
-verdict = "refuted"
-because = "one more than the limit waits"
-commit = "64a146513f8f"
-subject = "[NET]: Revert incorrect accept queue backlog changes."
-release = "2.6.21"
-"""
 
 SCENARIO = """
 import pytest
@@ -75,7 +61,7 @@ def scenario(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
     """Run a scenario beside a file with the claim queue.limit."""
     pytester.syspathinsert(PROJECT)
     pytester.makeconftest('pytest_plugins = ["harness.plugin"]')
-    pytester.mkdir("claims").joinpath("queue.toml").write_text(CLAIMS)
+    pytester.mkdir("claims").joinpath("queue.toml").write_text(claim_file())
 
     def run(text: str, *options: str) -> pytest.RunResult:
         pytester.makepyfile(test_scenario=text)

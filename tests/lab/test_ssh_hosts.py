@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness.waiting import until
+from tests.claim_file import claim_file
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/sbin:/usr/local/sbin")
 DEADLINE = 120
@@ -65,17 +66,6 @@ def test_waits():
         while True:
             os.sched_yield()
 """
-CLAIMS = """
-group = "queue"
-[[claim]]
-id = "limit"
-statement = "one connects"
-source = [ { document = "000", heading = "h" } ]
-[[claim.expect]]
-kernels = ">=3.0"
-verdict = "holds"
-because = "it does"
-"""
 
 
 @dataclass(frozen=True)
@@ -111,7 +101,7 @@ def far(tmp_path: Path) -> Far:
     server.write_text(SERVER.format(place=tmp_path))
     client.write_text(CLIENT.format(sshd=SSHD, place=tmp_path))
     (project / "claims").mkdir(parents=True)
-    (project / "claims" / "queue.toml").write_text(CLAIMS)
+    (project / "claims" / "queue.toml").write_text(claim_file(limit="holds"))
     (project / "test_far.py").write_text(SCENARIO)
     (project / "pyproject.toml").write_text("[tool.pytest.ini_options]\naddopts = ['--import-mode=importlib']\n")
     return Far(project, client)

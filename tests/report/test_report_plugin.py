@@ -13,6 +13,7 @@ import pytest
 
 from harness.report.reproduce import command
 from harness.report.stored import read
+from tests.claim_file import claim_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,21 +22,6 @@ pytest_plugins = ["pytester"]
 
 PROJECT = Path(__file__).parents[2]
 QUICK = ("-p", "no:hypothesispytest", "-p", "no:cacheprovider")
-
-CLAIM = """
-group = "queue"
-[[claim]]
-id = "limit"
-statement = "ten may wait"
-source = [ { document = "000", heading = "h" } ]
-[[claim.expect]]
-kernels = ">=3.0"
-verdict = "refuted"
-because = "the queue is full only beyond its limit"
-commit = "64a146513f8f"
-subject = "s"
-release = "2.6.21"
-"""
 
 SCENARIO = """
 import pytest
@@ -68,7 +54,7 @@ def session(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
 
     def run(*options: str, text: str = SCENARIO) -> pytest.RunResult:
         pytester.makepyfile(test_scenario=text)
-        (pytester.mkdir("claims") / "queue.toml").write_text(CLAIM)
+        (pytester.mkdir("claims") / "queue.toml").write_text(claim_file())
         return pytester.runpytest_subprocess(*QUICK, *options)
 
     return run

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.claim_file import claim_file
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,20 +22,6 @@ pytest_plugins = ["pytester"]
 PROJECT = Path(__file__).parents[2]
 # Its summary imports all of Hypothesis, afresh in each session of pytester.
 QUICK = ("-p", "no:hypothesispytest")
-
-CLAIM = """
-[[claim]]
-id = "%s"
-statement = "ten may wait"
-source = [ { document = "000", heading = "h" } ]
-[[claim.expect]]
-kernels = ">=3.0"
-verdict = "%s"
-because = "the queue is full only beyond its limit"
-commit = "64a146513f8f"
-subject = "s"
-release = "2.6.21"
-"""
 
 SCENARIO = """
 import pytest
@@ -56,7 +44,7 @@ def scenario(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
     def run(text: str, *options: str, limit: str = "refuted", **more: str) -> pytest.RunResult:
         pytester.makepyfile(test_scenario=text)
         claims = pytester.mkdir("claims") / "queue.toml"
-        claims.write_text('group = "queue"\n' + "".join(CLAIM % one for one in {"limit": limit, **more}.items()))
+        claims.write_text(claim_file(limit=limit, **more))
         return pytester.runpytest(*QUICK, *options)
 
     return run
@@ -291,7 +279,7 @@ def test_a_wrong_marker_is_an_error_of_the_test_in_a_worker(scenario: Callable[.
 
 def test_claims_may_lie_elsewhere(pytester: pytest.Pytester, scenario: Callable[..., pytest.RunResult]) -> None:
     pytester.makeini("[pytest]\nclaims = more/queue.toml")
-    pytester.mkdir("more").joinpath("queue.toml").write_text('group = "queue"\n' + CLAIM % ("limit", "refuted"))
+    pytester.mkdir("more").joinpath("queue.toml").write_text(claim_file())
     scenario(SCENARIO, limit="holds").assert_outcomes(passed=1)
 
 

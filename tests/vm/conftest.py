@@ -22,6 +22,7 @@ import pytest
 from harness.kernels import places
 from harness.kernels.machine import QEMU
 from harness.kernels.store import Store, Stored
+from tests.claim_file import claim_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,21 +35,6 @@ OVER = f"the {ALL} s for tests in virtual machines are over"
 # Whatever takes longer hangs.
 ENOUGH = 600.0
 PROJECT = Path(__file__).parents[2]
-
-CLAIMS = """
-group = "queue"
-[[claim]]
-id = "limit"
-statement = "as many wait as may"
-source = [ { document = "000", heading = "h" } ]
-[[claim.expect]]
-kernels = ">=3.0"
-verdict = "refuted"
-because = "one more waits"
-commit = "64a146513f8f"
-subject = "s"
-release = "2.6.21"
-"""
 
 # All that any test here wants to run: the project is delivered to the machines once, and -k chooses.
 SCENARIO = """
@@ -211,7 +197,7 @@ def project(shared: Path, kernels: list[Stored]) -> Project:
     directory = shared / "project"
     if not directory.exists():
         (directory / "claims").mkdir(parents=True)
-        (directory / "claims" / "queue.toml").write_text(CLAIMS)
+        (directory / "claims" / "queue.toml").write_text(claim_file())
         (directory / "test_scenario.py").write_text(SCENARIO)
         ini = "[tool.pytest.ini_options]\naddopts = ['--import-mode=importlib']\n"
         (directory / "pyproject.toml").write_text(ini)
