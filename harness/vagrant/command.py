@@ -189,16 +189,15 @@ def _report(came: list[Came]) -> None:
 
 
 def _end_politely(*, with_parent: bool = False) -> None:
-    """SIGTERM and SIGHUP end the machines as Ctrl-C does."""
+    """SIGTERM, SIGHUP and Ctrl-C end the machines, and this with the status that a shell gives to such an end."""
     from harness.kernels.machine import die_with_parent
 
     def interrupted(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # A shell has its background jobs ignore SIGINT; whoever sends it all the same means it.
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, interrupted)
-    # A shell has its background jobs ignore it; whoever sends it all the same means it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     if with_parent:
         die_with_parent()
 

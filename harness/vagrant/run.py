@@ -196,6 +196,7 @@ def add_box(world: World) -> None:
 def scenarios(world: World, chosen: Sequence[MachineKernel], wish: Wish) -> list[Came]:
     """Run the scenarios in a machine for each kernel; each is taken down after that."""
     add_box(world)
+    interrupted = threading.Event()
 
     def one(kernel: MachineKernel) -> Came:
         machine = Machine(world, kernel.series)
@@ -207,7 +208,8 @@ def scenarios(world: World, chosen: Sequence[MachineKernel], wish: Wish) -> list
         try:
             return _settle(machine, kernel.stored.release, part, wish)
         except HarnessError as error:
-            wish.say(f"{machine.name}: {error}")
+            if not interrupted.is_set():
+                wish.say(f"{machine.name}: {error}")
             return Came(kernel.series, kernel.stored.release, None, str(error).splitlines()[0])
         finally:
             machine.keep_console(part)
@@ -220,8 +222,10 @@ def scenarios(world: World, chosen: Sequence[MachineKernel], wish: Wish) -> list
     try:
         return list(pool.map(one, chosen))
     except BaseException:  # Ctrl-C: what the threads wait for ends with the world
+        interrupted.set()
         pool.shutdown(wait=False, cancel_futures=True)
         world.end()
+        wish.say(f"interrupted: the machines are down; what was finished before is in {RESULTS}")
         raise
     finally:
         pool.shutdown()
