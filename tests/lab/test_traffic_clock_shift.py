@@ -29,13 +29,9 @@ def test_the_clock_is_moved_for_everyone_else(lan: Callable[..., Lan], ticks: in
     with capture(client) as here, capture(server) as there:
         attempts = connect(client, listener, 3, wait=True)
         assert attempts.ask(b"what time is it?") == 3
-        # The queue that all cables share may be full with somebody else's flood, and an ACK that is lost there is not
-        # sent again: three handshakes and what was said are at both ends, of the rest what came through.
-        until(lambda: min(len(there.segments(flags=flags)) for flags in ("S", "SA")) == 3, what="three handshakes")
+        until(lambda: len(there.segments()) == len(here.segments()), what="all segments at both ends")
         far = {(s.sport, s.seq, s.ack, s.flags): s for s in there.segments()}
-        both = [one for one in here.segments() if (one.sport, one.seq, one.ack, one.flags) in far]
-        assert sum(bool(one.payload) for one in both) >= 6
-        for near in both:
+        for near in here.segments():
             segment = far[near.sport, near.seq, near.ack, near.flags]
             outward = near.direction == "out"
             assert near.tsval is not None
