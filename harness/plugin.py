@@ -35,6 +35,10 @@ DEFAULT_EVIDENCE = "out/evidence"
 # The plugin that keeps the line of progress, and how workers know where it listens.
 PROGRESS = "harness-progress"
 ADDRESS = "harness_progress"
+BACKLOG = (
+    "Meanwhile this machine's receive backlog dropped {} frames. Each CPU has one, of net.core.netdev_max_backlog "
+    "frames, for all namespaces: a flood, also of another process, makes it drop what others send."
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -213,6 +217,20 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
             return (yield)
         except (MissingProgram, Unsupported, Forbidden) as error:
             raise _skipped(error) from error
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """When a test fails while the machine dropped frames that its lab may have needed, say so in the failure."""
+    from harness.observe import backlog_drops
+
+    before = backlog_drops()
+    try:
+        return (yield)
+    except Exception:
+        if dropped := backlog_drops() - before:
+            pyfuncitem.add_report_section("call", "machine", BACKLOG.format(dropped))
+        raise
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,6 +2,7 @@
 
 # Imported at once, not when asked for: functions share their names with the modules that hold them, and an import
 # of a submodule would put the module in the function's place. Nothing here imports more than the standard library.
+from harness.observe.backlog import backlog_drops
 from harness.observe.capture import Capture, Packet, capture
 from harness.observe.counters import Counters, Counting, Delta, counters, counting
 from harness.observe.drop_reasons import Dropped, DropReasons, drop_reasons
@@ -29,6 +30,7 @@ __all__ = [
     "TcpInfo",
     "Timer",
     "accept_queue",
+    "backlog_drops",
     "capture",
     "count",
     "counters",

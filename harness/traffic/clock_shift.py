@@ -7,7 +7,6 @@ TSecr that comes back to it. No end notices, and any program that runs in the ho
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import select
@@ -18,9 +17,10 @@ from typing import TYPE_CHECKING
 
 from harness.errors import BadInput
 from harness.traffic import frames
+from harness.traffic.raw import put
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from harness.lab import Host
     from harness.lab.netns import Namespace
@@ -48,7 +48,9 @@ class ClockShift:
         self.ticks = ticks
         near, far = _between(switch, port)
         self._ended, ending = os.pipe()
-        carrying = threading.Thread(target=self._carry, args=(near, far), name=f"clock of {host.name}", daemon=True)
+        carrying = threading.Thread(
+            target=carry, args=(near, far, self._ended, self._move), name=f"clock of {host.name}", daemon=True
+        )
         carrying.start()
 
         def stop() -> None:
@@ -58,22 +60,7 @@ class ClockShift:
 
         host.lab.on_close(stop)
 
-    def _carry(self, near: socket.socket, far: socket.socket) -> None:
-        """Carry frames between the host's cable and the switch until the lab closes."""
-        directions = {near.fileno(): (near, far, True), far.fileno(): (far, near, False)}
-        poll = select.poll()
-        for number in (*directions, self._ended):
-            poll.register(number, select.POLLIN)
-        with near, far:
-            while self._ended not in (ready := [number for number, _ in poll.poll()]):
-                for number in ready:
-                    source, target, outward = directions[number]
-                    for frame in _arrived(source):
-                        self._move(frame, outward=outward)
-                        with contextlib.suppress(BlockingIOError):  # a full queue loses frames, as a switch does
-                            target.send(frame)
-
-    def _move(self, frame: bytearray, *, outward: bool) -> None:
+    def _move(self, frame: bytearray, outward: bool) -> None:
         """Move the clock of one frame: TSval of what the host sends, TSecr of what it is sent."""
         tcp = _tcp_of(frame)
         at = tcp and _timestamp_of(frame, tcp)
@@ -90,6 +77,24 @@ class ClockShift:
         (checksum,) = struct.unpack_from("!H", frame, tcp + 16)
         struct.pack_into("!I", frame, at, (value + (self.ticks if outward else -self.ticks)) % 2**32)
         struct.pack_into("!H", frame, tcp + 16, frames.carry_checksum(checksum, before, bytes(frame[words])))
+
+
+def carry(near: socket.socket, far: socket.socket, ended: int, change: Callable[[bytearray, bool], None]) -> None:
+    """Carry frames between two packet sockets, and change each on its way, until there is something to read at `ended`.
+
+    `change` is given the frame and whether it goes from near to far. What finds no room waits for it.
+    """
+    directions = {near.fileno(): (near, far, True), far.fileno(): (far, near, False)}
+    poll = select.poll()
+    for number in (*directions, ended):
+        poll.register(number, select.POLLIN)
+    with near, far:
+        while ended not in (ready := [number for number, _ in poll.poll()]):
+            for number in ready:
+                source, target, outward = directions[number]
+                for frame in _arrived(source):
+                    change(frame, outward)
+                    put(target, frame)
 
 
 def _between(switch: Namespace, port: str) -> tuple[socket.socket, socket.socket]:

@@ -36,21 +36,21 @@ Options = list[tuple[str, Any]]
 SYN_OPTIONS: Options = [("MSS", 1460), ("SAckOK", b""), ("NOP", None), ("WScale", 7)]
 
 
-def put(sending: socket.socket, frame: bytes) -> None:
+def put(sending: socket.socket, frame: bytes | bytearray) -> None:
     """Put a frame on a cable, again as long as there is no room for it.
 
     All cables of the machine share a queue a processor (net.core.netdev_max_backlog), which somebody else's flood may
     have filled. A veth says so (ENOBUFS: drivers/net/veth.c, veth_xmit(), NET_XMIT_DROP), and a frame that a scenario
-    sends once must not get lost there.
+    sends once must not get lost there. A socket that does not block says so of its own buffer, too (EAGAIN).
     """
     until(lambda: _has_room(sending, frame), what="room for a frame on the cable")
 
 
-def _has_room(sending: socket.socket, frame: bytes) -> bool:
+def _has_room(sending: socket.socket, frame: bytes | bytearray) -> bool:
     try:
         sending.send(frame)
     except OSError as error:
-        if error.errno != errno.ENOBUFS:
+        if error.errno not in (errno.ENOBUFS, errno.EAGAIN):
             raise
         return False
     return True

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import BadInput
-from harness.observe import capture, counters
+from harness.observe import backlog_drops, capture, counters
 from harness.traffic import RawPeer, connect, echo, listen
 from harness.traffic.clock_shift import ClockShift
 from harness.traffic.clocks import shake_hands
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.lab import Lan, Pair
+    from harness.observe import Segment
 
 HOUR = 3_600_000
 
@@ -26,23 +27,31 @@ def test_the_clock_is_moved_for_everyone_else(lan: Callable[..., Lan], ticks: in
     server, client = lan(2).hosts
     listener = listen(server, answer=echo)
     ClockShift(client, ticks)
+    before = backlog_drops()
     with capture(client) as here, capture(server) as there:
         attempts = connect(client, listener, 3, wait=True)
         assert attempts.ask(b"what time is it?") == 3
-        until(lambda: len(there.segments()) == len(here.segments()), what="all segments at both ends")
-        far = {(s.sport, s.seq, s.ack, s.flags): s for s in there.segments()}
-        for near in here.segments():
-            segment = far[near.sport, near.seq, near.ack, near.flags]
-            outward = near.direction == "out"
-            assert near.tsval is not None
-            assert near.tsecr is not None
-            assert segment.payload == near.payload
-            assert segment.tsval == (near.tsval + ticks * outward) % 2**32
-            echoed = not outward and "A" in near.flags
-            assert segment.tsecr == (near.tsecr + ticks * echoed) % 2**32
+
+        def pairs() -> list[tuple[Segment, Segment]]:
+            """Every segment as seen near and far: all, but for what a flood beside this test made the machine drop."""
+            near, far = ({(s.sport, s.seq, s.ack, s.flags): s for s in end.segments()} for end in (here, there))
+            missing = len(near.keys() ^ far.keys())
+            known = [(near[key], far[key]) for key in near.keys() & far.keys()]
+            return known if missing <= backlog_drops() - before else []
+
+        seen = until(pairs, what="all segments at both ends")
+    assert {near.flags for near, _ in seen} >= {"S", "SA", "A", "PA"}
+    for near, far in seen:
+        outward = near.direction == "out"
+        assert near.tsval is not None
+        assert near.tsecr is not None
+        assert far.payload == near.payload
+        assert far.tsval == (near.tsval + ticks * outward) % 2**32
+        echoed = not outward and "A" in near.flags
+        assert far.tsecr == (near.tsecr + ticks * echoed) % 2**32
     for host in (client, server):
         assert counters(host).Tcp.InErrs == 0
-        assert counters(host).Tcp.RetransSegs == 0
+        assert counters(host).Tcp.RetransSegs <= backlog_drops() - before
 
 
 def test_a_raw_peer_near_the_host_has_its_clock(lan: Callable[..., Lan]) -> None:

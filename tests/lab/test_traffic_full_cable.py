@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import select
 import socket
 import struct
 import threading
@@ -13,13 +14,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.traffic.clock_shift import ETH_P_ALL, carry
 from harness.traffic.flood import PACKET_QDISC_BYPASS, Batches
 from harness.traffic.raw import SOL_PACKET, put
+from harness.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.lab import Lab
+    from harness.lab import Lab, Pair
 
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 FRAMES = [bytes.fromhex("ffffffffffff 020000000001 88b5") + bytes([n]) * 50 for n in range(4)]
@@ -33,7 +36,8 @@ class Cable:
     tap: int
 
     def read(self) -> bytes:
-        """The frame that came first."""
+        """The frame that came first, once there is one."""
+        until(lambda: select.select([self.tap], [], [], 0)[0], what="a frame on the cable")
         return os.read(self.tap, 2000)
 
 
@@ -78,6 +82,24 @@ def test_a_batch_waits_while_there_is_no_room_and_loses_nothing(cable: Cable) ->
     assert cable.read() == FRAMES[0]
     assert batches.send(cable.sending.fileno(), 4) == 1
     assert cable.read() == FRAMES[1]
+
+
+def test_a_box_in_the_cable_waits_while_there_is_no_room(cable: Cable, pair: Pair) -> None:
+    fill(cable)
+    ended, ending = os.pipe()
+    with pair.server, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as near:
+        near.bind(("eth0", ETH_P_ALL))
+        near.setblocking(False)
+        carrying = threading.Thread(target=carry, args=(near, cable.sending, ended, lambda *_: None), daemon=True)
+        carrying.start()
+        with pair.client, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sending:
+            sending.bind(("eth0", 0))
+            sending.send(FRAMES[2])
+            sending.send(FRAMES[3])
+        assert [cable.read() for _ in range(3)] == [FRAMES[0], FRAMES[2], FRAMES[3]]
+        os.close(ending)
+        carrying.join()
+    os.close(ended)
 
 
 def test_what_is_no_lack_of_room_is_an_error(cable: Cable) -> None:

@@ -1,0 +1,65 @@
+"""The backlog that labs share: what it drops is counted, and a failure that may come of it says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.observe import backlog_drops, capture
+from tests.lab.train import send_train
+
+if TYPE_CHECKING:
+    from harness.lab import Pair
+
+pytest_plugins = ["pytester"]
+
+PROJECT = Path(__file__).parents[2]
+LARGE = "net.core.netdev_max_backlog of this machine is large enough for the train"
+SAID = "*this machine's receive backlog dropped * frames*"
+TESTS = """
+import pytest
+from tests.lab.train import send_train
+
+@pytest.mark.ipv4_only("the train is of IPv4")
+def test_with_a_train(pair):
+    send_train(pair.client, pair.server)
+    assert pair is {what}
+"""
+
+
+@pytest.mark.ipv4_only("the train is of IPv4")
+def test_what_the_backlog_drops_is_counted(pair: Pair) -> None:
+    before = backlog_drops()
+    with capture(pair.server) as seen:
+        sent = send_train(pair.client, pair.server)
+    missing = sent - len(seen.segments())
+    if not missing:
+        pytest.skip(LARGE)
+    assert backlog_drops() - before >= missing
+
+
+@pytest.mark.parametrize(("what", "said"), [("None", True), ("pair", False)], ids=["fails", "passes"])
+def test_a_failure_says_what_the_machine_dropped(pytester: pytest.Pytester, what: str, said: bool) -> None:
+    pytester.syspathinsert(PROJECT)
+    pytester.makeconftest('pytest_plugins = ["harness.plugin"]')
+    pytester.makepyfile(TESTS.format(what=what))
+    before = backlog_drops()
+    result = pytester.runpytest("-p", "no:hypothesispytest")
+    if backlog_drops() == before:
+        pytest.skip(LARGE)
+    result.assert_outcomes(failed=int(said), passed=int(not said))
+    if said:
+        result.stdout.fnmatch_lines([SAID])
+    else:
+        result.stdout.no_fnmatch_line(SAID)
+
+
+def test_a_failure_without_such_drops_does_not_speak_of_them(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest('pytest_plugins = ["harness.plugin"]')
+    pytester.makepyfile("def test_fails():\n    assert False\n")
+    before = backlog_drops()
+    result = pytester.runpytest("-p", "no:hypothesispytest")
+    result.assert_outcomes(failed=1)
+    assert ("receive backlog" in result.stdout.str()) == (backlog_drops() > before)
