@@ -22,7 +22,7 @@ from harness.errors import BadInput, MissingProgram, Unsupported
 from harness.kernels import image, places
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from harness.kernels.archive import Archive
     from harness.kernels.catalogue import Kernel
@@ -216,8 +216,8 @@ def in_order(modules: dict[str, Path]) -> list[Path]:
         file = modules.get(name)
         if file is None or name in ordered:  # not here: built in
             return
-        for needed in ",".join(modinfo(file.read_bytes()).get("depends", [])).split(","):
-            add(needed.replace("-", "_"))
+        for needed in _depends(file):
+            add(needed)
         ordered[name] = file
 
     for name in modules:
@@ -266,16 +266,33 @@ def _image_out_of(files: IO[bytes], into: Path) -> dict[str, bytes]:
 def _keep_wanted(everything: dict[str, bytes], into: Path) -> None:
     """Write those modules that are wanted, and what they depend on, uncompressed."""
     files = {name.partition(".")[0]: name for name in everything}
-    todo = [name for name in files if WANTED.fullmatch(name)]
-    done: set[str] = set()
+
+    def bring(name: str) -> Path:
+        file = into / f"{name}.ko"
+        file.write_bytes(_uncompressed(files[name], everything[files[name]]))
+        return file
+
+    dict(_wanted(files, bring))
+
+
+def _wanted(names: Collection[str], bring: Callable[[str], Path]) -> Iterator[tuple[str, Path]]:
+    """Those of the modules that are wanted, and what they depend on; `bring` puts one where it can be read."""
+    there = set(names)
+    todo = [name for name in names if WANTED.fullmatch(name)]
     while todo:
         name = todo.pop()
-        if name in done or name not in files:
+        if name not in there:  # done, or built in
             continue
-        done.add(name)
-        module = _uncompressed(files[name], everything[files[name]])
-        (into / f"{name}.ko").write_bytes(module)
-        todo += [one.replace("-", "_") for one in ",".join(modinfo(module).get("depends", [])).split(",") if one]
+        there.remove(name)
+        file = bring(name)
+        yield name, file
+        todo += _depends(file)
+
+
+def _depends(module: Path) -> list[str]:
+    """The modules that one depends on, by name."""
+    listed = ",".join(modinfo(module.read_bytes()).get("depends", [])).split(",")
+    return [name.replace("-", "_") for name in listed if name]
 
 
 def _uncompressed(name: str, content: bytes) -> bytes:
@@ -294,17 +311,7 @@ def _uncompressed(name: str, content: bytes) -> bytes:
 def _modules_below(directory: Path) -> Iterable[tuple[str, Path]]:
     """The wanted modules of a folder, with what they depend on."""
     files = {file.name.partition(".")[0].replace("-", "_"): file for file in _module_files(directory)}
-    todo = [name for name in files if WANTED.fullmatch(name)]
-    done: set[str] = set()
-    while todo:
-        name = todo.pop()
-        if name in done or name not in files:
-            continue
-        done.add(name)
-        file = _unpacked(files[name])
-        yield name, file
-        depends = modinfo(file.read_bytes()).get("depends", [])
-        todo += [one.replace("-", "_") for one in ",".join(depends).split(",") if one]
+    return _wanted(files, lambda name: _unpacked(files[name]))
 
 
 def _unpacked(module: Path) -> Path:
