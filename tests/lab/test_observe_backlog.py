@@ -62,4 +62,5 @@ def test_a_failure_without_such_drops_does_not_speak_of_them(pytester: pytest.Py
     before = backlog_drops()
     result = pytester.runpytest("-p", "no:hypothesispytest")
     result.assert_outcomes(failed=1)
-    assert ("receive backlog" in result.stdout.str()) == (backlog_drops() > before)
+    # Trains of the tests above may pass at the same time, in other processes.
+    assert "receive backlog" not in result.stdout.str() or backlog_drops() > before

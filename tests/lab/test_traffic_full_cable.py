@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.traffic.clock_shift import ETH_P_ALL, carry
+from harness.traffic.clock_shift import carry
 from harness.traffic.flood import PACKET_QDISC_BYPASS, Batches
 from harness.traffic.raw import SOL_PACKET, put
 from harness.waiting import until
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from harness.lab import Lab, Pair
 
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
+LOCAL_EXPERIMENTAL = 0x88B5
 FRAMES = [bytes.fromhex("ffffffffffff 020000000001 88b5") + bytes([n]) * 50 for n in range(4)]
 
 
@@ -88,7 +89,7 @@ def test_a_box_in_the_cable_waits_while_there_is_no_room(cable: Cable, pair: Pai
     fill(cable)
     ended, ending = os.pipe()
     with pair.server, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as near:
-        near.bind(("eth0", ETH_P_ALL))
+        near.bind(("eth0", LOCAL_EXPERIMENTAL))  # and not what hosts say by themselves, of their multicast groups
         near.setblocking(False)
         carrying = threading.Thread(target=carry, args=(near, cable.sending, ended, lambda *_: None), daemon=True)
         carrying.start()
