@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from harness.pytest_fixtures import behind_nat, claim, family, lab, lan, pair, r
 from harness.pytest_kernels import harness_kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from _pytest.outcomes import Skipped
     from _pytest.runner import CallInfo
@@ -212,25 +212,11 @@ def pytest_runtest_setup() -> Generator[None, None, None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Run the test; if it has a claim, draw the verdict."""
-    with pytest_claims.settling(item):
+    with _telling_of_drops(item), pytest_claims.settling(item):
         try:
             return (yield)
         except (MissingProgram, Unsupported, Forbidden) as error:
             raise _skipped(error) from error
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """When a test fails while the machine dropped frames that its lab may have needed, say so in the failure."""
-    from harness.observe import backlog_drops
-
-    before = backlog_drops()
-    try:
-        return (yield)
-    except Exception:
-        if dropped := backlog_drops() - before:
-            pyfuncitem.add_report_section("call", "machine", BACKLOG.format(dropped))
-        raise
 
 
 @pytest.hookimpl(wrapper=True)
@@ -241,6 +227,20 @@ def pytest_runtest_makereport(
     report = yield
     pytest_claims.attach(item, call, report)
     return report
+
+
+@contextmanager
+def _telling_of_drops(item: pytest.Item) -> Iterator[None]:
+    """When a test fails while the machine dropped frames that its lab may have needed, say so in the failure."""
+    from harness.observe import backlog_drops
+
+    before = backlog_drops()
+    try:
+        yield
+    except BaseException:  # pytest.fail() raises no Exception
+        if dropped := backlog_drops() - before:
+            item.add_report_section("call", "machine", BACKLOG.format(dropped))
+        raise
 
 
 def _show_progress(config: pytest.Config) -> None:

@@ -22,7 +22,7 @@ from harness.errors import BadInput, MissingProgram, Unsupported
 from harness.kernels import image, places
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from harness.kernels.archive import Archive
     from harness.kernels.catalogue import Kernel
@@ -172,7 +172,7 @@ def named(text: str) -> Stored:
         modules = modules or tree
     banner = banner_of(file)
     release = banner.split()[0]
-    found = {} if modules is None else dict(_modules_below(modules))
+    found = {} if modules is None else _modules_below(modules)
     for name, module in found.items():
         vermagic = modinfo(module.read_bytes()).get("vermagic", [release])[0].split()[0]
         if vermagic != release:
@@ -272,21 +272,22 @@ def _keep_wanted(everything: dict[str, bytes], into: Path) -> None:
         file.write_bytes(_uncompressed(files[name], everything[files[name]]))
         return file
 
-    dict(_wanted(files, bring))
+    _wanted(files, bring)
 
 
-def _wanted(names: Collection[str], bring: Callable[[str], Path]) -> Iterator[tuple[str, Path]]:
+def _wanted(names: Collection[str], bring: Callable[[str], Path]) -> dict[str, Path]:
     """Those of the modules that are wanted, and what they depend on; `bring` puts one where it can be read."""
     there = set(names)
+    found: dict[str, Path] = {}
     todo = [name for name in names if WANTED.fullmatch(name)]
     while todo:
         name = todo.pop()
         if name not in there:  # done, or built in
             continue
         there.remove(name)
-        file = bring(name)
-        yield name, file
-        todo += _depends(file)
+        found[name] = bring(name)
+        todo += _depends(found[name])
+    return found
 
 
 def _depends(module: Path) -> list[str]:
@@ -308,7 +309,7 @@ def _uncompressed(name: str, content: bytes) -> bytes:
     return content
 
 
-def _modules_below(directory: Path) -> Iterable[tuple[str, Path]]:
+def _modules_below(directory: Path) -> dict[str, Path]:
     """The wanted modules of a folder, with what they depend on."""
     files = {file.name.partition(".")[0].replace("-", "_"): file for file in _module_files(directory)}
     return _wanted(files, lambda name: _unpacked(files[name]))

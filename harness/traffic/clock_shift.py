@@ -114,7 +114,6 @@ def _between(switch: Namespace, port: str) -> tuple[socket.socket, socket.socket
 def _packet_socket(interface: str) -> socket.socket:
     made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     made.bind((interface, ETH_P_ALL))
-    made.setblocking(False)
     return made
 
 
@@ -122,7 +121,7 @@ def _arrived(source: socket.socket) -> Iterator[bytearray]:
     """The frames that have come in, without those that other packet sockets send out there."""
     while True:
         try:
-            frame, address = source.recvfrom(65536)
+            frame, address = source.recvfrom(65536, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except OSError as error:

@@ -41,7 +41,7 @@ def put(sending: socket.socket, frame: bytes | bytearray) -> None:
 
     All cables of the machine share a queue a processor (net.core.netdev_max_backlog), which somebody else's flood may
     have filled. A veth says so (ENOBUFS: drivers/net/veth.c, veth_xmit(), NET_XMIT_DROP), and a frame that a scenario
-    sends once must not get lost there. A socket that does not block says so of its own buffer, too (EAGAIN).
+    sends once must not get lost there.
     """
     until(lambda: _has_room(sending, frame), what="room for a frame on the cable")
 
@@ -50,7 +50,7 @@ def _has_room(sending: socket.socket, frame: bytes | bytearray) -> bool:
     try:
         sending.send(frame)
     except OSError as error:
-        if error.errno not in (errno.ENOBUFS, errno.EAGAIN):
+        if error.errno != errno.ENOBUFS:
             raise
         return False
     return True

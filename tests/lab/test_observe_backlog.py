@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.observe import backlog_drops, capture
+from tests.claim_file import claim_file
 from tests.lab.train import send_train
 
 if TYPE_CHECKING:
@@ -23,9 +24,22 @@ import pytest
 from tests.lab.train import send_train
 
 @pytest.mark.ipv4_only("the train is of IPv4")
-def test_with_a_train(pair):
+def test_asserts(pair):
     send_train(pair.client, pair.server)
-    assert pair is {what}
+    assert pair is None
+
+@pytest.mark.ipv4_only("the train is of IPv4")
+@pytest.mark.claim("queue.limit")
+def test_has_a_verdict_that_nobody_expects(claim, pair):
+    with claim.effect("a train") as effect:
+        send_train(pair.client, pair.server)
+        effect.compare("waiting", 1, document=2, kernel=3)
+    with claim.control("none") as control:
+        control.expect("nothing", 0, 0)
+
+@pytest.mark.ipv4_only("the train is of IPv4")
+def test_passes(pair):
+    send_train(pair.client, pair.server)
 """
 
 
@@ -40,17 +54,18 @@ def test_what_the_backlog_drops_is_counted(pair: Pair) -> None:
     assert backlog_drops() - before >= missing
 
 
-@pytest.mark.parametrize(("what", "said"), [("None", True), ("pair", False)], ids=["fails", "passes"])
-def test_a_failure_says_what_the_machine_dropped(pytester: pytest.Pytester, what: str, said: bool) -> None:
+@pytest.mark.parametrize(("test", "fails"), [("asserts", True), ("verdict", True), ("passes", False)])
+def test_a_failure_says_what_the_machine_dropped(pytester: pytest.Pytester, test: str, fails: bool) -> None:
     pytester.syspathinsert(PROJECT)
     pytester.makeconftest('pytest_plugins = ["harness.plugin"]')
-    pytester.makepyfile(TESTS.format(what=what))
+    pytester.mkdir("claims").joinpath("queue.toml").write_text(claim_file())
+    pytester.makepyfile(TESTS)
     before = backlog_drops()
-    result = pytester.runpytest("-p", "no:hypothesispytest")
+    result = pytester.runpytest("-p", "no:hypothesispytest", "-k", test)
+    result.assert_outcomes(failed=int(fails), passed=int(not fails), deselected=2)
     if backlog_drops() == before:
         pytest.skip(LARGE)
-    result.assert_outcomes(failed=int(said), passed=int(not said))
-    if said:
+    if fails:
         result.stdout.fnmatch_lines([SAID])
     else:
         result.stdout.no_fnmatch_line(SAID)

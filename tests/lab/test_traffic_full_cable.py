@@ -90,7 +90,6 @@ def test_a_box_in_the_cable_waits_while_there_is_no_room(cable: Cable, pair: Pai
     ended, ending = os.pipe()
     with pair.server, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as near:
         near.bind(("eth0", LOCAL_EXPERIMENTAL))  # and not what hosts say by themselves, of their multicast groups
-        near.setblocking(False)
         carrying = threading.Thread(target=carry, args=(near, cable.sending, ended, lambda *_: None), daemon=True)
         carrying.start()
         with pair.client, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sending:
