@@ -16,7 +16,7 @@ from harness.lab import Lab, machine
 from harness.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ORPHANS = "net.ipv4.tcp_max_orphans"
 
@@ -116,9 +116,10 @@ def test_who_wants_the_machine_waits_until_it_is_alone(lab: Lab) -> None:
         other.communicate()
 
 
-def test_a_machine_wide_test_is_skipped_on_a_shared_kernel(pytester: pytest.Pytester) -> None:
-    pytester.makeconftest('pytest_plugins = ["harness.plugin"]')
+def test_a_machine_wide_test_is_skipped_on_a_shared_kernel(
+    pytester: pytest.Pytester, session: Callable[..., pytest.RunResult]
+) -> None:
     pytester.makepyfile("import pytest\n@pytest.mark.machine_wide('fs.file-max')\ndef test_a(lab): pass\n")
-    result = pytester.runpytest("-p", "no:hypothesispytest", "-rs")
+    result = session("-rs")
     result.assert_outcomes(skipped=2)
     result.stdout.fnmatch_lines(["*needs a kernel of its own (--own-kernel): fs.file-max would be set for the whole*"])

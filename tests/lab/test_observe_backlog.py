@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,11 +11,12 @@ from tests.claim_file import claim_file
 from tests.lab.train import send_train
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.lab import Pair
 
 pytest_plugins = ["pytester"]
 
-PROJECT = Path(__file__).parents[2]
 LARGE = "net.core.netdev_max_backlog of this machine is large enough for the train"
 SAID = "*this machine's receive backlog dropped * frames*"
 TESTS = """
@@ -55,13 +55,13 @@ def test_what_the_backlog_drops_is_counted(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize(("test", "fails"), [("asserts", True), ("verdict", True), ("passes", False)])
-def test_a_failure_says_what_the_machine_dropped(pytester: pytest.Pytester, test: str, fails: bool) -> None:
-    pytester.syspathinsert(PROJECT)
-    pytester.makeconftest('pytest_plugins = ["harness.plugin"]')
+def test_a_failure_says_what_the_machine_dropped(
+    pytester: pytest.Pytester, session: Callable[..., pytest.RunResult], test: str, fails: bool
+) -> None:
     pytester.mkdir("claims").joinpath("queue.toml").write_text(claim_file())
     pytester.makepyfile(TESTS)
     before = backlog_drops()
-    result = pytester.runpytest("-p", "no:hypothesispytest", "-k", test)
+    result = session("-k", test)
     result.assert_outcomes(failed=int(fails), passed=int(not fails), deselected=2)
     if backlog_drops() == before:
         pytest.skip(LARGE)
@@ -71,11 +71,12 @@ def test_a_failure_says_what_the_machine_dropped(pytester: pytest.Pytester, test
         result.stdout.no_fnmatch_line(SAID)
 
 
-def test_a_failure_without_such_drops_does_not_speak_of_them(pytester: pytest.Pytester) -> None:
-    pytester.makeconftest('pytest_plugins = ["harness.plugin"]')
+def test_a_failure_without_such_drops_does_not_speak_of_them(
+    pytester: pytest.Pytester, session: Callable[..., pytest.RunResult]
+) -> None:
     pytester.makepyfile("def test_fails():\n    assert False\n")
     before = backlog_drops()
-    result = pytester.runpytest("-p", "no:hypothesispytest")
+    result = session()
     result.assert_outcomes(failed=1)
     # Trains of the tests above may pass at the same time, in other processes.
     assert "receive backlog" not in result.stdout.str() or backlog_drops() > before

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 pytest_plugins = ["pytester"]
 
 PROJECT = Path(__file__).parents[2]
-# Its summary imports all of Hypothesis, afresh in each session of pytester.
-QUICK = ("-p", "no:hypothesispytest")
 
 SCENARIO = """
 import pytest
@@ -47,7 +45,7 @@ def test_limit(claim, pair):
 
 @pytest.fixture(autouse=True)
 def _labs_work_here() -> None:
-    """Isolate this process before the sessions within it do; skip where that is forbidden."""
+    """Isolate this process, which the sessions below inherit; skip where that is forbidden."""
     from harness.lab.isolation import isolate
 
     try:
@@ -57,15 +55,13 @@ def _labs_work_here() -> None:
 
 
 @pytest.fixture
-def scenario(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
+def scenario(pytester: pytest.Pytester, session: Callable[..., pytest.RunResult]) -> Callable[..., pytest.RunResult]:
     """Run a scenario beside a file with the claim queue.limit."""
-    pytester.syspathinsert(PROJECT)
-    pytester.makeconftest('pytest_plugins = ["harness.plugin"]')
     pytester.mkdir("claims").joinpath("queue.toml").write_text(claim_file())
 
     def run(text: str, *options: str) -> pytest.RunResult:
         pytester.makepyfile(test_scenario=text)
-        return pytester.runpytest(*QUICK, *options)
+        return session(*options)
 
     return run
 

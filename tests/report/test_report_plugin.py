@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["pytester"]
 
-PROJECT = Path(__file__).parents[2]
 QUICK = ("-p", "no:hypothesispytest", "-p", "no:cacheprovider")
 
 SCENARIO = """
@@ -47,24 +45,22 @@ def test_absent(claim, absent):
 
 
 @pytest.fixture
-def session(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
-    """Run a scenario in a session of its own."""
-    pytester.syspathinsert(PROJECT)
-    pytester.makeconftest('pytest_plugins = ["harness.plugin"]')
+def scenario(pytester: pytest.Pytester, session: Callable[..., pytest.RunResult]) -> Callable[..., pytest.RunResult]:
+    """Run a scenario beside a file with the claim queue.limit."""
 
     def run(*options: str, text: str = SCENARIO) -> pytest.RunResult:
         pytester.makepyfile(test_scenario=text)
         (pytester.mkdir("claims") / "queue.toml").write_text(claim_file())
-        return pytester.runpytest_subprocess(*QUICK, *options)
+        return session(*options)
 
     return run
 
 
 @pytest.mark.parametrize("options", [(), ("-q",), ("-v",), ("-n", "2")])
 def test_all_three_are_written_at_the_end(
-    session: Callable[..., pytest.RunResult], pytester: pytest.Pytester, options: tuple[str, ...]
+    scenario: Callable[..., pytest.RunResult], pytester: pytest.Pytester, options: tuple[str, ...]
 ) -> None:
-    ran = session("--report", "out/r.html", "--ktap", "r.ktap", "--kcidb", "r.json", *options)
+    ran = scenario("--report", "out/r.html", "--ktap", "r.ktap", "--kcidb", "r.json", *options)
     ran.assert_outcomes(passed=2, skipped=1)
     ran.stdout.fnmatch_lines(["html: out/r.html", "ktap: r.ktap", "kcidb: r.json"])
     page = (pytester.path / "out" / "r.html").read_text()
@@ -74,9 +70,9 @@ def test_all_three_are_written_at_the_end(
 
 
 def test_the_command_of_a_run_makes_exactly_that_run_again(
-    session: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+    scenario: Callable[..., pytest.RunResult], pytester: pytest.Pytester
 ) -> None:
-    session("--evidence", "first")
+    scenario("--evidence", "first")
     runs = [run for _, _, cell in read([pytester.path / "first"]).cells() for run in cell.runs]
     assert len(runs) == 3
     for one in runs:
@@ -88,18 +84,18 @@ def test_the_command_of_a_run_makes_exactly_that_run_again(
 
 
 def test_only_what_the_session_ran_is_reported(
-    session: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+    scenario: Callable[..., pytest.RunResult], pytester: pytest.Pytester
 ) -> None:
     old = pytester.mkdir("evidence") / "queue.old.json"
     old.write_text('{"schema": 1, "harness": "0.0.1", "claim": {"name": "queue.old"}, "runs": []}')
-    session("--evidence", "evidence", "--ktap", "r.ktap")
+    scenario("--evidence", "evidence", "--ktap", "r.ktap")
     assert "queue.old" not in (pytester.path / "r.ktap").read_text()
 
 
 def test_an_interrupted_run_has_a_report_of_what_it_did(
-    session: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+    scenario: Callable[..., pytest.RunResult], pytester: pytest.Pytester
 ) -> None:
-    ran = session(
+    ran = scenario(
         "--ktap", "r.ktap", "-k", "limit", text=SCENARIO + "\ndef test_limit_end():\n    raise KeyboardInterrupt\n"
     )
     assert ran.ret == pytest.ExitCode.INTERRUPTED
@@ -107,9 +103,9 @@ def test_an_interrupted_run_has_a_report_of_what_it_did(
 
 
 def test_a_failed_run_has_a_report_and_stays_failed(
-    session: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+    scenario: Callable[..., pytest.RunResult], pytester: pytest.Pytester
 ) -> None:
-    ran = session("--ktap", "r.ktap", "-k", "limit", text=SCENARIO.replace('"waiting", 11', '"waiting", 12'))
+    ran = scenario("--ktap", "r.ktap", "-k", "limit", text=SCENARIO.replace('"waiting", 11', '"waiting", 12'))
     assert ran.ret == pytest.ExitCode.TESTS_FAILED
     text = (pytester.path / "r.ktap").read_text()
     assert "not ok 1 queue.limit # verdict=unexplained" in text
@@ -117,30 +113,30 @@ def test_a_failed_run_has_a_report_and_stays_failed(
 
 
 def test_without_claims_there_is_nothing_to_report(
-    session: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+    scenario: Callable[..., pytest.RunResult], pytester: pytest.Pytester
 ) -> None:
-    ran = session("--report", "r.html", text="def test_plain(): pass")
+    ran = scenario("--report", "r.html", text="def test_plain(): pass")
     ran.assert_outcomes(passed=1)
     ran.stdout.fnmatch_lines(["no claim was run, so there is no r.html"])
     assert not (pytester.path / "r.html").exists()
 
 
-def test_a_directory_is_no_file_to_write(session: Callable[..., pytest.RunResult]) -> None:
-    ran = session("--report", "claims")
+def test_a_directory_is_no_file_to_write(scenario: Callable[..., pytest.RunResult]) -> None:
+    ran = scenario("--report", "claims")
     assert ran.ret == pytest.ExitCode.USAGE_ERROR
     ran.stderr.fnmatch_lines(["ERROR: *claims is a directory: name the file to write"])
 
 
-def test_a_file_that_cannot_be_written_is_one_line_and_no_success(session: Callable[..., pytest.RunResult]) -> None:
-    ran = session("--ktap", "test_scenario.py/r.ktap")
+def test_a_file_that_cannot_be_written_is_one_line_and_no_success(scenario: Callable[..., pytest.RunResult]) -> None:
+    ran = scenario("--ktap", "test_scenario.py/r.ktap")
     assert ran.ret == pytest.ExitCode.USAGE_ERROR
     ran.stdout.fnmatch_lines(["*r.ktap: cannot be written: *test_scenario.py is no directory"])
 
 
 def test_junit_says_claim_verdict_and_kernel(
-    session: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+    scenario: Callable[..., pytest.RunResult], pytester: pytest.Pytester
 ) -> None:
-    session("--junitxml", "junit.xml", "-n", "1")
+    scenario("--junitxml", "junit.xml", "-n", "1")
     cases = ET.parse(pytester.path / "junit.xml").getroot().iter("testcase")
     said = {
         case.attrib["name"]: {one.attrib["name"]: one.attrib["value"] for one in case.iter("property")}

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 pytest_plugins = ["pytester"]
 
 PROJECT = Path(__file__).parents[2]
-# Its summary imports all of Hypothesis, afresh in each session of pytester.
-QUICK = ("-p", "no:hypothesispytest")
 
 SCENARIO = """
 import pytest
@@ -36,16 +34,14 @@ def test_limit(claim):
 
 
 @pytest.fixture
-def scenario(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
+def scenario(pytester: pytest.Pytester, session: Callable[..., pytest.RunResult]) -> Callable[..., pytest.RunResult]:
     """Run a scenario beside a file with the claim queue.limit (and more, as id=verdict)."""
-    pytester.syspathinsert(PROJECT)
-    pytester.makeconftest('pytest_plugins = ["harness.plugin"]')
 
     def run(text: str, *options: str, limit: str = "refuted", **more: str) -> pytest.RunResult:
         pytester.makepyfile(test_scenario=text)
         claims = pytester.mkdir("claims") / "queue.toml"
         claims.write_text(claim_file(limit=limit, **more))
-        return pytester.runpytest(*QUICK, *options)
+        return session(*options)
 
     return run
 
@@ -283,11 +279,11 @@ def test_claims_may_lie_elsewhere(pytester: pytest.Pytester, scenario: Callable[
     scenario(SCENARIO, limit="holds").assert_outcomes(passed=1)
 
 
-def test_without_claim_files_the_ini_option_is_named(pytester: pytest.Pytester) -> None:
-    pytester.syspathinsert(PROJECT)
-    pytester.makeconftest('pytest_plugins = ["harness.plugin"]')
+def test_without_claim_files_the_ini_option_is_named(
+    pytester: pytest.Pytester, session: Callable[..., pytest.RunResult]
+) -> None:
     pytester.makepyfile(SCENARIO)
-    result = pytester.runpytest()
+    result = session()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: *no claims/*.toml beside it; set the ini option `claims` *"])
 
@@ -312,11 +308,11 @@ def test_an_evidence_directory_that_cannot_be_made_is_a_mistake_of_usage(
     result.stdout.fnmatch_lines(["*evidence cannot be written to *conftest.py/x: Not a directory; see --evidence*"])
 
 
-def test_a_session_without_claims_leaves_nothing_behind(pytester: pytest.Pytester) -> None:
-    pytester.syspathinsert(PROJECT)
-    pytester.makeconftest('pytest_plugins = ["harness.plugin"]')
+def test_a_session_without_claims_leaves_nothing_behind(
+    pytester: pytest.Pytester, session: Callable[..., pytest.RunResult]
+) -> None:
     pytester.makepyfile("def test_nothing(): pass")
-    result = pytester.runpytest()
+    result = session()
     result.stdout.no_fnmatch_line("*claims on Linux*")
     assert not (pytester.path / "out").exists()
 

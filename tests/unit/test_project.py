@@ -64,3 +64,9 @@ def test_pytest_finds_the_plugin_by_its_entry_point() -> None:
     (entry,) = distribution.entry_points.select(group="pytest11")
     assert entry.value == "harness.plugin"
     assert entry.load().__name__ == "harness.plugin"
+
+
+def test_sessions_of_pytest_within_tests_have_processes_of_their_own() -> None:
+    """pytester takes back the modules that a session in this process was the first to import (tests/conftest.py)."""
+    within = re.compile(r"\.(?:runpytest|runpytest_inprocess|inline_\w+)\(")
+    assert [path.name for path in (ROOT / "tests").rglob("*.py") if within.search(path.read_text())] == []

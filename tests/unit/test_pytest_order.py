@@ -11,6 +11,8 @@ from hypothesis import strategies as some
 from harness.pytest_order import balance
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pytest
 
 pytest_plugins = ["pytester"]
@@ -44,8 +46,9 @@ def test_long_waits_go_to_different_workers() -> None:
     assert [[seconds[i] for i in itertools.islice(order, n)].count(60.0) for n in shares(48, 8)] == [1] * 8
 
 
-def test_a_single_worker_begins_with_the_longest(pytester: pytest.Pytester) -> None:
-    pytester.makeconftest('pytest_plugins = ["harness.plugin"]')
+def test_a_single_worker_begins_with_the_longest(
+    pytester: pytest.Pytester, session: Callable[..., pytest.RunResult]
+) -> None:
     pytester.makepyfile(
         """
         import pytest
@@ -57,12 +60,11 @@ def test_a_single_worker_begins_with_the_longest(pytester: pytest.Pytester) -> N
         def test_d(): pass
         """
     )
-    result = pytester.runpytest("-p", "no:hypothesispytest", "-v")
+    result = session("-v")
     result.stdout.fnmatch_lines(["*::test_d *", "*::test_b *", "*::test_a *", "*::test_c *"])
 
 
-def test_full_size_is_for_those_who_ask(pytester: pytest.Pytester) -> None:
-    pytester.makeconftest('pytest_plugins = ["harness.plugin"]')
+def test_full_size_is_for_those_who_ask(pytester: pytest.Pytester, session: Callable[..., pytest.RunResult]) -> None:
     pytester.makepyfile("import pytest\n@pytest.mark.full_size('two hours')\ndef test_a(): pass\ndef test_b(): pass\n")
-    pytester.runpytest("-p", "no:hypothesispytest").assert_outcomes(passed=1, deselected=1)
-    pytester.runpytest("-p", "no:hypothesispytest", "--full-size").assert_outcomes(passed=2)
+    session().assert_outcomes(passed=1, deselected=1)
+    session("--full-size").assert_outcomes(passed=2)

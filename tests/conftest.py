@@ -1,0 +1,32 @@
+"""What tests of the harness share: sessions of pytest of their own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def session(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pytest.RunResult]:
+    """Run pytest, with the harness's plugin, on the files made with `pytester`; a test that uses it loads that plugin.
+
+    Each time in a process of its own: after a session within this one, pytester takes back all modules that
+    it was the first to import. What had kept an object of such a module (a compiled grammar) would then meet
+    exceptions that are not those it knows, in whatever test comes next.
+    """
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    pytester.makeconftest('pytest_plugins = ["harness.plugin"]')
+
+    def run(*options: str) -> pytest.RunResult:
+        # Hypothesis's summary would import all of it.
+        return pytester.runpytest_subprocess("-p", "no:hypothesispytest", "-p", "no:cacheprovider", *options)
+
+    return run
