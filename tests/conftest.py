@@ -1,4 +1,4 @@
-"""What tests of the harness share: sessions of pytest of their own."""
+"""What tests of the harness share: sessions of pytest of their own, examples without a deadline."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 PROJECT = Path(__file__).parents[1]
+
+# On a busy machine any example takes longer than Hypothesis allows one.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.observe.segments import Options, Segment, exchange, parse, parse_options
@@ -18,7 +18,6 @@ def seen(frame: bytes, **more: Any) -> Segment | None:
     return parse(frame, time=1.0, direction="in", interface="eth0", **more)
 
 
-@settings(deadline=None)
 @given(
     ports=st.tuples(U16, U16),
     numbers=st.tuples(U32, U32),
@@ -97,7 +96,6 @@ def test_behind_a_vlan_tag_and_extension_headers() -> None:
     assert seen(bytes(later)) is None
 
 
-@settings(deadline=None)
 @example(bytes.fromhex("00000000000600"))  # TCP, it says, and ends before the addresses
 @given(st.binary(max_size=90))
 def test_no_frame_is_too_strange_to_look_at(frame: bytes) -> None:

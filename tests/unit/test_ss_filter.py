@@ -6,7 +6,7 @@ import socket
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import BadInput
@@ -218,7 +218,6 @@ def test_refusals_show_the_place(text: str, position: int, what: str) -> None:
     assert said.splitlines()[2].index("^") == position + 1
 
 
-@settings(deadline=None)
 @given(
     port=st.integers(0, 65535), limit=st.integers(0, 65535), operator=st.sampled_from(("<", "<=", "=", "!=", ">=", ">"))
 )
@@ -234,7 +233,6 @@ def test_ports_compare_as_numbers(port: int, limit: int, operator: str) -> None:
     assert selects(f"sport {operator} :{limit}", message(sport=port)) is verdicts[operator]
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="stateportdn :=()!<>&|/.[]0123456789'", max_size=40))
 def test_any_text_compiles_or_is_bad_input(text: str) -> None:
     with suppress(BadInput):
