@@ -130,17 +130,19 @@ def keep_asking(
     *,
     since: float | None = None,
     stop_at_failure: bool = False,
+    within: float | None = None,
 ) -> float:
     """Let the clients ask, side by side, for so many seconds; with `stop_at_failure` until each has failed once.
 
     Each asks when its rate says so. One that comes late makes up for it; but when the machine was too busy for longer
     than half a second, all ask that much later: a burst would be a higher rate, whose TIME-WAIT end later. Returns the
     beginning, on the monotonic clock; a second call goes on from there, when it is given as `since`. NotReady when
-    that has cost 20 seconds in all: what would be measured then is the machine.
+    that has cost 20 seconds in all: what would be measured then is the machine. Where that is what one asks, how far it
+    comes in a time, `within` says when to stop, in seconds by the clock, and no delay is too long.
     """
     started = time.monotonic() if since is None else since
     try:
-        _ask_by_turns(workloads, started, seconds, stop_at_failure=stop_at_failure)
+        _ask_by_turns(workloads, started, seconds, stop_at_failure=stop_at_failure, within=within)
     finally:
         for one in workloads:
             one.close()
@@ -148,7 +150,12 @@ def keep_asking(
 
 
 def _ask_by_turns(
-    workloads: Sequence[ShortConnections], started: float, seconds: float, *, stop_at_failure: bool
+    workloads: Sequence[ShortConnections],
+    started: float,
+    seconds: float,
+    *,
+    stop_at_failure: bool,
+    within: float | None,
 ) -> None:
     asking = list(workloads)
     while asking:
@@ -157,11 +164,14 @@ def _ask_by_turns(
             return
         due = started + nominal + asking[next_one].lost
         let_clock_reach(due)
-        late = time.monotonic() - due
+        now = time.monotonic()
+        if within is not None and now - started >= within:
+            return
+        late = now - due
         if late > TOO_LATE:
             for one in workloads:
                 one.lost += late
-            if (lost := asking[next_one].lost) > TOO_MUCH_LOST:
+            if within is None and (lost := asking[next_one].lost) > TOO_MUCH_LOST:
                 raise NotReady(f"no rate can be kept here: the machine was too busy to ask for {lost:.0f} s in all")
         asking[next_one].ask(started)
         if stop_at_failure and asking[next_one].results[-1][1] != OK:

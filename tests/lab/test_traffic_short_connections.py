@@ -54,6 +54,19 @@ def test_kept_connections_and_servers_in_turn(pair: Pair) -> None:
     assert count(pair.client, f"state time-wait dport = :{second.port}") == 2
 
 
+def test_what_does_not_keep_its_rate_ends_by_the_clock(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(short_connections, "TOO_LATE", 0.0)
+    monkeypatch.setattr(short_connections, "TOO_MUCH_LOST", 0.0)
+    asking = ShortConnections(pair.client, [listen(pair.server)], rate=1e6)
+    with pytest.raises(NotReady):
+        keep_asking([asking], 0.2)
+    asking = ShortConnections(pair.client, [listen(pair.server)], rate=1e6)
+    keep_asking([asking], 0.2, within=0.3)
+    assert asking.lost > 0
+    assert 0 < asking.answered < 200_000
+    assert asking.results[-1][0] < 0.3
+
+
 def test_time_that_the_machine_takes_moves_the_schedule_on_up_to_a_limit(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
