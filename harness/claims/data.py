@@ -34,6 +34,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,20 +158,30 @@ def _nearest(name: str, names: Iterable[str]) -> str:
     return f"; the nearest: {', '.join(near)}" if near else ""
 
 
-def _load_file(file: Path) -> list[Claim]:
+def _load_file(file: Path) -> tuple[Claim, ...]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ClaimError(f"{file}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ClaimError(f"{file}: not a TOML file: {error}") from None
+    return _claims_of(text, file)
+
+
+@lru_cache(maxsize=256)
+def _claims_of(text: str, file: Path) -> tuple[Claim, ...]:
+    """The claims of a file's text, parsed once in a process: a restored guest has done it before it was saved."""
     import tomllib
 
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ClaimError(f"{file}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise ClaimError(f"{file}: not a TOML file: {error}") from None
     place = f"{file}:"
     _known_keys(table, {"group", "claim"}, place)
     group = _name(table, "group", place)
     rows = _tables(table, "claim", place)
-    return [_claim(row, group, file) for row in rows]
+    return tuple(_claim(row, group, file) for row in rows)
 
 
 def _claim(row: dict[str, Any], group: str, file: Path) -> Claim:
