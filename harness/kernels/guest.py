@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import gc
 import io
 import json
 import os
@@ -295,6 +296,9 @@ def serve(fd: int) -> None:
 
             traceback.print_exc()
             answer["error"] = f"{type(error).__name__}: {error}"
+        # What is there by now stays: no collection of garbage need look at it again, after any restore.
+        gc.collect()
+        gc.freeze()
 
 
 def reap_until(child: int) -> int:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # include/uapi/linux/sock_diag.h and inet_diag.h
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY = 20
+TCPDIAG_GETSOCK = 18
 THE_END = (netlink.NLMSG_DONE, netlink.NLMSG_ERROR)
 
 INET_DIAG_INFO = 2
@@ -28,6 +29,9 @@ INET_DIAG_SKMEMINFO = 7
 
 # struct inet_diag_req_v2: family, protocol, extensions, pad, states, and a socket id of zeroes.
 REQUEST = struct.Struct("=BBBxI48x")
+# struct inet_diag_req, of before 3.3: family, two lengths, extensions, a socket id of zeroes, states, dbs. A dump by it
+# has every family in one walk through the table (inet_diag_dump_compat), and that walk is what a dump costs.
+REQUEST_OF_ALL = struct.Struct("=xxxB48xIxxxx")
 
 # struct inet_diag_msg. The ports are in network order, two bytes each; the cookie is one 64-bit number.
 MESSAGE = struct.Struct("=BBBB2s2s16s16sI8sIIIII")
@@ -68,10 +72,11 @@ def extension(*attributes: int) -> int:
 def dump(host: Host, family: int, states: int, extensions: int) -> list[tuple[Message, bytes]]:
     """The TCP sockets of a host, each with its attributes undecoded (see harness.lab.netlink).
 
-    `family` is AF_INET or AF_INET6, `states` a bit for each TCP state number. A dump that the kernel marks
-    as interrupted by a change is taken again. Raises Unsupported where the kernel has no inet_diag.
+    `family` is AF_INET, AF_INET6 or AF_UNSPEC (both, in the order of the kernel's table), `states` a bit for each TCP
+    state number. A dump that the kernel marks as interrupted by a change is taken again. Raises Unsupported where
+    the kernel has no inet_diag.
     """
-    request = REQUEST.pack(family, socket.IPPROTO_TCP, extensions, states)
+    request = _request(family, states, extensions)
     for _ in range(ATTEMPTS):
         found, consistent = _dump_once(host, request)
         if consistent:
@@ -81,12 +86,21 @@ def dump(host: Host, family: int, states: int, extensions: int) -> list[tuple[Me
 
 def tally(host: Host, family: int, states: int) -> Counter[int]:
     """How many TCP sockets of a host are in each of these states: dump() without taking it apart."""
-    request = REQUEST.pack(family, socket.IPPROTO_TCP, 0, states)
+    request = _request(family, states, 0)
     for _ in range(ATTEMPTS):
         found, consistent = _tally_once(host, request)
         if consistent:
             return found
     raise _unsteady(host)
+
+
+def _request(family: int, states: int, extensions: int) -> bytes:
+    """The whole message that asks for a dump."""
+    flags = netlink.NLM_F_REQUEST | netlink.NLM_F_DUMP
+    if family == socket.AF_UNSPEC:
+        return netlink.message(TCPDIAG_GETSOCK, flags, 1, REQUEST_OF_ALL.pack(extensions, states))
+    asked = REQUEST.pack(family, socket.IPPROTO_TCP, extensions, states)
+    return netlink.message(SOCK_DIAG_BY_FAMILY, flags, 1, asked)
 
 
 def _tally_once(host: Host, request: bytes) -> tuple[Counter[int], bool]:
@@ -117,7 +131,7 @@ def _alike(answer: bytes) -> tuple[list[int], bool, bytes]:
     length, kind, _, _ = STATE.unpack_from(answer)
     whole = len(answer) // length * length
     alike = list(struct.iter_unpack(f"{STATE.format}{length - STATE.size}x", answer[:whole]))
-    if kind == SOCK_DIAG_BY_FAMILY and all(one[0] == length and one[1] == kind for one in alike):
+    if kind in (SOCK_DIAG_BY_FAMILY, TCPDIAG_GETSOCK) and all(one[0] == length and one[1] == kind for one in alike):
         return [one[3] for one in alike], not any(one[2] & netlink.NLM_F_DUMP_INTR for one in alike), answer[whole:]
     return [], True, answer
 
@@ -145,10 +159,9 @@ def _unsteady(host: Host) -> HarnessError:
 
 def _converse(host: Host, request: bytes, take: Callable[[bytes], bytes | None]) -> None:
     """Send one dump request; hand over what each recv() returns until that had the body of the message that ends it."""
-    flags = netlink.NLM_F_REQUEST | netlink.NLM_F_DUMP
     end = None
     with _socket(host) as talking:
-        talking.send(netlink.message(SOCK_DIAG_BY_FAMILY, flags, 1, request))
+        talking.send(request)
         while end is None:
             end = take(talking.recv(RECEIVE_SIZE))
     _raise_error(end)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -110,23 +109,24 @@ def count(host: Host, filter: str = "", *, family: int | None = None) -> int:  #
     """How many TCP sockets of a host match: sockets() without the details, for asking often."""
     asked = _compile(host, filter)
     if asked.condition is None:
-        return sum(diag.tally(host, each, asked.states).total() for each in ([family] if family else FAMILIES))
+        return diag.tally(host, family or socket.AF_UNSPEC, asked.states).total()
     return sum(1 for _ in _matching(host, filter, family, 0))
 
 
 def tally(host: Host) -> dict[str, int]:
     """How many TCP sockets of a host are in each state, by its name as ss prints it."""
     everything = _compile(host, "").states
-    found = sum((diag.tally(host, each, everything) for each in FAMILIES), Counter())
+    found = diag.tally(host, socket.AF_UNSPEC, everything)
     return {states.printed(state): n for state, n in sorted(found.items())}
 
 
 def _matching(host: Host, text: str, family: int | None, extensions: int) -> Iterator[tuple[diag.Message, bytes]]:
     asked = _compile(host, text)
-    for each in FAMILIES if family is None else (family,):
-        for message, block in diag.dump(host, each, asked.states, extensions):
-            if asked.condition is None or asked.condition(message):
-                yield message, block
+    found = diag.dump(host, family or socket.AF_UNSPEC, asked.states, extensions)
+    # By family: AF_INET is the smaller number. Within one the order is the kernel's.
+    for message, block in sorted(found, key=lambda one: one[0].family):
+        if asked.condition is None or asked.condition(message):
+            yield message, block
 
 
 def _compile(host: Host, text: str) -> Filter:

@@ -9,6 +9,7 @@ import os
 import re
 import socket
 from collections import Counter
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -171,6 +172,17 @@ def test_families_are_told_apart(pair: Pair) -> None:
     (one,) = sockets(pair.client)
     assert one.family == pair.client.family
     assert (one.local[0], one.remote) == (pair.client.ip, listener.address[:2])
+
+
+def test_one_family_after_the_other_however_the_kernel_has_them(pair: Pair) -> None:
+    with ExitStack() as stack:
+        for family in (socket.AF_INET6, socket.AF_INET) * 8:
+            stack.enter_context(pair.server.socket(family=family)).listen()
+        found = sockets(pair.server, "state listening")
+        assert [one.family for one in found] == [socket.AF_INET] * 8 + [socket.AF_INET6] * 8
+        for family in (socket.AF_INET, socket.AF_INET6):
+            assert count(pair.server, family=family) == 8
+            assert sockets(pair.server, family=family) == [one for one in found if one.family == family]
 
 
 def test_a_mapped_address_is_in_the_ipv4_network(pair: Pair) -> None:
