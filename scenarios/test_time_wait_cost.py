@@ -99,14 +99,23 @@ def test_exhausts_ports(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
         control.expect("TIME-WAIT at the client", max(n for _, n in spared.waiting), 0)
 
 
-@pytest.mark.full_size("28,232 connections: at least 28 s, and ten times that much work")
+@pytest.mark.full_size("37,642 connections: at least 38 s, and ten times that much work")
 @pytest.mark.slow(60)
 @pytest.mark.claim("time-wait.exhausts-ports")
 def test_exhausts_ports_full_size(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
-    server, client, other = lan(3).hosts
+    server, narrow, client, other = lan(4).hosts
     ports = int(client.sysctl[PORT_RANGE].split()[1]) - int(client.sysctl[PORT_RANGE].split()[0]) + 1
-    for host in (client, server):
+    for host in (server, narrow, client):
         host.sysctl[MAX_TW_BUCKETS] = 100_000
+    third = ports // 3
+    give_ports(narrow, third)
+    few = ShortConnections(narrow, [listen(server)], 1000)
+    with alone(), claim.effect("a third of the default range, 1000 short connections a second") as effect:
+        keep_asking([few], third / 1000 + 1, stop_at_failure=True)
+        effect.series("TIME-WAIT", few.waiting, unit="sockets")
+        effect.compare("connections before the first failure", few.before_failure, document=third)
+        effect.expect("errors", dict(few.errors), {"EADDRNOTAVAIL": 1})
+        effect.note("seconds until there was no port", few.first_failure)
     fast = ShortConnections(client, [listen(server)], 1000)
     with alone(), claim.effect("the default range, 1000 short connections a second") as effect:
         keep_asking([fast], ports / 1000 + 1, stop_at_failure=True, within=60)
