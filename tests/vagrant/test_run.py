@@ -165,6 +165,35 @@ def test_the_machines_world_ends_with_its_run_even_by_sigkill() -> None:
     assert world.found() is None
 
 
+# A machine that is busy for ever, in place of one that boots.
+IN_MID_RUN = """
+from types import SimpleNamespace
+from harness.vagrant import command, run, world
+command._end_politely()
+run.add_box = lambda world: None
+run._settle = lambda machine, *_: machine.world.run("sleep", "1000")
+kernels = [SimpleNamespace(series=one, stored=SimpleNamespace(release=one)) for one in ("5.10", "6.12")]
+run.scenarios(world.begin(), kernels, run.Wish(None, "", command._say))
+"""
+
+
+@needs_libvirt
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_an_interrupted_run_says_so_in_one_line(tmp_path: Path, number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", IN_MID_RUN], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        until(lambda: world.found() or process.poll() is not None, what="the machines' world", deadline=60)
+        there = world.found()
+        assert there is not None
+        until(lambda: [pid for pid in _below(there.init) if _name(pid) == "sleep"], what="a run in it", deadline=60)
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=60)
+    assert said == "harness: interrupted: the machines are down; what was finished before is in vagrant/results\n"
+    assert process.returncode == 128 + number
+    until(lambda: not there.alive(), what="the end of their first process")
+
+
 @needs_libvirt
 def test_it_has_a_network_and_a_libvirt_of_its_own() -> None:
     here = world.begin()
