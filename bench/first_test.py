@@ -13,6 +13,7 @@ class FirstTest:
     """In the session that sends the tests out, not in the machine that runs them: each has its own clock."""
 
     began = False
+    started = 0.0
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_setupnodes(self) -> None:

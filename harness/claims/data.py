@@ -160,22 +160,20 @@ def _nearest(name: str, names: Iterable[str]) -> str:
 
 def _load_file(file: Path) -> tuple[Claim, ...]:
     try:
-        text = file.read_text(encoding="utf-8")
+        content = file.read_bytes()
     except OSError as error:
         raise ClaimError(f"{file}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ClaimError(f"{file}: not a TOML file: {error}") from None
-    return _claims_of(text, file)
+    return _claims_of(content, file)
 
 
 @lru_cache(maxsize=256)
-def _claims_of(text: str, file: Path) -> tuple[Claim, ...]:
-    """The claims of a file's text, parsed once in a process: a restored guest has done it before it was saved."""
+def _claims_of(content: bytes, file: Path) -> tuple[Claim, ...]:
+    """The claims of a file's content, parsed once in a process: a restored guest has done it before it was saved."""
     import tomllib
 
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        table = tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ClaimError(f"{file}: not a TOML file: {error}") from None
     place = f"{file}:"
     _known_keys(table, {"group", "claim"}, place)

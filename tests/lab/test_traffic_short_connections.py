@@ -64,7 +64,8 @@ def test_what_does_not_keep_its_rate_ends_by_the_clock(pair: Pair, monkeypatch: 
     keep_asking([asking], 0.2, within=0.3)
     assert asking.lost > 0
     assert 0 < asking.answered < 200_000
-    assert asking.results[-1][0] < 0.3
+    # The last was due in time, and asked when it could be.
+    assert asking.results[-2][0] < 0.3
 
 
 def test_time_that_the_machine_takes_moves_the_schedule_on_up_to_a_limit(
