@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 
 class HarnessError(Exception):
     """Base of all errors that the harness raises on purpose."""
@@ -60,3 +62,12 @@ class NotReady(HarnessError):
 
 class CounterMissing(HarnessError):
     """The running kernel does not count what was asked for."""
+
+
+class Renamed(DeprecationWarning):
+    """Something has another name now; the old one works for one release."""
+
+
+def renamed(old: str, new: str) -> None:
+    """Say that a name has changed, once for each place that uses the old one."""
+    warnings.warn(f"{old} is {new} now; the old name goes with the next release", Renamed, stacklevel=3)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.claims import model
-from harness.claims.kernel import running
-from harness.claims.values import at_least, between
+from harness.laws import queues
+from harness.laws.kernel import running
+from harness.laws.ranges import at_least, between
 from harness.observe import accept_queue, count, half_open, sockets
 from harness.traffic import RawPeer, connect, drop, echo, hold, listen
 from harness.traffic.nginx import Nginx
@@ -114,7 +114,7 @@ def test_capacity(claim: ClaimRun, pair: Pair) -> None:
             listener = listen(pair.server, backlog)
             clients = connect(pair.client, listener, limit + 5)
             until(lambda: clients.connected + effect.delta(pair.server).TcpExt.ListenOverflows >= limit + 5)
-            predicted = model.waiting(running(), model.Knobs(backlog, somaxconn))
+            predicted = queues.waiting(running(), queues.Knobs(backlog, somaxconn))
             measured = waiting(listener)
             effect.compare("connections waiting", measured, document=limit, kernel=predicted)
             law.append((limit, measured))
@@ -203,11 +203,11 @@ def test_overflow_counter(claim: ClaimRun, pair: Pair) -> None:
             until(lambda: effect.delta(pair.server).Tcp.InSegs >= refused, what="the SYNs to arrive")
             moved = effect.delta(pair.server)
             answered = half_open(pair.server, listener.port) - requests
-            effect.expect("of these answered", answered, between(0, answered_at_a_full_queue()))
+            effect.premise("of these answered", answered, between(0, answered_at_a_full_queue()))
             turned_away = refused - answered
             effect.compare("ListenOverflows", moved.TcpExt.ListenOverflows, document=turned_away)
             effect.compare("netstat -s | grep overflowed", netstat() - before, document=turned_away)
-            effect.expect("ListenDrops", moved.TcpExt.ListenDrops, turned_away)
+            effect.premise("ListenDrops", moved.TcpExt.ListenDrops, turned_away)
     with claim.effect("a third ACK at a full queue") as effect:
         late.send("A")
         until(lambda: effect.delta(pair.server).Tcp.InSegs >= 1, what="the ACK to arrive")
@@ -385,8 +385,8 @@ def test_reset_diagnoses_overflow(claim: ClaimRun, pair: Pair) -> None:
     with claim.effect("overflow without resets: handshakes that a SYN cookie began") as effect:
         pair.server.sysctl["net.ipv4.tcp_syncookies"] = 2
         listener, clients, _ = overflow(pair, 5, effect)
-        effect.expect("cookies that came back", effect.delta(pair.server).TcpExt.SyncookiesRecv, at_least(5))
-        effect.expect("RSTs sent", effect.delta(pair.server).Tcp.OutRsts, 0)
+        effect.premise("cookies that came back", effect.delta(pair.server).TcpExt.SyncookiesRecv, at_least(5))
+        effect.premise("RSTs sent", effect.delta(pair.server).Tcp.OutRsts, 0)
         effect.compare("clients of five that see ECONNRESET", clients.fates()["ECONNRESET"], document=5, kernel=0)
     close(listener, clients)
     with claim.effect("resets without overflow: the application closes with a request unread") as effect:
@@ -397,7 +397,7 @@ def test_reset_diagnoses_overflow(claim: ClaimRun, pair: Pair) -> None:
             until(lambda: readable(server), what="the request")
             server.close()
         until(lambda: clients.fates()["open"] == 0, what="the RSTs to arrive")
-        effect.expect("what the clients see", dict(clients.fates()), {"ECONNRESET": 5})
+        effect.premise("what the clients see", dict(clients.fates()), {"ECONNRESET": 5})
         overflows = effect.delta(pair.server).TcpExt.ListenOverflows
         effect.compare("overflows behind the five resets", overflows, document=at_least(5), kernel=0)
 

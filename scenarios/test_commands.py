@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from harness import traffic, waiting
-from harness.claims import model
-from harness.claims.kernel import running
-from harness.claims.model import Knobs
-from harness.claims.values import at_least, at_most, between, one_of
 from harness.errors import Unsupported
 from harness.lab import nft
 from harness.lab.program import find
+from harness.laws import queues
+from harness.laws.kernel import running
+from harness.laws.queues import Knobs
+from harness.laws.ranges import at_least, at_most, between, one_of
 from harness.observe import accept_queue, count, counters, half_open, sockets
 from harness.traffic import RawPeer, drop, flood, listen
 from harness.traffic.closing import leave_time_wait
@@ -191,7 +191,7 @@ def test_ss_tan(claim: ClaimRun, pair: Pair) -> None:
     with claim.effect("1000 sockets more") as effect:
         leave_time_wait(pair.server, listen(pair.client, 200), 1000, deadline=60)
         effect.compare("how many", len(rows(shell(pair.server, "ss -tan"))), document=count(pair.server, ""))
-        effect.expect("by inet_diag", count(pair.server, ""), 1013)
+        effect.premise("by inet_diag", count(pair.server, ""), 1013)
     with claim.control("without -a: no listener, no half-open request and no TIME-WAIT") as control:
         left_out = ("LISTEN", "SYN-RECV", "TIME-WAIT")
         shown = [one for one in sockets(pair.server) if one.state not in left_out]
@@ -233,7 +233,7 @@ def test_ss_nt(claim: ClaimRun, pair: Pair) -> None:
         unread = [row.recv_q for row in printed if row.recv_q > 1]
         effect.compare("Recv-Q of the one that was sent six bytes", unread, document=[6])
         (ended,) = [row.recv_q for row in printed if row.state == "CLOSE-WAIT"]
-        effect.expect("Recv-Q of one that was sent nothing but the end: the FIN counts as a byte", ended, 1)
+        effect.premise("Recv-Q of one that was sent nothing but the end: the FIN counts as a byte", ended, 1)
     with claim.control("the six bytes are read, and half of the connections are gone") as control:
         listener.accepted[-1].recv(100)
         for one in listener.accept(3, deadline=60):
@@ -250,7 +250,7 @@ def test_ss_time_wait(claim: ClaimRun, pair: Pair) -> None:
         with claim.effect(f"{n} sockets in TIME-WAIT") as effect:
             leave_time_wait(pair.server, listener, n - made, deadline=60)
             made = n
-            effect.expect("by inet_diag", count(pair.server, "state time-wait"), n)
+            effect.premise("by inet_diag", count(pair.server, "state time-wait"), n)
             printed = shell(pair.server, "ss -tan state time-wait").splitlines()
             effect.compare("rows of ss -tan state time-wait", len(printed) - 1, document=n)
             counted = number(shell(pair.server, "ss -tan state time-wait | wc -l"))
@@ -259,7 +259,7 @@ def test_ss_time_wait(claim: ClaimRun, pair: Pair) -> None:
         of_port = f"ss -tan state time-wait 'dport = :{listener.port}' | wc -l"
         looks = [number(shell(pair.server, of_port)) - 1 for _ in range(3)]
         effect.note("of their port, three times", looks)
-        effect.expect("at most one in a hundred missed or seen twice", max(abs(n - 1000) for n in looks), at_most(10))
+        effect.premise("at most one in a hundred missed or seen twice", max(abs(n - 1000) for n in looks), at_most(10))
     with claim.effect("none: the other side's end") as effect:
         counted = number(shell(pair.client, "ss -tan state time-wait | wc -l"))
         effect.compare("ss -tan state time-wait | wc -l", counted, document=0, kernel=1)
@@ -295,10 +295,10 @@ def test_ss_timer_by_port(claim: ClaimRun, pair: Pair) -> None:
     with claim.effect("four sockets in TIME-WAIT at port 443, three at 8443") as effect:
         leave_time_wait(pair.client, listen(pair.server, port=443), 4, closer="server", deadline=60)
         leave_time_wait(pair.client, listen(pair.server, port=8443), 3, closer="server", deadline=60)
-        effect.expect("of all ports, by inet_diag", count(pair.server, "state time-wait"), 7)
+        effect.premise("of all ports, by inet_diag", count(pair.server, "state time-wait"), 7)
         before, printed, after = left(), timers(), left()
         effect.compare("rows", len(printed), document=4, kernel=4 * shown_by_ss_without_t(filtered=True))
-        effect.expect("rows by inet_diag", len(before), 4)
+        effect.premise("rows by inet_diag", len(before), 4)
         # ss prints whole seconds, cut off; before and after it asked, the kernel said these.
         for seconds in printed:
             effect.compare("seconds left", seconds, document=between(int(min(after)), max(before)))
@@ -352,7 +352,7 @@ def test_awk_per_peer(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
         header = set(printed) - set(merged)
         effect.compare("peers", {p: n for p, n in printed.items() if p not in header}, document=wanted, kernel=merged)
         effect.compare("lines printed", len(printed), document=2, kernel=len(merged) + 1)
-        effect.expect("the line that is the header", header, one_of({"Process"}, {"Address"}, {"Peer"}))
+        effect.premise("the line that is the header", header, one_of({"Process"}, {"Address"}, {"Peer"}))
     listener.close()
     with claim.effect("the same peers over IPv4 at a server that listens on [::], as most do") as effect:
         wanted = {host.address(socket.AF_INET): n for host, n in ((one, 2), (other, 3))}
@@ -425,7 +425,7 @@ def test_ss_info(claim: ClaimRun, pair: Pair) -> None:
                 effect.compare(f"{what} of {name}", seen[client.port][what], document=near)
         rto = seen[clients[1].port]["rto"]
         effect.compare("rto on a LAN, in ms (the document's example: 216)", rto, document=between(200, 300))
-        effect.expect("rto that has doubled", seen[clients[0].port]["rto"] > rto, True)
+        effect.premise("rto that has doubled", seen[clients[0].port]["rto"] > rto, True)
         lost.lift()
     with claim.control("an IPv6 connection, which -4 leaves out and -6 lists") as control:
         with dual_stack(pair.server, 8443), pair.client.socket(family=socket.AF_INET6) as beside:
@@ -480,7 +480,7 @@ def test_netstat_overflowed(claim: ClaimRun, pair: Pair) -> None:
 @pytest.mark.claim("commands.netstat-syns-to-listen")
 def test_netstat_syns_to_listen(claim: ClaimRun, pair: Pair) -> None:
     pair.server.sysctl["net.ipv4.tcp_syncookies"] = 0
-    fit = model.half_open(running(), Knobs(4, tcp_syncookies=0))
+    fit = queues.half_open(running(), Knobs(4, tcp_syncookies=0))
 
     def refuse(phase: Phase, n: int) -> None:
         # All at once: a request that is 7 s old makes room in a full queue.
@@ -539,7 +539,7 @@ def test_netstat_time_wait(claim: ClaimRun, pair: Pair) -> None:
         with claim.effect(f"{n} sockets in TIME-WAIT") as effect:
             leave_time_wait(pair.server, listener, n - made, deadline=60)
             made = n
-            effect.expect("by inet_diag", count(pair.server, "state time-wait"), n)
+            effect.premise("by inet_diag", count(pair.server, "state time-wait"), n)
             effect.compare(mended, number(shell(pair.server, mended)), document=n)
             # A shell does not know these quotes, and wc takes the dash for the name of a file.
             effect.compare(
@@ -553,7 +553,7 @@ def test_netstat_time_wait(claim: ClaimRun, pair: Pair) -> None:
         looks = [number(shell(pair.server, of_port)) for _ in range(3)]
         effect.note("of their port, three times", looks)
         # The kernel gives the table out a page at a time, and finds its place again by counting (tcp_seek_last_pos()).
-        effect.expect("at most one in a hundred missed or seen twice", max(abs(n - 1000) for n in looks), at_most(10))
+        effect.premise("at most one in a hundred missed or seen twice", max(abs(n - 1000) for n in looks), at_most(10))
     with claim.control("none: the other side's end") as control:
         control.expect(mended, number(shell(pair.client, mended)), 0)
     with claim.control("an IPv6 address of 39 characters: cut off without -W, and counted all the same") as control:
@@ -608,7 +608,7 @@ def test_dmesg_hash_table(claim: ClaimRun, pair: Pair) -> None:
             server.sysctl["net.ipv4.tcp_child_ehash_entries"] = 1024
             with server:
                 child = server.lab.host("child")
-            effect.expect("entries", int(child.sysctl[OWN_TABLE]), 1024)
+            effect.premise("entries", int(child.sysctl[OWN_TABLE]), 1024)
             effect.compare("entries that the log has", printed(), document=[1024], kernel=told)
 
 
@@ -634,7 +634,7 @@ def test_cat_proc_sys(claim: ClaimRun, pair: Pair) -> None:
         knobs = Knobs(100, tcp_max_syn_backlog=said, tcp_syncookies=0)
         RawPeer(server, client).half_open(listen(server, 100), 40)
         until(lambda: effect.delta(server).TcpExt.ListenDrops + count(server, "state syn-recv") == 40, what="40 SYNs")
-        wanted = model.half_open(running(), knobs)
+        wanted = queues.half_open(running(), knobs)
         effect.compare("half-open, of 40", count(server, "state syn-recv"), document=wanted)
     with claim.effect("the line that sets one: echo 1 > /proc/sys/net/ipv4/tcp_syncookies") as effect:
         shell(server, "echo 1 > /proc/sys/net/ipv4/tcp_syncookies")
@@ -666,7 +666,7 @@ def test_sysctl(claim: ClaimRun, pair: Pair) -> None:
         with claim.effect(f"tcp_syn_retries {values[0]}, tcp_fin_timeout {values[1]}") as effect:
             for knob, value in zip((retries, fin_timeout), values, strict=True):
                 pair.client.sysctl[knob] = value
-                effect.expect(f"{knob}, by a socket", by_a_socket(pair.client)[knob], value)
+                effect.premise(f"{knob}, by a socket", by_a_socket(pair.client)[knob], value)
                 effect.compare(f"sysctl {knob}", shell(pair.client, f"sysctl {knob}"), document=f"{knob} = {value}\n")
     with claim.control("the other host, where nobody has set anything") as control:
         for knob, value in by_a_socket(pair.server).items():
@@ -715,7 +715,7 @@ def test_wrk(claim: ClaimRun, pair: Pair) -> None:
             )
             effect.compare("requests", load.requests, document=at_least(connections))
             opened = effect.delta(pair.client).Tcp.ActiveOpens
-            effect.expect("connections opened: one more, to look whether somebody answers", opened, connections + 1)
+            effect.premise("connections opened: one more, to look whether somebody answers", opened, connections + 1)
             effect.note("requests by wrk, nginx, the kernel", [load.requests, answered, arrived])
     with claim.control("nginx answers nobody") as control:
         nginx.stall()

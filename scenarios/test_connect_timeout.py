@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.claims.kernel import running
-from harness.claims.timers import HZ, JIFFY, LATE, RTO_MAX, RTO_MIN, about, doubling, granularity, syn_waits
-from harness.claims.values import at_least, at_most, between
 from harness.errors import CounterMissing, Unsupported
+from harness.laws.kernel import running
+from harness.laws.ranges import at_least, at_most, between
+from harness.laws.timers import HZ, JIFFY, LATE, RTO_MAX, RTO_MIN, about, doubling, granularity, syn_waits
 from harness.observe import sockets
 from harness.traffic import RawPeer, connect, drop, echo, hold, listen
 from harness.waiting import until
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from harness.claims.record import ClaimRun
-    from harness.claims.values import Range
     from harness.lab import Host, Lan, Pair
+    from harness.laws.ranges import Range
     from harness.observe import Capture, Socket, TcpInfo, Timer
     from harness.traffic import Listener
 
@@ -195,7 +195,7 @@ def test_syn_retries_table(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
             effect.compare(f"{n} retries: seconds", seconds, document=documented(n, linear), kernel=about(*law))
             effect.compare(f"{n} retries: SYNs sent again", len(syns) - 1, document=n, kernel=len(law) - 1)
             for gap, wait in zip(gaps(syns), law, strict=False):
-                effect.expect(f"{n} retries: seconds between two SYNs", gap, about(wait))
+                effect.premise(f"{n} retries: seconds between two SYNs", gap, about(wait))
             effect.series(f"SYNs, {n} retries", [(round(at - syns[0], 3), float(i)) for i, at in enumerate(syns)])
             failed_after.append((n, seconds))
         effect.series("connect() fails after", failed_after, x="tcp_syn_retries", unit="s")
@@ -275,9 +275,9 @@ def test_sndtimeo_caps(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
                 ended[n].append((one.patience, one.seconds))
                 effect.series(f"connect() fails after, {n} retries", ended[n], x="SO_SNDTIMEO in seconds", unit="s")
                 # 004 names no error. __inet_stream_connect() leaves the -EINPROGRESS that it began with.
-                effect.expect(f"{limits}: errno", result, "EINPROGRESS" if one.patience < sum(law) else "ETIMEDOUT")
+                effect.premise(f"{limits}: errno", result, "EINPROGRESS" if one.patience < sum(law) else "ETIMEDOUT")
                 if one.patience == 1:
-                    effect.expect("the kernel goes on trying", the(retried[n], one.socket).state, "SYN-SENT")
+                    effect.premise("the kernel goes on trying", the(retried[n], one.socket).state, "SYN-SENT")
         with claim.control("tried at the same time: no SO_SNDTIMEO") as control:
             for n, one in alone:
                 control.expect(f"{n} retries: errno", one.result(deadline=120), "ETIMEDOUT")
@@ -331,7 +331,7 @@ def test_default_over_a_minute(claim: ClaimRun, lan: Callable[..., Lan]) -> None
         ends.wait([to_five], deadline=2 * sum(law) + 60)
         waited = round(ends.at[to_five] - began, 2)
         effect.compare("tcp_syn_retries 5: seconds", waited, document=at_least(60), kernel=about(*law))
-        effect.expect("tcp_syn_retries 5: errno", ends.error[to_five], "ETIMEDOUT")
+        effect.premise("tcp_syn_retries 5: errno", ends.error[to_five], "ETIMEDOUT")
         # The default goes on when 5 has ended: its end is read from the timer after its last SYN.
         law = syn_waits(retries, linear)
         timer = until(lambda: last_timer(default, to_default, len(law) - 1), deadline=60, what="the last SYN")
@@ -339,9 +339,9 @@ def test_default_over_a_minute(claim: ClaimRun, lan: Callable[..., Lan]) -> None
         end = round(time.time() - began + timer.expires, 2)
         effect.compare(f"tcp_syn_retries {retries}, the default: seconds until its last timer fires", end,
                        document=at_least(60), kernel=about(*law))  # fmt: skip
-        effect.expect("and that is the end by the law", end, about(*law))
+        effect.premise("and that is the end by the law", end, about(*law))
         ss = default.run("ss", "-tano", "state", "syn-sent").stdout
-        effect.expect("SYNs sent again, as `ss -o` prints them", re.findall(r"timer:\(on,.*?,(\d+)\)", ss),
+        effect.premise("SYNs sent again, as `ss -o` prints them", re.findall(r"timer:\(on,.*?,(\d+)\)", ss),
                       [str(len(law) - 1)])  # fmt: skip
         effect.note("ss -tano state syn-sent", ss.splitlines())
     with claim.control("tried at the same time: the application gives up after 2 s") as control:
@@ -363,10 +363,10 @@ def test_default_to_the_end(claim: ClaimRun, pair: Pair) -> None:
     law = syn_waits(int(pair.client.sysctl[SYN_RETRIES]), linear_timeouts(pair.client))
     with claim.effect("SYNs vanish, the application has no timeout, all knobs at their defaults") as effect:
         blocked = Blocked(pair.client, listener.address, None)
-        effect.expect("errno", blocked.result(deadline=600), "ETIMEDOUT")
+        effect.premise("errno", blocked.result(deadline=600), "ETIMEDOUT")
         effect.compare("seconds", blocked.seconds, document=at_least(60), kernel=about(*law))
-        effect.expect("seconds by the law", blocked.seconds, about(*law))
-        effect.expect("SYNs lost", lost.count, len(law))
+        effect.premise("seconds by the law", blocked.seconds, about(*law))
+        effect.premise("SYNs lost", lost.count, len(law))
     with claim.control("SYNs arrive") as control:
         lost.lift()
         control.expect("connect()", Blocked(pair.client, listener.address, None).result(deadline=30), "connected")
@@ -440,7 +440,7 @@ def test_rto_bounds(claim: ClaimRun, pair: Pair) -> None:
         effect.note("how", "the peer echoes a time stamp of 200 s ago in its acknowledgement of a retransmission")
         effect.compare("RTO in TCP_INFO", tcp_info(server, far.server).rto, document=bounds)
         effect.compare("RTO by ss --info", ss_rto(server, far.server), document=bounds)
-        effect.expect("RTO", tcp_info(server, far.server).rto, RTO_MAX)
+        effect.premise("RTO", tcp_info(server, far.server).rto, RTO_MAX)
         far.server.send(b"y")
         far.raw.wait("PA")
         timer = the(server, far.server).timer
@@ -519,7 +519,7 @@ def test_lan_rto(claim: ClaimRun, pair: Pair) -> None:
         effect.compare("RTO by ss --info, the median", printed, document=near_200_ms)
         for info in infos:
             # srtt + rttvar, the latter at least 200 ms (tcp_rtt_estimator()), in whole jiffies.
-            effect.expect("RTO", info.rto, between(RTO_MIN, RTO_MIN + info.rtt + 4 * info.rttvar + JIFFY))
+            effect.premise("RTO", info.rto, between(RTO_MIN, RTO_MIN + info.rtt + 4 * info.rttvar + JIFFY))
         effect.note("RTOs, round trips", [(info.rto, info.rtt) for info in infos])
         waits = [first_retransmissions(claim, pair.client, one, listener, 1)[0] for one in connections[:3]]
         effect.compare("seconds until a lost byte is sent again, the least", min(waits), document=between(0.2, 0.25))
@@ -615,9 +615,9 @@ def give_up_after(claim: ClaimRun, lan: Callable[..., Lan], values: Sequence[int
                 effect.compare(f"tcp_retries2 {name}: seconds", round(end - times[0], 2),
                                document=at_least(round(one.patience, 1)))  # fmt: skip
                 # retransmits_timed_out() counts from the first retransmission by the RTO, and looks at each RTO.
-                effect.expect(f"{name}: from the first retransmission to the last, s", round(times[-1] - first, 3),
+                effect.premise(f"{name}: from the first retransmission to the last, s", round(times[-1] - first, 3),
                               at_most(one.patience + JIFFY))  # fmt: skip
-                effect.expect(f"{name}: from the first retransmission to the end, s", round(end - first, 3),
+                effect.premise(f"{name}: from the first retransmission to the end, s", round(end - first, 3),
                               at_least(one.patience - JIFFY))  # fmt: skip
                 effect.note(f"{name}: sent again after", gaps(times))
             effect.series("given up", [(float(name), round(ends.at[one.socket] - one.transmissions(seen)[0], 3))

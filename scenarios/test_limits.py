@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.claims.values import at_least, at_most, between
 from harness.errors import Forbidden, NotReady, Unsupported
+from harness.laws.ranges import at_least, at_most, between
 from harness.observe import accept_queue, count, sockets
 from harness.observe.memory import cache, total
 from harness.traffic import connect
@@ -183,7 +183,7 @@ def test_accept_without_descriptors(claim: ClaimRun, pair: Pair) -> None:
         # A connection that no process has accepted belongs to no file, and inet_diag shows it without an inode.
         until(lambda: [s.recv_q for s in waiting(pair)] == [5] * (40 - room), deadline=30, what="what the others sent")
         effect.compare("states of those that wait", {s.state for s in waiting(pair)}, document={"ESTAB"})
-        effect.expect("ListenOverflows", effect.delta(pair.server).TcpExt.ListenOverflows, 0)
+        effect.premise("ListenOverflows", effect.delta(pair.server).TcpExt.ListenOverflows, 0)
     with claim.control("the same server, when its limit is raised") as control:
         raise_limit(server, 256)
         server.signal(signal.SIGUSR1)
@@ -287,7 +287,7 @@ def test_nr_open_lowered(claim: ClaimRun, lab: Lab) -> None:
         seen = ask(5000)
         effect.compare("setrlimit(5000)", seen["setrlimit"]["5000"], document="EPERM")
         # The limit that the process was born with still stands above fs.nr_open, and is worth nothing.
-        effect.expect("its own limit", seen["limit"], at_least(4097))
+        effect.premise("its own limit", seen["limit"], at_least(4097))
         effect.compare("the last descriptor below its own limit", seen["descriptors"][0], document="EMFILE")
 
 

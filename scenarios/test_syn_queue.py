@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from harness.claims import model
-from harness.claims.kernel import running
-from harness.claims.model import Knobs
-from harness.claims.values import at_least, between
 from harness.errors import NotReady
+from harness.laws import queues
+from harness.laws.kernel import running
+from harness.laws.queues import Knobs
+from harness.laws.ranges import at_least, between
 from harness.observe import accept_queue, count, counters, half_open, sockets
 from harness.traffic import RawPeer, connect, drop, echo, flood, listen
 from harness.traffic.hping3 import Hping3Flood
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from harness.claims.phases import Phase
     from harness.claims.record import ClaimRun
-    from harness.claims.values import Range
     from harness.lab import Host, Lan, Pair
+    from harness.laws.ranges import Range
     from harness.observe import Counters
     from harness.traffic import Attempts, Listener, RawConnection
 
@@ -57,7 +57,7 @@ def listening(server: Host, knobs: Knobs) -> Listener:
 
 def ceiling(knobs: Knobs) -> int:
     """How many requests the running kernel should leave half-open."""
-    return model.half_open(running(), knobs)
+    return queues.half_open(running(), knobs)
 
 
 def syn_recv(listener: Listener) -> int:
@@ -250,7 +250,7 @@ def test_length_is_syn_recv(claim: ClaimRun, pair: Pair) -> None:
             effect.compare("netstat -natp | grep SYN_RECV | wc -l", netstat(), document=length)
             effect.compare("(Recv-Q, Send-Q) of the listener, ss -lnt", columns(), document=(0, 50))
             listed = server.run("ss", "-tan", "state", "syn-recv").stdout.splitlines()[1:]
-            effect.expect("lines of ss -tan state syn-recv", len(listed), length)
+            effect.premise("lines of ss -tan state syn-recv", len(listed), length)
     with claim.control("the same requests, acknowledged") as control:
         for request in requests:
             request.send("A")
@@ -328,12 +328,12 @@ def test_drop_counter(claim: ClaimRun, pair: Pair) -> None:
             flooded(pair.client, listener, ceiling(knobs))
             with claim.effect(f"{n} SYNs at a queue that is {rule}") as effect:
                 before = netstat()
-                effect.expect("(answered, dropped)", knock(peer, listener, n), (0, n))
+                effect.premise("(answered, dropped)", knock(peer, listener, n), (0, n))
                 moved = effect.delta(server).TcpExt
                 effect.compare("ListenDrops", moved.ListenDrops, document=n)
                 effect.compare('netstat -s | grep "SYNs to LISTEN"', netstat() - before, document=n)
-                effect.expect("TCPReqQFullDrop", moved.TCPReqQFullDrop, n if knobs is full else 0)
-                effect.expect("ListenOverflows", moved.ListenOverflows, 0)
+                effect.premise("TCPReqQFullDrop", moved.TCPReqQFullDrop, n if knobs is full else 0)
+                effect.premise("ListenOverflows", moved.ListenOverflows, 0)
     with claim.control("20 SYNs at a queue with room") as control:
         before = netstat()
         control.expect("(answered, dropped)", knock(peer, listening(server, Knobs(50)), 20), (20, 0))
@@ -380,7 +380,7 @@ def test_ceiling_is_accept_ceiling(claim: ClaimRun, pair: Pair) -> None:
         knobs = Knobs(backlog=limit, tcp_syncookies=cookies)
         with claim.effect(f"backlog {limit}, tcp_syncookies {cookies}: as many of each as come") as effect:
             accepted = queued(pair.client, listening(pair.server, knobs), limit + 5)
-            effect.expect("waiting for accept()", accepted, model.waiting(running(), knobs))
+            effect.premise("waiting for accept()", accepted, queues.waiting(running(), knobs))
             measured = flooded(pair.client, listening(pair.server, knobs), limit + 50)
             effect.compare("half-open", measured, document=accepted, kernel=ceiling(knobs))
             law[cookies].append((limit, measured))
@@ -394,7 +394,7 @@ def test_ceiling_is_accept_ceiling(claim: ClaimRun, pair: Pair) -> None:
 
 @pytest.mark.slow(20)
 def test_ceilings_follow_the_model(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both queues, under settings drawn at random, against harness.claims.model."""
+    """Both queues, under settings drawn at random, against harness.laws.queues."""
     monkeypatch.setenv("HYPOTHESIS_STORAGE_DIRECTORY", str(tmp_path))
     from hypothesis import given, settings
     from hypothesis import strategies as some
@@ -410,7 +410,7 @@ def test_ceilings_follow_the_model(pair: Pair, tmp_path: Path, monkeypatch: pyte
     @settings(max_examples=60, deadline=None, database=None, derandomize=True)
     @given(every)
     def follows(knobs: Knobs) -> None:
-        predicted = model.waiting(running(), knobs), ceiling(knobs)
+        predicted = queues.waiting(running(), knobs), ceiling(knobs)
         with listening(pair.server, knobs) as listener:
             waits = queued(pair.client, listener, predicted[0] + 3)
         with listening(pair.server, knobs) as listener:
@@ -429,7 +429,7 @@ def test_drop_rule_full(claim: ClaimRun, pair: Pair) -> None:
         knobs = Knobs(backlog, tcp_syncookies=0)
         with claim.effect(f"backlog {backlog}, cookies off: one SYN more than fits") as effect:
             listener, room = listening(server, knobs), ceiling(knobs)
-            effect.expect("(answered, dropped) of those that fit", knock(peer, listener, room), (room, 0))
+            effect.premise("(answered, dropped) of those that fit", knock(peer, listener, room), (room, 0))
             effect.compare("(answered, dropped) of one more", knock(peer, listener), document=(0, 1))
             effect.compare("TCPReqQFullDrop", effect.delta(server).TcpExt.TCPReqQFullDrop, document=1)
         with claim.control(f"backlog {backlog}, as full, cookies on") as control:
@@ -448,14 +448,14 @@ def test_drop_rule_accept_full(claim: ClaimRun, pair: Pair) -> None:
         with claim.effect(f"tcp_syncookies {cookies}, {young} young requests, then a full accept queue") as effect:
             listener = listening(server, Knobs(5, tcp_syncookies=cookies))
             connect(pair.client, listener, 5, wait=True)
-            effect.expect("(answered, dropped) of the young", knock(peer, listener, young), (young, 0))
+            effect.premise("(answered, dropped) of the young", knock(peer, listener, young), (young, 0))
             connect(pair.client, listener, wait=True)
             until(lambda listener=listener: waiting(listener) == 6, what="a full accept queue")  # type: ignore[misc]
-            effect.expect("half-open", syn_recv(listener), young)
+            effect.premise("half-open", syn_recv(listener), young)
             document, kernel = ((0, 1) if full else (1, 0) for full in (young > 1, young > 1 or always))
             answers = knock(peer, listener)
             effect.compare("(answered, dropped) of a SYN", answers, document=document, kernel=kernel)
-            effect.expect("ListenOverflows", effect.delta(server).TcpExt.ListenOverflows, answers.dropped)
+            effect.premise("ListenOverflows", effect.delta(server).TcpExt.ListenOverflows, answers.dropped)
         with claim.control(f"tcp_syncookies {cookies}, {young} young requests, one connection accepted") as control:
             listener.accept()
             control.expect("(answered, dropped) of a SYN", knock(peer, listener), (1, 0))
@@ -482,11 +482,11 @@ def test_drop_rule_last_quarter(claim: ClaimRun, pair: Pair) -> None:
         listener = listening(server, Knobs(4096, tcp_max_syn_backlog=max_syn_backlog, tcp_syncookies=0))
         become_known(listener)
         with claim.effect(f"tcp_max_syn_backlog {max_syn_backlog}, cookies off, no limit but this one") as effect:
-            effect.expect("half-open", flooded(client, listener, fit - 1), fit - 1)
+            effect.premise("half-open", flooded(client, listener, fit - 1), fit - 1)
             effect.compare(f"(answered, dropped) of a SYN at {fit - 1}", knock(unknown, listener), document=(1, 0))
             effect.compare(f"(answered, dropped) of a SYN at {fit}", knock(unknown, listener), document=(0, 1))
             effect.compare("half-open", syn_recv(listener), document=fit)
-            effect.expect("TCPReqQFullDrop", effect.delta(server).TcpExt.TCPReqQFullDrop, 0)
+            effect.premise("TCPReqQFullDrop", effect.delta(server).TcpExt.TCPReqQFullDrop, 0)
         with claim.control(f"tcp_max_syn_backlog {max_syn_backlog}: a peer that the kernel knows") as control:
             control.expect("(answered, dropped) of its SYN", call(client, listener), known)
         with claim.control(f"tcp_max_syn_backlog {max_syn_backlog}: cookies on") as control:
@@ -528,14 +528,14 @@ def test_resize_needs_listen(claim: ClaimRun, pair: Pair) -> None:
     small, large = Knobs(512, 512, 128, 0), Knobs(512, 512, 512, 0)
     with claim.effect("tcp_max_syn_backlog raised from 128 to 512 under a listener") as effect:
         listener = listening(server, small)
-        effect.expect("half-open before", flooded(client, listener, 600), ceiling(small))
+        effect.premise("half-open before", flooded(client, listener, 600), ceiling(small))
         set_knobs(server, large)
         after = flooded(client, listener, 600)
         effect.compare("half-open after", after, document=ceiling(small), kernel=ceiling(large))
     small, large = Knobs(512, 128, 4096, 0), Knobs(512, 512, 4096, 0)
     with claim.effect("somaxconn raised from 128 to 512 under a listener") as effect:
         listener = listening(server, small)
-        effect.expect("half-open before", flooded(client, listener, 600), ceiling(small))
+        effect.premise("half-open before", flooded(client, listener, 600), ceiling(small))
         set_knobs(server, large)
         effect.compare("half-open after", flooded(client, listener, 600), document=ceiling(small))
         effect.compare("Send-Q after", accept_queue(server, listener.port).limit, document=128)
@@ -555,7 +555,7 @@ def test_fewer_retries_evict_sooner(claim: ClaimRun, lan: Callable[[int], Lan]) 
     requests = []
     with claim.effect("a half-open request at each of six servers, tcp_synack_retries 0, 1, 2, 3, 4 and 5") as effect:
         for retries, server in enumerate(servers):
-            effect.expect("retries by default", server.sysctl[SYNACK_RETRIES], "5")
+            effect.premise("retries by default", server.sysctl[SYNACK_RETRIES], "5")
             server.sysctl[SYNACK_RETRIES] = retries
             requests.append(Request(RawPeer(server, client), listen(server)))
         until(lambda: [request.gone() for request in requests][:5] == [True] * 5, deadline=45, what="five to be gone")
@@ -656,8 +656,8 @@ def test_defences_compared(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
         for name in sorted(defended):
             moved = effect.delta(servers[name]).TcpExt
             effect.compare(f"clients of 10 served, {name}", got_through[name], document=10)
-            effect.expect(f"dropped, {name}", moved.ListenDrops, 0)
-            effect.expect(f"of them by a cookie, {name}", moved.SyncookiesRecv, 10 if name == "cookies" else 0)
+            effect.premise(f"dropped, {name}", moved.ListenDrops, 0)
+            effect.premise(f"of them by a cookie, {name}", moved.SyncookiesRecv, 10 if name == "cookies" else 0)
         effect.note("half-open", {name: syn_recv(each) for name, each in under_flood.items()})
         effect.series("served under the flood", list(got_through.items()), x="defence", unit="clients of 10")
     with claim.control("the same flood without a defence") as control:

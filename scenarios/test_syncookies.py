@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from harness.claims import model
-from harness.claims.kernel import running
-from harness.claims.values import at_least, between
 from harness.errors import UnknownSysctl, Unsupported
+from harness.laws import queues
+from harness.laws.kernel import running
+from harness.laws.ranges import at_least, between
 from harness.observe import accept_queue, counters, half_open
 from harness.traffic import SYN_OPTIONS, RawPeer, connect, echo, flood, listen
 from harness.waiting import until
@@ -48,7 +48,7 @@ def kernel_with_cookies(pair: Pair) -> None:
 
 def ceiling(backlog: int, cookies: int) -> int:
     """How many requests a listener keeps half-open."""
-    return model.half_open(running(), model.Knobs(backlog, tcp_syncookies=cookies))
+    return queues.half_open(running(), queues.Knobs(backlog, tcp_syncookies=cookies))
 
 
 def fates(listener: Listener) -> Fates:
@@ -127,7 +127,7 @@ def test_on_overflow(claim: ClaimRun, pair: Pair) -> None:
             # A queue that has just been filled: one that is more than half full is thinned out after some seconds
             # (reqsk_timer_handler()), which a busy machine takes for little.
             listener = listen(pair.server, backlog)
-            effect.expect("SYNs that fit", knock(peer, listener, kept), Fates(kept, 0, 0))
+            effect.premise("SYNs that fit", knock(peer, listener, kept), Fates(kept, 0, 0))
             effect.compare("SYNs", knock(peer, listener, BEYOND), document=Fates(0, BEYOND, 0))
             effect.compare("counters", moved(effect, pair.server), document=cookies_sent(BEYOND))
         with claim.control(f"tcp_syncookies 1, as many SYNs, room for {4 * backlog}") as control:
@@ -251,7 +251,7 @@ def test_validated(claim: ClaimRun, pair: Pair) -> None:
             connection.send("R")
             connection.send("A")
             until(lambda: waiting(listener) == 2, what="the second connection")
-            effect.expect("counters", moved(effect, pair.server), {"TcpExt.SyncookiesRecv": 1})
+            effect.premise("counters", moved(effect, pair.server), {"TcpExt.SyncookiesRecv": 1})
     with claim.control("tcp_syncookies 0: an ACK with no SYN before, which nobody takes for a cookie") as control:
         pair.server.sysctl[COOKIES] = 0
         stray = peer.connection(listen(pair.server, 7))
@@ -265,7 +265,7 @@ def test_validated(claim: ClaimRun, pair: Pair) -> None:
         table = MSS_TABLE[pair.server.family]
         own = max(place for place, mss in enumerate(table) if mss <= dict(SYN_OPTIONS)["MSS"])
         near = [offset for offset in range(-5, 6) if takes(listener, peer, offset)]
-        effect.expect("numbers that are taken, from the cookie", near, [place - own for place in range(len(table))])
+        effect.premise("numbers that are taken, from the cookie", near, [place - own for place in range(len(table))])
 
 
 @pytest.mark.claim("syncookies.no-drop-when-on")
@@ -289,13 +289,13 @@ def test_no_drop_when_on(claim: ClaimRun, pair: Pair) -> None:
     with claim.effect("tcp_syncookies 1, SYN queue full: clients fill the accept queue as well") as effect:
         connect(pair.client, listener, listener.backlog + 1, wait=True)
         effect.compare("SYNs dropped", effect.delta(pair.server).TcpExt.ListenDrops, document=0)
-        effect.expect("connections waiting", waiting(listener), listener.backlog + 1)
+        effect.premise("connections waiting", waiting(listener), listener.backlog + 1)
     with claim.effect(f"tcp_syncookies 1, both queues full: {BEYOND} SYNs") as effect:
         # Against a full accept queue there is no cookie. Before 4.10 only while more than one request is young
         # (5ea8ea2cb7f1 "tcp/dccp: drop SYN packets if accept queue is full"), which a slow machine may miss.
         lost = knock(peer, listener, BEYOND).dropped
-        effect.expect("SYNs dropped", lost, BEYOND if running() >= "4.10" else between(0, BEYOND))
-        effect.expect("ListenOverflows", effect.delta(pair.server).TcpExt.ListenOverflows, lost)
+        effect.premise("SYNs dropped", lost, BEYOND if running() >= "4.10" else between(0, BEYOND))
+        effect.premise("ListenOverflows", effect.delta(pair.server).TcpExt.ListenOverflows, lost)
 
 
 @pytest.mark.claim("syncookies.value-1-suffices")
@@ -314,7 +314,7 @@ def test_value_1_suffices(claim: ClaimRun, pair: Pair) -> None:
             served = sum(connect(pair.client, listener, wait=True).ask() for _ in range(10))
             effect.compare("clients served", served, document=10)
             effect.compare("SYNs dropped", effect.delta(pair.server).TcpExt.ListenDrops, document=0)
-            effect.expect("clients with a cookie", effect.delta(pair.server).TcpExt.SyncookiesRecv, 10)
+            effect.premise("clients with a cookie", effect.delta(pair.server).TcpExt.SyncookiesRecv, 10)
             effect.note("SYNs of the flood, since it began", attack.sent)
     listener, attack = under_attack(0)
     with attack, claim.control("tcp_syncookies 0: 10 clients during a flood, until each has sent two SYNs") as control:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from harness.claims.kernel import running
-from harness.claims.values import at_most, between, one_of
+from harness.laws.kernel import running
+from harness.laws.ranges import at_most, between, one_of
 from harness.observe import segments, sockets
 from harness.traffic import SYN_OPTIONS, RawPeer, connect, drop, hold, listen
 from harness.traffic.closing import leave_time_wait
@@ -26,8 +26,8 @@ from harness.waiting import until
 if TYPE_CHECKING:
     from harness.claims.phases import Phase
     from harness.claims.record import ClaimRun
-    from harness.claims.values import Range
     from harness.lab import Host, Pair
+    from harness.laws.ranges import Range
     from harness.observe import Capture, Segment, Socket
     from harness.observe.sockets import Endpoint
     from harness.traffic import Drop, Listener, RawConnection
@@ -112,7 +112,7 @@ def test_active_closer(claim: ClaimRun, pair: Pair) -> None:
         here.close()
         there.close()
         until(lambda: all(fin.count for fin in fins), what="both FINs")
-        effect.expect("with both FINs sent", both(listener.port), {"client": ["FIN-WAIT-1"], "server": ["FIN-WAIT-1"]})
+        effect.premise("with both FINs sent", both(listener.port), {"client": ["FIN-WAIT-1"], "server": ["FIN-WAIT-1"]})
         # By their numbers: a repeated FIN acknowledges the other side's as well.
         ends_at = {side: capture.segments(direction=side, flags="FA")[0].seq + 1 for side in ("in", "out")}
         acks = [drop(server, ack=ends_at["out"] % 2**32), drop(client, ack=ends_at["in"] % 2**32)]
@@ -120,7 +120,7 @@ def test_active_closer(claim: ClaimRun, pair: Pair) -> None:
             fin.release()
         closing = {"client": ["CLOSING"], "server": ["CLOSING"]}
         until(lambda: both(listener.port) == closing, what="CLOSING on both sides")
-        effect.expect("with both FINs delivered, and no ACK yet", both(listener.port), closing)
+        effect.premise("with both FINs delivered, and no ACK yet", both(listener.port), closing)
         for ack in acks:
             ack.lift()
         until(
@@ -151,7 +151,7 @@ def test_passive_closer_free(claim: ClaimRun, pair: Pair) -> None:
             listener.close()
             again = connect(passive, listen(active), source=remote, wait=True)
             effect.compare("its port, used again at once", again.results(), document={"connected": 1})
-            effect.expect("TIME-WAIT of the side that closed first", time_waits(active, local, remote), 1)
+            effect.premise("TIME-WAIT of the side that closed first", time_waits(active, local, remote), 1)
     with claim.control("the last ACK is lost: the other side still waits for it") as control:
         last = lose_the_last_ack(pair.server, listen(pair.client))
         control.expect("state of the other side", states(pair.client, last.remote[1]), ["LAST-ACK"])
@@ -311,7 +311,7 @@ def test_fin_timeout_sets_it(claim: ClaimRun, pair: Pair) -> None:
     server = pair.server
     values = (60, 30, 5)
     with claim.effect("tcp_fin_timeout 60, 30 and 5, a TIME-WAIT and an orphaned FIN-WAIT-2 under each") as effect:
-        effect.expect("tcp_fin_timeout by default", server.sysctl[FIN_TIMEOUT], "60")
+        effect.premise("tcp_fin_timeout by default", server.sysctl[FIN_TIMEOUT], "60")
         waiting: dict[int, Watched] = {}
         orphans: dict[int, Watched] = {}
         for value in values:
@@ -378,7 +378,7 @@ def test_blocks_four_tuple(claim: ClaimRun, pair: Pair) -> None:
                 document="EADDRNOTAVAIL",
                 kernel="connected" if timestamps else "EADDRNOTAVAIL",
             )
-            effect.expect("TIME-WAIT left of it", time_waits(closer, bound_before, listener.address), 1 - timestamps)
+            effect.premise("TIME-WAIT left of it", time_waits(closer, bound_before, listener.address), 1 - timestamps)
         with claim.control(f"other four-tuples of the same local ports, tcp_timestamps {timestamps}") as control:
             control.expect("connect()", connect(closer, other, wait=True)[0].result, "connected")
             result = connect(closer, other, source=bound_before, wait=True)[0].result
@@ -436,7 +436,7 @@ def test_reacks_fin(claim: ClaimRun, pair: Pair) -> None:
     ) as effect:
         last = lose_the_last_ack(closer, listen(peer))
         port = last.remote[1]
-        effect.expect("the other side", states(peer, port), ["LAST-ACK"])
+        effect.premise("the other side", states(peer, port), ["LAST-ACK"])
         until(lambda: seconds_to_go(closer, port) < 59, deadline=30, what="the timer to run for a second")
         before = seconds_to_go(closer, port)
         last.repeats.lift()
@@ -450,7 +450,7 @@ def test_reacks_fin(claim: ClaimRun, pair: Pair) -> None:
         answered = at_closer.segments(direction="out", dport=port, flags="A")[-1].time
         effect.compare("timer when it was answered", after + read - answered, document=between(59.9, 60.5))
         effect.note("timer before and after", (before, after))
-        effect.expect("error at the other side", last.other.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), 0)
+        effect.premise("error at the other side", last.other.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), 0)
     with claim.control("a connection closed at the same time whose last ACK was not lost") as control:
         control.expect("timer", seconds_to_go(closer, undisturbed.port), at_most(59))
         fins = at_closer.segments(direction="in", sport=undisturbed.port, dport=local[1], flags="FA")
@@ -479,7 +479,7 @@ def test_without_it_rst(claim: ClaimRun, pair: Pair) -> None:
         flags, error = fate()
         effect.compare("answer to the repeated FIN", flags, document="R")
         effect.compare("error at the other side", error, document="ECONNRESET")
-        effect.expect("TCPTimeWaitOverflow", effect.delta(closer).TcpExt.TCPTimeWaitOverflow, 1)
+        effect.premise("TCPTimeWaitOverflow", effect.delta(closer).TcpExt.TCPTimeWaitOverflow, 1)
     with claim.control(f"tcp_max_tw_buckets {usual}: the same with a TIME-WAIT") as control:
         closer.sysctl[MAX_BUCKETS] = usual
         control.expect("(answer to the repeated FIN, error at the other side)", fate(), ("A", "no error"))
@@ -504,7 +504,7 @@ def test_without_it_last_ack_refuses(claim: ClaimRun, pair: Pair) -> None:
     with claim.effect("no TIME-WAIT: a new connect() of the same four-tuple meets LAST-ACK") as effect:
         closer.sysctl[MAX_BUCKETS] = 0
         last = lose_the_last_ack(closer, listen(peer))
-        effect.expect("before", (states(closer, last.remote[1]), states(peer, last.remote[1])), ([], ["LAST-ACK"]))
+        effect.premise("before", (states(closer, last.remote[1]), states(peer, last.remote[1])), ([], ["LAST-ACK"]))
         since = time.time()
         new = connect(closer, last.remote, source=last.local, wait=True, deadline=20)
         effect.compare("connect()", new[0].result, document="ECONNREFUSED", kernel="connected")
@@ -513,13 +513,13 @@ def test_without_it_last_ack_refuses(claim: ClaimRun, pair: Pair) -> None:
             "answers to its SYNs", answers(last.local, last.remote, since)[:2], document=["RA"], kernel=["A", "SA"]
         )
         first, second, *_ = syns(last.local, last.remote, since)
-        effect.expect("seconds until the SYN is sent again", second - first, resent_after())
+        effect.premise("seconds until the SYN is sent again", second - first, resent_after())
         effect.note("seconds until connected", new[0].seconds)
-        effect.expect(
+        effect.premise(
             "error at the other side", last.other.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), errno.ECONNRESET
         )
         if "TcpExt.TCPSYNChallenge" in effect.delta(peer):
-            effect.expect("TCPSYNChallenge", effect.delta(peer).TcpExt.TCPSYNChallenge, 1)
+            effect.premise("TCPSYNChallenge", effect.delta(peer).TcpExt.TCPSYNChallenge, 1)
     with claim.effect("crafted SYNs at LAST-ACK, whose numbers are in its window and beyond it") as effect:
         raw, listener = RawPeer(peer, closer), listen(peer)
         for where, distance in (("in the window", 10), ("beyond the window", 2**30), ("below the window", -(2**30))):
@@ -760,10 +760,10 @@ def test_inbound_higher_isn(claim: ClaimRun, pair: Pair) -> None:
         effect.compare("SYN 1 above, no timestamp", door.knock(1, None), document=LET_IN)
         effect.compare("SYN 1 above, the same timestamp", door.knock(1, STAMP), document=LET_IN)
         effect.compare("SYN 1 above, timestamp 1 newer", door.knock(1, STAMP + 1), document=LET_IN)
-        effect.expect("refused by PAWS", refused_by_paws(effect, pair.server), 0)
+        effect.premise("refused by PAWS", refused_by_paws(effect, pair.server), 0)
     with claim.effect("timestamps in the old connection: a SYN above its end, whose timestamp is older") as effect:
         effect.compare("SYN 1 above, timestamp 1 older", door.knock(1, STAMP - 1), document=LET_IN, kernel=REFUSED)
-        effect.expect("refused by PAWS", refused_by_paws(effect, pair.server), 1)
+        effect.premise("refused by PAWS", refused_by_paws(effect, pair.server), 1)
     with claim.effect("a real client connects from the same port") as effect:
         effect.compare("connect()", reconnected(pair), document=Answer("connected", "ESTAB"))
     with claim.control("SYNs not above its end, whose timestamp is not newer") as control:
@@ -791,7 +791,7 @@ def test_inbound_newer_timestamp(claim: ClaimRun, pair: Pair) -> None:
             for isn in (1, 0, -100_000):
                 answer = door.knock(isn, (STAMP + newer) % 2**32)
                 effect.compare(f"SYN {isn} above, timestamp {newer} newer", answer, document=LET_IN)
-        effect.expect("refused by PAWS", refused_by_paws(effect, pair.server), 0)
+        effect.premise("refused by PAWS", refused_by_paws(effect, pair.server), 0)
     with claim.control("the same numbers, but the timestamp is not newer") as control:
         control.expect("SYN 0 above, the same timestamp", door.knock(0, STAMP), REFUSED)
         control.expect("SYN -100000 above, the same timestamp", door.knock(-100_000, STAMP), REFUSED)

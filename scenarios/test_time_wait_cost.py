@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.claims.kernel import running
-from harness.claims.timers import about
-from harness.claims.values import at_least, at_most, between
 from harness.errors import Forbidden, ProgramFailed, Unsupported
 from harness.lab.netns import Namespace
+from harness.laws.kernel import running
+from harness.laws.ranges import at_least, at_most, between
+from harness.laws.timers import about
 from harness.observe import count, kernel_log, sockets
 from harness.observe.memory import cache, total
 from harness.traffic import connect, drop, flood, listen
@@ -86,10 +86,10 @@ def test_exhausts_ports(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
         effect.series("TIME-WAIT", fast.waiting, unit="sockets")
         effect.compare("connections before the first failure", fast.before_failure, document=PORTS)
         effect.compare("the second of it", fast.first_failure, document=between(PORTS / RATE, 58))
-        effect.expect("errors", set(fast.errors), {"EADDRNOTAVAIL"})
+        effect.premise("errors", set(fast.errors), {"EADDRNOTAVAIL"})
         in_a_minute = sum(result == "ok" for moment, result in fast.results if moment < 60)
         effect.compare("connections of the first minute, in which 600 were wanted", in_a_minute, document=PORTS)
-        effect.expect("connections after that, when ports come back", fast.answered - in_a_minute, at_least(1))
+        effect.premise("connections after that, when ports come back", fast.answered - in_a_minute, at_least(1))
     with claim.control("4 a second, so that 60 s of them find room in the range") as control:
         control.series("TIME-WAIT", slow.waiting, unit="sockets")
         control.expect("errors in 75 s", dict(slow.errors), {})
@@ -114,7 +114,7 @@ def test_exhausts_ports_full_size(claim: ClaimRun, lan: Callable[[int], Lan]) ->
         keep_asking([few], third / 1000 + 1, stop_at_failure=True)
         effect.series("TIME-WAIT", few.waiting, unit="sockets")
         effect.compare("connections before the first failure", few.before_failure, document=third)
-        effect.expect("errors", dict(few.errors), {"EADDRNOTAVAIL": 1})
+        effect.premise("errors", dict(few.errors), {"EADDRNOTAVAIL": 1})
         effect.note("seconds until there was no port", few.first_failure)
     fast = ShortConnections(client, [listen(server)], 1000)
     with alone(), claim.effect("the default range, 1000 short connections a second") as effect:
@@ -130,10 +130,10 @@ def test_exhausts_ports_full_size(claim: ClaimRun, lan: Callable[[int], Lan]) ->
         # does not come to the end of them before the first come back.
         if fast.errors or len(fast.results) > ports:
             effect.compare("connections before the first failure", fast.before_failure, document=ports)
-            effect.expect("errors", dict(fast.errors), {"EADDRNOTAVAIL": 1})
+            effect.premise("errors", dict(fast.errors), {"EADDRNOTAVAIL": 1})
         else:
             times = pause_between(fast.results[-1000:]) / pause_between(fast.results[:1000])
-            effect.expect("the pause between two requests at the end, times that at the begin", times, at_least(2))
+            effect.premise("the pause between two requests at the end, times that at the begin", times, at_least(2))
     spared = ShortConnections(other, [listen(server)], 1000, closer="server")
     with alone(), claim.control("the server closes first") as control:
         keep_asking([spared], ports / 1000 + 5)
@@ -158,7 +158,7 @@ def test_wider_range_helps(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
         control.expect("connections before the first failure", few.before_failure, 100)
         control.expect("the second of it", few.first_failure, at_least(10))
     with claim.effect("200 ports, 10 short connections a second") as effect:
-        effect.expect("errors", dict(many.errors), {"EADDRNOTAVAIL": 1})
+        effect.premise("errors", dict(many.errors), {"EADDRNOTAVAIL": 1})
         effect.series("TIME-WAIT, 200 ports", many.waiting, unit="sockets")
         effect.series("TIME-WAIT, 100 ports", few.waiting, unit="sockets")
         effect.compare("connections before the first failure", many.before_failure, document=200)
@@ -179,7 +179,7 @@ def test_more_servers_help(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
         control.expect("connections before the first failure", one.before_failure, 100)
         control.expect("the second of it", one.first_failure, at_least(10))
     with claim.effect("100 ports, two servers in turn") as effect:
-        effect.expect("errors", dict(two.errors), {"EADDRNOTAVAIL": 1})
+        effect.premise("errors", dict(two.errors), {"EADDRNOTAVAIL": 1})
         effect.series("TIME-WAIT, two servers", two.waiting, unit="sockets")
         effect.series("TIME-WAIT, one server", one.waiting, unit="sockets")
         effect.compare("connections before the first failure", two.before_failure, document=200)
@@ -287,7 +287,7 @@ def test_memory(claim: ClaimRun, pair: Pair) -> None:
         effect.note("entries of the hash table", ehash_entries(pair.server))
         if slot is not None:
             # The table has a slot for each entry, used or not: before 3.13 with two lists, one for TIME-WAIT.
-            effect.expect("bytes a slot of the hash table", slot, 8 if running() >= "3.13" else 16)
+            effect.premise("bytes a slot of the hash table", slot, 8 if running() >= "3.13" else 16)
         each, account = bytes_each(close_in_order, name)
         effect.compare("bytes a TIME-WAIT", round(each, 1), document=between(7, 9), kernel=account)
         effect.note("MiB for 60,000 of them", round(each * 60_000 / (1 << 20), 1))
@@ -352,15 +352,15 @@ def test_harmless_below_20000(claim: ClaimRun, lan: Callable[[int], Lan]) -> Non
                 effect.compare("MiB of memory", round((after - before) / (1 << 20), 1), document=at_most(40))
             effect.compare("connect(), times as long", relative(visitor, service, base), document=at_most(3))
             at_the_server(5_000)
-            effect.expect("TIME-WAIT at the server", count(server, "state time-wait"), at_least(25_000))
-            effect.expect("25,000: connect(), times as long", relative(visitor, service, base), at_most(3))
+            effect.premise("TIME-WAIT at the server", count(server, "state time-wait"), at_least(25_000))
+            effect.premise("25,000: connect(), times as long", relative(visitor, service, base), at_most(3))
         with claim.control("13,000 at a client, all of one destination") as control:
             destination = listen(server)
             leave_time_wait(client, destination, 13_000, deadline=60)
             control.expect("connect(), times as long", relative(client, destination, base), at_most(3))
         with claim.effect("14,200 at a client, all of one destination") as effect:
             leave_time_wait(client, destination, 1_200, deadline=60)
-            effect.expect("TIME-WAIT", count(client, "state time-wait"), between(14_200, 14_300))
+            effect.premise("TIME-WAIT", count(client, "state time-wait"), between(14_200, 14_300))
             # Since 4.6 connect() tries all ports of the range's first parity before any of the other.
             slower = at_least(5) if running() >= "4.6" else at_most(3)
             effect.compare(
@@ -397,7 +397,7 @@ def test_count(claim: ClaimRun, pair: Pair) -> None:
         control.expect("ss", shell(pair.server, COUNT).strip(), "1")
     with claim.effect("7 TIME-WAIT") as effect:
         leave_time_wait(pair.client, listener, 7, closer="server")
-        effect.expect("inet_diag", count(pair.server, "state time-wait"), 7)
+        effect.premise("inet_diag", count(pair.server, "state time-wait"), 7)
         # The header is a line, too.
         effect.compare(COUNT, shell(pair.server, COUNT).strip(), document="7", kernel="8")
         effect.compare(NETSTAT, shell(pair.server, NETSTAT).strip(), document="7")
@@ -426,7 +426,7 @@ def test_by_port(claim: ClaimRun, pair: Pair) -> None:
         peers = sorted(int(row.split()[4].rpartition(":")[2]) for row in rows)
         effect.compare("ports of the peers", peers, document=sorted(port for _, (_, port) in made))
         shown = sockets(pair.server, "state time-wait sport = :443")
-        effect.expect("inet_diag", sorted(s.remote[1] for s in shown), peers)
+        effect.premise("inet_diag", sorted(s.remote[1] for s in shown), peers)
         timers = sum("timer:(timewait," in row for row in rows)
         effect.compare("rows with the timer", timers, document=5)
 
@@ -452,7 +452,7 @@ def test_histogram(claim: ClaimRun, pair: Pair) -> None:
             closing.close()
         until(lambda: count(pair.server, "state fin-wait-2") == 2, what="two FINs acknowledged")
         wanted = {"LISTEN": 2, "TIME-WAIT": 5, "CLOSE-WAIT": 3, "ESTAB": 2, "FIN-WAIT-2": 2}
-        effect.expect("inet_diag", dict(Counter(s.state for s in sockets(pair.server))), wanted)
+        effect.premise("inet_diag", dict(Counter(s.state for s in sockets(pair.server))), wanted)
         effect.compare("the recipe", recipe(), document=wanted)
 
 
@@ -482,7 +482,7 @@ def test_per_peer(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
         until(lambda: count(server, "exclude listening sport = :443") == 7, what="seven connections")
         wanted = {f"{client.ip} {server.ip}": n for client, n in zip(clients, (4, 2, 1), strict=True)}
         found = Counter(f"{s.remote[0]} {s.local[0]}" for s in sockets(server, "exclude listening sport = :443"))
-        effect.expect("inet_diag", dict(found), wanted)
+        effect.premise("inet_diag", dict(found), wanted)
         # Of an IPv6 address sed leaves what stands before its first colon.
         account = {"[fd00 [fd00": 7} if v6 else wanted
         effect.compare("the recipe", recipe(), document=wanted, kernel=account | extra())
@@ -542,14 +542,14 @@ def test_server_keepalive(claim: ClaimRun, pair: Pair) -> None:
         control.expect("TIME-WAIT", left(nginx, client), {"server": 30, "client": 0})
     with claim.effect("nginx with keepalive_timeout 65: 30 requests, then the client closes") as effect:
         nginx = Nginx(server, "8002", keepalive=65)
-        effect.expect("connections that they took", browse(client, nginx, 30), 1)
+        effect.premise("connections that they took", browse(client, nginx, 30), 1)
         collected = left(nginx, client)
         effect.compare("TIME-WAIT at the server", collected["server"], document=0)
-        effect.expect("TIME-WAIT at the client", collected["client"], 1)
+        effect.premise("TIME-WAIT at the client", collected["client"], 1)
     with claim.effect("real load: wrk, 20 connections") as effect:
         load = Wrk(client, nginx.url, connections=20, seconds=1).wait()
         effect.note("requests", load.requests)
-        effect.expect("requests for each connection", load.requests / 20, at_least(2))
+        effect.premise("requests for each connection", load.requests / 20, at_least(2))
         effect.compare("TIME-WAIT at the server", left(nginx, client)["server"], document=0)
     with claim.control("keep-alive that ends: after keepalive_requests 5 of 30 requests") as control:
         nginx = Nginx(server, "8003", keepalive_requests=5)
@@ -626,10 +626,10 @@ def test_server_keepalive_when_the_client_has_gone(claim: ClaimRun, pair: Pair) 
             *_, last_answer = (one.time for one in seen.segments() if one.payload == REQUEST)
             probes = [one.time for one in sent if one.time - last_answer > INTERVAL and one.flags == "A"]
             (reset,) = (one.time for one in sent if "R" in one.flags)
-            effect.expect("probes", len(probes), PROBES)
-            effect.expect("seconds until the first", round(probes[0] - last_answer, 2), about(KEEPALIVE_TIME))
+            effect.premise("probes", len(probes), PROBES)
+            effect.premise("seconds until the first", round(probes[0] - last_answer, 2), about(KEEPALIVE_TIME))
             for earlier, later in itertools.pairwise([*probes, reset]):
-                effect.expect(
+                effect.premise(
                     "seconds from one to the next, or to the reset", round(later - earlier, 2), about(INTERVAL)
                 )
         with claim.control("no probes: so_keepalive off") as control:
@@ -688,7 +688,7 @@ def test_max_buckets_log(claim: ClaimRun, pair: Pair) -> None:
     with kernel_log() as log:
         with claim.effect("8 connections closed where 3 may stay in TIME-WAIT") as effect:
             close_eight(pair.client, pair.server, 3)
-            effect.expect("TCPTimeWaitOverflow", overflows(effect, pair.client), 5)
+            effect.premise("TCPTimeWaitOverflow", overflows(effect, pair.client), 5)
             lines = sum(LINE in line for line in log.lines())
             effect.compare(f'"{LINE}" in the kernel log', lines, document=at_least(1), kernel=0)
         with claim.control("does a line of TCP get there? A SYN queue overflows") as control:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from harness.claims.kernel import running
-from harness.claims.values import at_least, between, one_of
 from harness.errors import UnknownSysctl
 from harness.lab import Pair
 from harness.lab import pair as make_pair
+from harness.laws.kernel import running
+from harness.laws.ranges import at_least, between, one_of
 from harness.observe import sockets
 from harness.traffic import RawPeer, connect, hold, listen
 from harness.traffic.clocks import ask, come_and_go, connect_at, finish, shake_hands, stamp, stamps_of
@@ -163,7 +163,7 @@ def test_option_layout(claim: ClaimRun, pair: Pair) -> None:
         theirs = shake_hands(connection, CLOCK)
         connection.send("PA", b"later", seq=connection.seq + 10, options=stamp(CLOCK + 500, theirs))
         # RFC 7323, section 4.3; tcp_replace_ts_recent() wants seq <= rcv_wup.
-        effect.expect("the second field of the answer", (stamps_of(connection.wait("A")) or ())[1:], (CLOCK,))
+        effect.premise("the second field of the answer", (stamps_of(connection.wait("A")) or ())[1:], (CLOCK,))
     with claim.control("net.ipv4.tcp_timestamps 0: the same connection") as control:
         switch_timestamps(pair, 0)
         client, _ = talk(pair, rounds=4)
@@ -249,9 +249,9 @@ def test_modes(claim: ClaimRun, pair: Pair) -> None:
                 document=between(slack + 1, 2**32 - 1),
                 kernel=between(slack + 1, 2**32 - 1) if randomised else between(0, slack),
             )
-            effect.expect("different offsets to one address", different(address), offsets_to_one_address(4))
+            effect.premise("different offsets to one address", different(address), offsets_to_one_address(4))
         addresses = [address[0] for address in offsets]
-        effect.expect("different offsets to three addresses", different(addresses), 3 if randomised else 1)
+        effect.premise("different offsets to three addresses", different(addresses), 3 if randomised else 1)
     with claim.effect("2: four connections to each of three addresses") as effect:
         switch_timestamps(pair, 2)
         for offset in [offset_towards(peer) for peer in peers for _ in range(4)]:
@@ -261,7 +261,7 @@ def test_modes(claim: ClaimRun, pair: Pair) -> None:
         passed = time.monotonic_ns() // 1_000_000 - before
         # tcp_clock_ns() is ktime_get_ns() since 4.20.
         wanted = between(-1, passed) if running() >= "4.20" else between(-(2**32), 2**32)
-        effect.expect("the kernel's clock - CLOCK_MONOTONIC in ms", (kernels - before + 2**31) % 2**32 - 2**31, wanted)
+        effect.premise("the kernel's clock - CLOCK_MONOTONIC in ms", (kernels - before + 2**31) % 2**32 - 2**31, wanted)
     packets = claim.capture(pair.server)
     with claim.effect("0: a connection with data") as effect:
         switch_timestamps(pair, 0)
@@ -460,8 +460,8 @@ def test_paws_ignores_rst(claim: ClaimRun, pair: Pair) -> None:
     for connection, state in ((half, "SYN-RECV"), (gone, "TIME-WAIT")):
         with claim.effect(f"the same RST in {state}") as effect:
             send(effect, connection, "R", 1000)
-            effect.expect("the server's state", states(connection), [state])
-            effect.expect("rejected", rejected(effect, pair.server), 1)
+            effect.premise("the server's state", states(connection), [state])
+            effect.premise("rejected", rejected(effect, pair.server), 1)
         with claim.control(f"an RST with the last timestamp in {state}") as control:
             send(control, connection, "R", 0)
             control.expect("the server's state", states(connection), [])
@@ -512,7 +512,7 @@ def test_per_peer_granularity(claim: ClaimRun, behind_nat: Callable[..., BehindN
         # What the kernel does look at is the four-tuple.
         gone.seq += 100_000
         ask(gone, CLOCK - 2)
-        effect.expect("the same ports, in TIME-WAIT: the answer to the SYN", str(gone.wait(bool).flags), "A")
+        effect.premise("the same ports, in TIME-WAIT: the answer to the SYN", str(gone.wait(bool).flags), "A")
     with claim.effect("two real clients behind the gateway, in turns") as effect:
 
         def setbacks() -> int:

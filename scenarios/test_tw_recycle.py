@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.claims.kernel import running
-from harness.claims.values import at_least, at_most, between
 from harness.errors import NotReady
 from harness.lab import BehindNat, isolation
 from harness.lab.netns import Namespace
 from harness.lab.program import Ran, run
+from harness.laws.kernel import running
+from harness.laws.ranges import at_least, at_most, between
 from harness.observe import count, sockets
 from harness.traffic import RawPeer, connect, echo, listen
 from harness.traffic.clock_shift import ClockShift
@@ -266,15 +266,15 @@ def test_nat_drops(claim: ClaimRun, behind_nat: Callable[..., BehindNat]) -> Non
         effect.compare("of its 5 SYNs, answered", replies, document=0, kernel=0 if OLD else 5)
         effect.compare("PAWSPassive", refused(effect, server), document=5, kernel=5 if OLD else 0)
         if OLD:  # TCP_PAWS_WINDOW
-            effect.expect("of 5 that are lower by 2, answered", answered(effect, server, new(), CLOCK - 2), 0)
-            effect.expect("of 5 that are lower by 1, answered", answered(effect, server, new(), CLOCK - 1), 5)
+            effect.premise("of 5 that are lower by 2, answered", answered(effect, server, new(), CLOCK - 2), 0)
+            effect.premise("of 5 that are lower by 1, answered", answered(effect, server, new(), CLOCK - 1), 5)
     with claim.control("raw peers: another has a higher clock") as control:
         control.expect("of its 5 SYNs, answered", answered(control, server, new(), CLOCK + BEHIND), 5)
     with claim.effect("real clients: one comes and goes, and another has a clock that is behind") as effect:
         seen = claim.capture(server, port=listener.port)
         leave_time_wait(ahead, listener, closer="server")
         made = connected(effect, behind, listener, 1)
-        effect.expect("ticks that its clock is behind", ahead_by(seen), between(BEHIND, 2 * BEHIND))
+        effect.premise("ticks that its clock is behind", ahead_by(seen), between(BEHIND, 2 * BEHIND))
         effect.compare("connected", made, document=0, kernel=0 if OLD else 1)
         effect.compare("of 3 more, connected", connected(effect, behind, listener), document=0, kernel=0 if OLD else 3)
     with claim.control("real clients: the one whose clock is ahead again") as control:
@@ -353,7 +353,9 @@ def test_nat_keeps_timestamps(claim: ClaimRun, behind_nat: Callable[..., BehindN
         effect.compare("client addresses inside", clients(inner, net.server), document={c.ip for c in net.clients})
         rewritten = {net.gateway.address(interface="eth1")}
         effect.compare("client addresses outside", clients(outer, net.server), document=rewritten)
-        effect.expect("segments with timestamps, of 12 and more", sum(s.tsval is not None for s in inner), at_least(36))
+        effect.premise(
+            "segments with timestamps, of 12 and more", sum(s.tsval is not None for s in inner), at_least(36)
+        )
         effect.compare("segments whose TSval or TSecr differs", len(stamps(inner) - stamps(outer)), document=0)
     with claim.control("through a gateway that does not masquerade") as control:
         inner, outer = both_sides(router)
@@ -387,11 +389,11 @@ def test_check_ends_with_time_wait(claim: ClaimRun, pair: Pair) -> None:
         came = time.monotonic()
         come_and_go(peer.connection(listener), listener, CLOCK)
         effect.compare("answered while there is TIME-WAIT", let_in(effect), document=False)
-        effect.expect("TIME-WAIT lasts, in seconds", lasted(server, came), at_most(1 + LATE))
+        effect.premise("TIME-WAIT lasts, in seconds", lasted(server, came), at_most(1 + LATE))
         for seconds in (2, 10, 30, 55):
             until(lambda due=came + seconds: time.monotonic() >= due, deadline=MINUTE, what="the next SYN's time")  # type: ignore[misc]
             effect.compare(f"answered {seconds} s after the client", let_in(effect), document=True, kernel=False)
-        effect.expect("SYNs of another address, answered", let_in(effect, stranger), True)
+        effect.premise("SYNs of another address, answered", let_in(effect, stranger), True)
         until(lambda: let_in(effect), deadline=MINUTE, what="a SYN to be answered")
         # Whole seconds of the clock are compared, hence the one below.
         after = time.monotonic() - came
@@ -430,7 +432,7 @@ def test_hard_to_observe(claim: ClaimRun, pair: Pair) -> None:
         pair.server.sysctl[RECYCLE] = 1
         effect.compare("share of the looks that show a TIME-WAIT", share(10, 120), document=at_most(0.2))
         # It is the rate that decides: 0.7 s of each connection are seen.
-        effect.expect("share with a connection every 0.5 s", share(0.5, 20), 1.0)
+        effect.premise("share with a connection every 0.5 s", share(0.5, 20), 1.0)
     with claim.control("tcp_tw_recycle 0: a connection every 10 s") as control:
         pair.server.sysctl[RECYCLE] = 0
         control.expect("share of the looks that show a TIME-WAIT", share(10, 60), 1.0)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from harness.claims.kernel import running
-from harness.claims.values import at_least, at_most, between
+from harness.laws.kernel import running
+from harness.laws.ranges import at_least, at_most, between
 from harness.observe import count, sockets
 from harness.traffic import connect, drop, frames, hold, listen
 from harness.traffic.closing import leave_time_wait
@@ -389,7 +389,7 @@ def test_after_one_second(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
         seconds = Law.of(server).unit == SECOND
         for trial in trials:
             where = f"entered {trial.phase} s into the second"
-            effect.expect(f"{where}: tries against the kernel's clock", trial.against_the_law(), [])
+            effect.premise(f"{where}: tries against the kernel's clock", trial.against_the_law(), [])
             effect.compare(
                 f"{where}: taken over before it was 1 s old",
                 trial.taken_younger_than(1.0),
@@ -575,7 +575,7 @@ def test_newer_timestamp(claim: ClaimRun, pair: Pair) -> None:
     with claim.effect("twelve ports are taken over") as effect:
         local_ports(client, PORT, 12)
         taken = connect(client, listener, 12, wait=True)
-        effect.expect("TWRecycled", effect.delta(client).TcpExt.TWRecycled, 12)
+        effect.premise("TWRecycled", effect.delta(client).TcpExt.TWRecycled, 12)
         by = [newer_by(attempt.port) for attempt in taken]
         # 4.10 gives a connection an offset of its own (95a22caee396), but not one that takes over a TIME_WAIT:
         # 00355fa5bb89 of 4.11 mended that.
@@ -633,7 +633,7 @@ def test_any_old_enough(claim: ClaimRun, pair: Pair) -> None:
         there = count(client, "state time-wait")
         connect(client, elsewhere, 8, wait=True)
         effect.compare("TIME_WAITs taken over", effect.delta(client).TcpExt.TWRecycled, document=8, kernel=0)
-        effect.expect("TIME_WAITs gone", there - count(client, "state time-wait"), 0)
+        effect.premise("TIME_WAITs gone", there - count(client, "state time-wait"), 0)
     with claim.control("256 ports, without tcp_tw_reuse") as control:
         client.sysctl[REUSE] = 0
         results = connect(client, listener, 16).results()
@@ -667,7 +667,7 @@ def test_old_data_rejected(claim: ClaimRun, pair: Pair) -> None:
         effect.compare("PAWSEstab", effect.delta(server).TcpExt.PAWSEstab, document=1)
         effect.compare("what the server reads", read(new.server), document=b"")
     with claim.effect("one with the number that is expected next, as after 4 GB, and the old timestamp") as effect:
-        effect.expect("the number", after(now), after(last(packets.segments(flags="S", sport=PORT))))
+        effect.premise("the number", after(now), after(last(packets.segments(flags="S", sport=PORT))))
         deliver(server, forge(server, now, "PA", seq=after(now), tsval=old.tsval, payload=b"old data"))
         until(lambda: effect.delta(server).TcpExt.PAWSEstab >= 1, what="the segment to be judged")
         effect.compare("PAWSEstab", effect.delta(server).TcpExt.PAWSEstab, document=1)
@@ -724,19 +724,19 @@ def test_stale_rst_kills(claim: ClaimRun, pair: Pair) -> None:
         like = from_client[to_server]
         deliver(server, forge(server, like, "R", seq=after(like), tsval=like.tsval))
         effect.compare("one from the client's end", fate(new[to_server]), document="ECONNRESET", kernel="open")
-        effect.expect("challenge ACKs", challenge_acks(effect, client) + challenge_acks(effect, server), 0)
+        effect.premise("challenge ACKs", challenge_acks(effect, client) + challenge_acks(effect, server), 0)
     with claim.effect("such RSTs, but with the number that is expected next") as effect:
         deliver(client, rst(exact))
         effect.compare("with the old timestamp", fate(new[exact]), document="ECONNRESET")
         deliver(client, rst(bare, stamped=False))
         effect.compare("without timestamp", fate(new[bare]), document="ECONNRESET")
-        effect.expect("PAWSEstab", effect.delta(client).TcpExt.PAWSEstab, 0)
+        effect.premise("PAWSEstab", effect.delta(client).TcpExt.PAWSEstab, 0)
     with claim.effect("such an RST, with a number that is in the window but not the next") as effect:
         challenged = running() >= "3.6"
         deliver(client, rst(inside, 1000))
         seen = fate(new[inside])
         effect.compare("with the old timestamp", seen, document="ECONNRESET", kernel="open" if challenged else None)
-        effect.expect("challenge ACKs", challenge_acks(effect, client), int(challenged))
+        effect.premise("challenge ACKs", challenge_acks(effect, client), int(challenged))
     with claim.control("no RST, and data with the old timestamp") as control:
         like = last(packets[client].segments(dport=untouched))
         stamp = from_server[untouched].tsval
@@ -852,16 +852,16 @@ def test_last_ack_peer_reset(claim: ClaimRun, pair: Pair) -> None:
             effect.compare("RSTs for the old peer", len(peer.resets()), document=1)
             effect.compare("what the RST answers", peer.reset_answers(), document="FA")
         effect.compare("SO_ERROR of the application that kept the socket", kept.error(), document="ECONNRESET")
-        effect.expect("recv()", read(kept.end), b"")
+        effect.premise("recv()", read(kept.end), b"")
     with claim.effect("the port is reused, and the new SYN arrives before the old peer's FIN") as effect:
         for peer in (kept_too, closed_too):
             reuse(peer)
             peer.wait_for_end()
             effect.compare("RSTs for the old peer", len(peer.resets()), document=1)
             # A SYN in LAST-ACK is answered with an ACK of the old numbers, which the new connection's end resets.
-            effect.expect("what the RST answers", peer.reset_answers(), "A")
+            effect.premise("what the RST answers", peer.reset_answers(), "A")
         effect.compare("SO_ERROR of the application that kept the socket", kept_too.error(), document="ECONNRESET")
-        effect.expect("recv()", read(kept_too.end), b"")
+        effect.premise("recv()", read(kept_too.end), b"")
     with claim.control("the new connections") as control:
         for attempt in dialled:
             until(lambda: outcome(attempt) != "pending", what="connect() to end", deadline=30)

@@ -43,7 +43,7 @@ PORT_RANGE = "net.ipv4.ip_local_port_range"
 DRAWN_NUMBERS = range(1 << 22, 1 << 32)
 # Integers that a clock read are told by what they are called.
 CLOCK_WORDS = re.compile(r"\b(ticks|seconds|microseconds|ms|offsets)\b")
-# How the ranges of harness.claims.values are written down: those of a clock's are often computed from what it read.
+# How the ranges of harness.laws.ranges are written down: those of a clock's are often computed from what it read.
 RANGE = re.compile(r"^(?:between|at least|at most) ")
 IN_RANGE = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])")
 PORT_WORDS = re.compile(r"\b[sd]?ports?\b")

@@ -38,8 +38,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.claims.kernel import KernelVersion, Release
 from harness.errors import BadInput, ClaimError
+from harness.laws.kernel import KernelVersion, Release
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

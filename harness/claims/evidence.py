@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.claims.data import Claim, Expectation
-    from harness.claims.kernel import KernelVersion
+    from harness.laws.kernel import KernelVersion
 
 SCHEMA = 1
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from harness.claims import instruments as reading
 from harness.claims.failures import Broken
-from harness.claims.values import jsonable, matches
+from harness.errors import renamed
+from harness.laws.ranges import jsonable, matches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,14 +38,18 @@ class Phase:
         self._before: dict[int, Counters] = {}
         self._deltas: dict[int, Delta] | None = None
 
-    def expect(self, what: str, measured: object, wanted: object) -> None:
-        """State a condition of the experiment itself; Broken, and the run ends here, if it is not met.
+    def premise(self, what: str, measured: object, wanted: object) -> None:
+        """State a condition of the instrument; Broken, and the run ends here, if it is not met.
 
-        `wanted` is a value, or a range of harness.claims.values.
+        `wanted` is a value, or a range of harness.laws.ranges. What a document says is no premise: see compare().
         """
         __tracebackhide__ = True
+        self._must_be(what, measured, wanted)
+
+    def _must_be(self, what: str, measured: object, wanted: object) -> None:
+        __tracebackhide__ = True
         met = matches(wanted, measured)
-        self._note_comparison(what, measured, "met" if met else "not met", wanted=wanted)
+        self._note_comparison(what, measured, "met" if met else "not met", depth=3, wanted=wanted)
         if not met:
             raise Broken(f"{self.kind} {self.title!r}: {what}: measured {measured!r}, must be {wanted!r}")
 
@@ -111,12 +116,12 @@ class Phase:
         if value:
             self.evidence.setdefault(part, {})[host] = jsonable(value)
 
-    def _note_comparison(self, what: str, measured: object, result: str, **sides: object) -> None:
+    def _note_comparison(self, what: str, measured: object, result: str, *, depth: int = 2, **sides: object) -> None:
         comparison: dict[str, Any] = {"what": what, "measured": jsonable(measured)}
         comparison |= {side: jsonable(value) for side, value in sides.items()}
         comparison["result"] = result
         if result in ("neither", "not met"):
-            frame = sys._getframe(2)  # noqa: SLF001 - the public inspect.stack() reads source files
+            frame = sys._getframe(depth)  # noqa: SLF001 - the public inspect.stack() reads source files
             comparison["where"] = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
         self.comparisons.append(comparison)
 
@@ -126,17 +131,31 @@ class Control(Phase):
 
     kind = "control"
 
+    def expect(self, what: str, measured: object, wanted: object) -> None:
+        """State what is seen without the cause; Broken, and the run ends here, if it is not.
+
+        `wanted` is a value, or a range of harness.laws.ranges.
+        """
+        __tracebackhide__ = True
+        self._must_be(what, measured, wanted)
+
 
 class Effect(Phase):
     """The measurement with the cause present."""
 
     kind = "effect"
 
+    def expect(self, what: str, measured: object, wanted: object) -> None:
+        """premise(), by its name of before."""
+        __tracebackhide__ = True
+        renamed("effect.expect()", "effect.premise()")
+        self._must_be(what, measured, wanted)
+
     def compare(self, what: str, measured: object, *, document: object, kernel: object = _SAME) -> None:
         """Compare a measurement with what the document says and with our account of the kernel.
 
         The document's value supports "holds", the kernel's "refuted" (one that is both is the document's); neither
-        makes the run fail at its end as unexplained. Each is a value or a range of harness.claims.values; `kernel`
+        makes the run fail at its end as unexplained. Each is a value or a range of harness.laws.ranges; `kernel`
         is the document's unless given.
         """
         if kernel is _SAME:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from harness.claims import instruments as reading
 from harness.claims.data import Claim, Expectation, Verdict
 from harness.claims.failures import Broken, ClaimFailure, Incomplete, Unexpected, Unexplained
-from harness.claims.kernel import KernelVersion, running
 from harness.claims.phases import Control, Effect, Phase
-from harness.claims.values import jsonable
 from harness.errors import BadInput
+from harness.laws.kernel import KernelVersion, running
+from harness.laws.ranges import jsonable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

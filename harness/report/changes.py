@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from harness.report.stored import Cell, Column, Run, Table
 
-# How the ranges of harness.claims.values are written down.
+# How the ranges of harness.laws.ranges are written down.
 RANGES = ("between ", "at least ", "at most ", "one of ")
 MISSING = object()
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.claims.evidence import SCHEMA
-from harness.claims.kernel import KernelVersion
 from harness.errors import BadInput
+from harness.laws.kernel import KernelVersion
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from harness.claims.kernel import running
-from harness.claims.values import at_least, between
+from harness.laws.kernel import running
+from harness.laws.ranges import at_least, between
 from harness.traffic import listen
 from harness.traffic.short_connections import ShortConnections, keep_asking
 
@@ -99,12 +99,12 @@ def test_out_of_ports(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
         effect.series("TIME-WAIT", story.waiting, unit="sockets")
         effect.compare("connections before the first failure", story.before_failure, document=PORTS)
         effect.compare("the second of it", story.first_failure, document=between(PORTS / RATE, 58))
-        effect.expect("errors of the application", set(story.errors), OUT_OF_PORTS)
+        effect.premise("errors of the application", set(story.errors), OUT_OF_PORTS)
         seen = symptom(as_it_is, story.servers[0])
         # ss -s has it from /proc/net/sockstat, which before 4.11 counts those of the whole machine.
-        effect.expect("ss -s: timewait", seen.timewait, PORTS if running() >= "4.11" else at_least(PORTS))
-        effect.expect("ss -tan state time-wait | wc -l, with its header", seen.lines, PORTS + 1)
-        effect.expect("connecting by hand", seen.error, SAYS)
+        effect.premise("ss -s: timewait", seen.timewait, PORTS if running() >= "4.11" else at_least(PORTS))
+        effect.premise("ss -tan state time-wait | wc -l, with its header", seen.lines, PORTS + 1)
+        effect.premise("connecting by hand", seen.error, SAYS)
     with claim.control("400 a second, which 28,232 ports allow") as control:
         keep_asking(everybody, 75, since=started)
         control.series("TIME-WAIT", calmly.waiting, unit="sockets")

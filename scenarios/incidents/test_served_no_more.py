@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from harness import waiting
-from harness.claims.kernel import running
-from harness.claims.values import at_least, between
+from harness.laws.kernel import running
+from harness.laws.ranges import at_least, between
 from harness.observe import accept_queue
 from harness.traffic import drop
 from harness.traffic.nginx import Nginx
@@ -24,8 +24,8 @@ from harness.traffic.wrk import Wrk
 if TYPE_CHECKING:
     from harness.claims.phases import Phase
     from harness.claims.record import ClaimRun
-    from harness.claims.values import Range
     from harness.lab import Host, Pair
+    from harness.laws.ranges import Range
 
 # Of a machine that is ten times as slow. A deadline measures nothing.
 until = partial(waiting.until, deadline=60.0)
@@ -103,7 +103,7 @@ def test_served_no_more(claim: ClaimRun, pair: Pair) -> None:
                 document=at_least(connections - SHORT),
             )
             counted = effect.delta(server).TcpExt.ListenOverflows
-            effect.expect("the same by the kernel's counter, later", counted, at_least(look.overflowed))
+            effect.premise("the same by the kernel's counter, later", counted, at_least(look.overflowed))
             effect.compare("clients served", look.served, document=served_by_ten())
             served.append((connections, look.served))
             effect.series("clients served, queue of ten", served, unit="clients", x="clients")

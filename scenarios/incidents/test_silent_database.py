@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.claims.kernel import running
-from harness.claims.timers import about, syn_waits
-from harness.claims.values import at_least, at_most
+from harness.laws.kernel import running
+from harness.laws.ranges import at_least, at_most
+from harness.laws.timers import about, syn_waits
 from harness.observe import accept_queue, count
 from harness.traffic import drop, echo, listen
 from harness.waiting import until
@@ -178,14 +178,14 @@ def test_silent_database(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
             expected["TCP_USER_TIMEOUT 2.5 s"] = ("503 ETIMEDOUT", about(2.5))
         for name, (page, seconds) in expected.items():
             for visit in visits[name]:
-                effect.expect(f"{name}: the page", visit.served(), page)
+                effect.premise(f"{name}: the page", visit.served(), page)
                 effect.compare(f"{name}: seconds", visit.seconds, document=at_once)
-                effect.expect(f"{name}: seconds by the law", visit.seconds, seconds)
+                effect.premise(f"{name}: seconds by the law", visit.seconds, seconds)
 
     with claim.effect("the document's minute") as effect:
         law = shops["tcp_syn_retries 5"].syn_waits()
         for visit in visits["tcp_syn_retries 5"]:
-            effect.expect("the page", visit.served(deadline=2 * sum(law) + 60), "503 ETIMEDOUT")
+            effect.premise("the page", visit.served(deadline=2 * sum(law) + 60), "503 ETIMEDOUT")
             effect.compare("tcp_syn_retries 5: seconds", visit.seconds, document=at_least(60), kernel=about(*law))
         minute = visits["tcp_syn_retries 5"][0].seconds
 
@@ -196,13 +196,13 @@ def test_silent_database(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
             others["TCP_USER_TIMEOUT 2.5 s"] = shops["TCP_USER_TIMEOUT 2.5 s"]
         for name, shop in others.items():
             law = shop.syn_waits()
-            effect.expect(f"{name}: requests that still wait", sum(visit.waits for visit in visits[name]), THREADS)
+            effect.premise(f"{name}: requests that still wait", sum(visit.waits for visit in visits[name]), THREADS)
             waited = round(time.monotonic() - visits[name][0].began, 2)
             effect.compare(f"{name}: seconds so far", waited, document=at_least(60), kernel=at_least(minute))
             (*_, timers) = [re.findall(r"timer:\((\w+),", line) for line in ss(shop.host, "-tano", "state", "syn-sent")]
-            effect.expect(f"{name}: the timer by ss -o", timers, ["on"])
+            effect.premise(f"{name}: the timer by ss -o", timers, ["on"])
             effect.note(f"{name}: seconds by the law", sum(law))
-        effect.expect("/health, which needs no database", sum(visit.waits for visit in health), 2)
+        effect.premise("/health, which needs no database", sum(visit.waits for visit in health), 2)
 
     with claim.control("the database answers again") as control:
         silence.lift()
@@ -224,10 +224,10 @@ def test_silent_database_to_the_end(claim: ClaimRun, lan: Callable[..., Lan]) ->
         until(lambda: count(host, "state syn-sent") == THREADS, deadline=30, what="all threads in connect()")
         health = Visit(customer, shop, "/health")
         for visit in visits:
-            effect.expect("the page", visit.served(deadline=600), "503 ETIMEDOUT")
+            effect.premise("the page", visit.served(deadline=600), "503 ETIMEDOUT")
             effect.compare("seconds", visit.seconds, document=at_least(60))
-            effect.expect("seconds by the law", visit.seconds, about(*shop.syn_waits()))
-        effect.expect("/health", health.served(), "200 well")
+            effect.premise("seconds by the law", visit.seconds, about(*shop.syn_waits()))
+        effect.premise("/health", health.served(), "200 well")
         effect.compare("/health, which needs no database: seconds", health.seconds, document=at_least(60))
     with claim.control("the database answers") as control:
         silence.lift()

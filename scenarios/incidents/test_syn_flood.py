@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from harness import waiting
-from harness.claims import model
-from harness.claims.kernel import running
-from harness.claims.model import Knobs
-from harness.claims.values import at_least, at_most, between
 from harness.errors import Unsupported
+from harness.laws import queues
+from harness.laws.kernel import running
+from harness.laws.queues import Knobs
+from harness.laws.ranges import at_least, at_most, between
 from harness.observe import half_open
 from harness.traffic import RawPeer, connect, echo, flood, listen
 from harness.traffic.hping3 import Hping3Flood
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from harness.claims.phases import Phase
     from harness.claims.record import ClaimRun
-    from harness.claims.values import Range
     from harness.lab import Host, Lan
+    from harness.laws.ranges import Range
     from harness.traffic import Listener
 
 # Of a machine that is ten times as slow. A deadline measures nothing.
@@ -107,7 +107,7 @@ def syns_dropped(server: Host) -> int:
 
 def ceiling(knobs: Knobs) -> int:
     """How many requests stay half-open, however many SYNs come."""
-    return model.half_open(running(), knobs)
+    return queues.half_open(running(), knobs)
 
 
 def about_full() -> Range:
@@ -255,13 +255,13 @@ def test_hping3(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
         service = defended(server, DEFENCES["a longer queue"])
         siege = besieged(effect, stranger, service, 1.5)
         effect.compare("clients served", siege.served, document=CLIENTS, kernel=at_most(CLIENTS // 2))
-        effect.expect("half-open", siege.half_open, ceiling(LONGER))
+        effect.premise("half-open", siege.half_open, ceiling(LONGER))
         # Those of the listener that was closed before are among them: its requests live on until their timers end.
         effect.note("netstat -natp | grep SYN_RECV | wc -l, twice", siege.looks)
         # The last quarter of tcp_max_syn_backlog is kept for peers with which a connection has ended before
         # (tcp_peer_is_proven(); d82bae12dc38 in 4.12 made it so): regulars get in, strangers do not.
         guests = besieged(effect, client, service, 1.5).served
-        effect.expect("clients served, of a host that has been there before", guests, known)
+        effect.premise("clients served, of a host that has been there before", guests, known)
     with claim.effect("the same with cookies: echo 1 > /proc/sys/net/ipv4/tcp_syncookies, no restart") as effect:
         server.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/tcp_syncookies")
         siege = besieged(effect, stranger, service, 30)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.claims.kernel import running
-from harness.claims.values import at_least, at_most, between
+from harness.laws.kernel import running
+from harness.laws.ranges import at_least, at_most, between
 from harness.traffic.clock_shift import ClockShift
 from harness.traffic.nginx import Nginx
 from harness.waiting import until
@@ -125,11 +125,11 @@ def test_two_proxies(claim: ClaimRun, lab: Lab) -> None:
         switch_on(effect, server)
         seen = claim.capture(server, port=site.application.port)
         given_up, rejected = site.gave_up(second), site.rejected()
-        effect.expect("what the browser gets through the first proxy", site.ask(first), SERVED)
+        effect.premise("what the browser gets through the first proxy", site.ask(first), SERVED)
         answers = site.ask(second)
         effect.compare("through the second", answers, document=SHUT_OUT, kernel=SHUT_OUT if OLD else SERVED)
-        effect.expect("the first again", site.ask(first), SERVED)
-        effect.expect("ticks that the second proxy's clock is behind", apart(seen), between(0.9 * LATER, 1.1 * LATER))
+        effect.premise("the first again", site.ask(first), SERVED)
+        effect.premise("ticks that the second proxy's clock is behind", apart(seen), between(0.9 * LATER, 1.1 * LATER))
         lost = 3 if OLD else 0
         effect.compare("times that its error log says so", site.gave_up(second) - given_up, document=3, kernel=lost)
         effect.compare("connections without an answer to a SYN", unanswered(seen, 8080), document=3, kernel=lost)
@@ -144,7 +144,7 @@ def test_two_proxies(claim: ClaimRun, lab: Lab) -> None:
     with claim.effect("what does nothing: tcp_tw_reuse 1 and tcp_fin_timeout 30 on the server") as effect:
         server.sysctl["net.ipv4.tcp_tw_reuse"] = 1
         server.sysctl["net.ipv4.tcp_fin_timeout"] = 30
-        effect.expect("what the browser gets through the first proxy", site.ask(first), SERVED)
+        effect.premise("what the browser gets through the first proxy", site.ask(first), SERVED)
         effect.compare("through the second, as before", site.ask(second), document=answers)
 
     if OLD:
@@ -157,7 +157,7 @@ def switch_on(effect: Phase, server: Host) -> None:
         server.sysctl[RECYCLE] = 1
     else:
         ran = server.run("sysctl", "-w", f"{RECYCLE}=1", check=False)
-        effect.expect("exit status of sysctl -w other than 0", ran.returncode != 0, True)
+        effect.premise("exit status of sysctl -w other than 0", ran.returncode != 0, True)
         effect.note("sysctl -w", ran.stderr)
 
 
@@ -169,7 +169,7 @@ def remedies(claim: ClaimRun, site: Site) -> None:
         control.expect("what the browser gets through the second proxy, at once", site.ask(second), SERVED)
     with claim.effect("tcp_tw_recycle 1 again") as effect:
         server.sysctl[RECYCLE] = 1
-        effect.expect("what the browser gets through the first proxy", site.ask(first), SERVED)
+        effect.premise("what the browser gets through the first proxy", site.ask(first), SERVED)
         effect.compare("through the second", site.ask(second), document=SHUT_OUT)
     with claim.control("tcp_timestamps 0 on the server") as control:
         server.sysctl[TIMESTAMPS] = 0

@@ -17,7 +17,7 @@ import pytest
 
 from harness import waiting
 from harness.errors import NotReady
-from harness.pytest_progress import Line, Wait, told
+from harness.plugin.progress import Line, Wait, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

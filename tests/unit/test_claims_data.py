@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.claims.data import Boundary, Source, Verdict, find, load
-from harness.claims.kernel import KernelVersion
 from harness.errors import ClaimError
+from harness.laws.kernel import KernelVersion
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from harness.claims.kernel import KernelVersion, running
 from harness.errors import BadInput
+from harness.laws.kernel import KernelVersion, running
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.claims.kernel import KernelVersion
-from harness.claims.model import Knobs, half_open, waiting
+from harness.laws.kernel import KernelVersion
+from harness.laws.queues import Knobs, half_open, waiting
 
 
 def kernel(text: str) -> KernelVersion:

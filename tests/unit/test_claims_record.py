@@ -11,11 +11,11 @@ import pytest
 from harness.claims.data import Claim, Expectation, Source, Verdict
 from harness.claims.failures import Broken, Incomplete, Unexpected, Unexplained
 from harness.claims.instruments import Instruments
-from harness.claims.kernel import KernelVersion
 from harness.claims.record import ClaimRun
 from harness.claims.render import failure_lines
-from harness.claims.values import at_least, at_most, between, jsonable, matches, one_of
 from harness.errors import BadInput
+from harness.laws.kernel import KernelVersion
+from harness.laws.ranges import at_least, at_most, between, jsonable, matches, one_of
 from harness.observe.counters import Counters
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def test_a_control_that_measures_nothing_is_none() -> None:
 def test_without_an_effect_nothing_is_settled() -> None:
     run = begin()
     with run.effect("cause") as effect:
-        effect.expect("a premise is no comparison", 1, 1)
+        effect.premise("a premise is no comparison", 1, 1)
     with run.control("no cause") as control:
         control.expect("overflows", 0, 0)
     with pytest.raises(Incomplete, match="compared no effect"):

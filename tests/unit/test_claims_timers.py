@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from harness.claims.kernel import KernelVersion
-from harness.claims.timers import RTO_MIN, about, doubling, granularity, syn_waits
-from harness.claims.values import matches
+from harness.laws.kernel import KernelVersion
+from harness.laws.ranges import matches
+from harness.laws.timers import RTO_MIN, about, doubling, granularity, syn_waits
 
 OLD, DECADE, HASTY, NEW = (KernelVersion.parse(release) for release in ("3.0", "5.10", "4.19.100", "6.12"))
 

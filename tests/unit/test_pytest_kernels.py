@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.pytest_kernels import KERNEL, KERNELS, REMEMBERED, _told_apart, failed_elsewhere, remember
+from harness.plugin.kernels import KERNEL, KERNELS, REMEMBERED, _told_apart, failed_elsewhere, remember
 
 if TYPE_CHECKING:
     from pathlib import Path

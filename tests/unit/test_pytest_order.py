@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as some
 
-from harness.pytest_order import balance
+from harness.plugin.order import balance
 
 if TYPE_CHECKING:
     from collections.abc import Callable

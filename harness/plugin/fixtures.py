@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.pytest_claims import record_of
-from harness.pytest_order import needs_own_kernel
+from harness.plugin.claims import record_of
+from harness.plugin.order import needs_own_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

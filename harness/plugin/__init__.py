@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import pytest_claims, pytest_kernels, pytest_order, pytest_report
 from harness.errors import Forbidden, GlobalSysctl, HarnessError, MissingProgram, Unsupported
-from harness.pytest_fixtures import behind_nat, claim, family, lab, lan, pair, restrict_family
-from harness.pytest_kernels import harness_kernel
+from harness.plugin import claims, formats, kernels, order
+from harness.plugin.fixtures import behind_nat, claim, family, lab, lan, pair, restrict_family
+from harness.plugin.kernels import harness_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -72,8 +72,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run also what waits for minutes or hours, meant for a kernel with simulated time",
     )
-    pytest_kernels.add_options(group)
-    pytest_report.add_options(group)
+    kernels.add_options(group)
+    formats.add_options(group)
     parser.addini("claims", "files or directories with claims (default: claims/ beside the test)", type="paths")
     parser.addini("lab_isolation", "when an ordinary user's process makes its user namespace: first-use or startup",
                   default="first-use")  # fmt: skip
@@ -83,7 +83,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Markers, and who collects the results."""
     config.addinivalue_line("markers", "claim(name): the test settles this claim of the claim files")
     config.addinivalue_line("markers", "ipv4_only(reason): the test's lab is for IPv4 alone")
-    for marker in pytest_order.MARKERS:
+    for marker in order.MARKERS:
         config.addinivalue_line("markers", marker)
     if config.getoption("own_kernel"):
         from harness.lab import machine
@@ -92,22 +92,22 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getini("lab_isolation") not in ("first-use", "startup"):
         raise pytest.UsageError(f"lab_isolation must be first-use or startup, not {config.getini('lab_isolation')!r}")
     if _is_worker(config):
-        pytest_kernels.guest_folders(config)
+        kernels.guest_folders(config)
         _tell_of_waits(config)
         return
     if config.getoption("hold"):
         if _distributes(config):
             raise pytest.UsageError("--hold waits at the terminal, which workers do not have: run with -n 0")
-        from harness.pytest_hold import Hold
+        from harness.plugin.hold import Hold
 
         config.pluginmanager.register(Hold(config), "harness-hold")
-    from harness.pytest_summary import Results
+    from harness.plugin.summary import Results
 
     directory = Path(config.invocation_params.dir, config.getoption("evidence"))
     results = Results(config, directory)
     config.pluginmanager.register(results, "harness-results")
-    if files := pytest_report.wanted(config):
-        config.pluginmanager.register(pytest_report.Reports(results, files), "harness-reports")
+    if files := formats.wanted(config):
+        config.pluginmanager.register(formats.Reports(results, files), "harness-reports")
     _show_progress(config)
 
 
@@ -115,16 +115,16 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
     """With --kernel, choose the workers before pytest-xdist does."""
     if _is_worker(config):
-        pytest_kernels.remember(config)
+        kernels.remember(config)
     elif config.getoption("kernel"):
-        pytest_kernels.choose(config)
+        kernels.choose(config)
     return (yield)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: WorkerController) -> None:
     """Tell a worker its kernel, and where to say what it waits for."""
-    pytest_kernels.tell_worker(node)
+    kernels.tell_worker(node)
     progress = node.config.pluginmanager.get_plugin(PROGRESS)
     if progress is not None:
         node.workerinput[ADDRESS] = progress.address
@@ -133,30 +133,30 @@ def pytest_configure_node(node: WorkerController) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: WorkerController) -> None:
     """End the machine of a worker that has nothing more to do."""
-    pytest_kernels.end_machine(node)
+    kernels.end_machine(node)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """With --kernel, a queue for each kernel."""
-    return pytest_kernels.ByKernel(config, log) if config.getoption("kernel") else None
+    return kernels.ByKernel(config, log) if config.getoption("kernel") else None
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> Generator[None, None, None]:
     """Refuse malformed claim files before workers start; make an ordinary user's namespace before threads do."""
-    problems = [] if _is_worker(session.config) else pytest_claims.malformed(session.config)
+    problems = [] if _is_worker(session.config) else claims.malformed(session.config)
     if problems:
         raise pytest.UsageError(*problems)
     _isolate_early(session.config)
-    with pytest_kernels.trouble_told(session.config):
+    with kernels.trouble_told(session.config):
         yield
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
     """Workers are started in place of those that died."""
-    with pytest_kernels.trouble_told(session.config):
+    with kernels.trouble_told(session.config):
         ran = yield
     # pytest-xdist takes the number of the worker that has collected last; there may be nothing on that kernel.
     session.testscollected = max(session.testscollected, session.config.stash.get(COLLECTED, 0))
@@ -185,17 +185,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None, None, No
     """Honour ipv4_only; in a worker of a kernel, add its name, last in the test's id."""
     restrict_family(metafunc)
     yield
-    pytest_kernels.parametrise(metafunc)
+    kernels.parametrise(metafunc)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give each test its claim; a claim that does not exist is a mistake of usage, not of a test."""
-    pytest_order.choose(config, items)
-    if pytest_kernels.failed_elsewhere(config, items):
+    order.choose(config, items)
+    if kernels.failed_elsewhere(config, items):
         config.hook.pytest_deselected(items=items[:])
         items.clear()
-    pytest_order.order(config, items)
-    problems = pytest_claims.assign(config, items)
+    order.order(config, items)
+    problems = claims.assign(config, items)
     if problems and not _is_worker(config):
         raise pytest.UsageError(*problems)
 
@@ -212,7 +212,7 @@ def pytest_runtest_setup() -> Generator[None, None, None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Run the test; if it has a claim, draw the verdict."""
-    with _telling_of_drops(item), pytest_claims.settling(item):
+    with _telling_of_drops(item), claims.settling(item):
         try:
             return (yield)
         except (MissingProgram, Unsupported, Forbidden) as error:
@@ -225,7 +225,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Attach the evidence of a claim to the report, so that it travels with it."""
     report = yield
-    pytest_claims.attach(item, call, report)
+    claims.attach(item, call, report)
     return report
 
 
@@ -247,25 +247,25 @@ def _show_progress(config: pytest.Config) -> None:
     """Where somebody looks, show what is waited for."""
     if config.getoption("collectonly") or not sys.stdout.isatty() or not config.pluginmanager.has_plugin("terminal"):
         return
-    from harness import pytest_progress
+    from harness.plugin import progress as progress_line
 
-    if not pytest_progress.is_watched(config):
+    if not progress_line.is_watched(config):
         return
-    progress = pytest_progress.Progress(config)
+    progress = progress_line.Progress(config)
     config.pluginmanager.register(progress, PROGRESS)
     if _distributes(config):
         progress.begin()
     else:
-        config.pluginmanager.register(pytest_progress.Teller(progress.note), "harness-teller")
+        config.pluginmanager.register(progress_line.Teller(progress.note), "harness-teller")
 
 
 def _tell_of_waits(config: pytest.Config) -> None:
     """In a worker, tell the process at the terminal; a guest's worker cannot reach it."""
     address = getattr(config, "workerinput", {}).get(ADDRESS)
     if address and Path(address).is_socket():
-        from harness import pytest_progress
+        from harness.plugin import progress as progress_line
 
-        config.pluginmanager.register(pytest_progress.Teller(pytest_progress.over(address)), "harness-teller")
+        config.pluginmanager.register(progress_line.Teller(progress_line.over(address)), "harness-teller")
 
 
 def _skipped(error: HarnessError) -> Skipped:

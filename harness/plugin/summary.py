@@ -11,7 +11,7 @@ import pytest
 from harness.claims.evidence import EvidenceDirectory
 from harness.claims.render import comparison_line
 from harness.errors import BadInput
-from harness.pytest_claims import EVIDENCE, PACKETS, claim_places
+from harness.plugin.claims import EVIDENCE, PACKETS, claim_places
 
 # Headings of the summary in their order, with pytest's colours: the loudest last, nearest to the prompt.
 HEADINGS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.pytest_fixtures import LABS
+from harness.plugin.fixtures import LABS
 
 if TYPE_CHECKING:
     import pytest

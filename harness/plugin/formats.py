@@ -12,7 +12,7 @@ from harness.errors import HarnessError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from harness.pytest_summary import Results
+    from harness.plugin.summary import Results
 
 # Option, and the format of harness.report.command.
 FORMATS = {"report": "html", "ktap": "ktap", "kcidb": "kcidb"}
