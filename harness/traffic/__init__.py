@@ -1,5 +1,6 @@
 """What runs in a lab: listeners, connectors, raw peers, floods, impairments."""
 
+from harness.traffic.connection import Connection, establish
 from harness.traffic.connector import Attempt, Attempts, connect
 from harness.traffic.flood import Flood, flood
 from harness.traffic.impair import Drop, Hold, drop, hold
@@ -10,6 +11,7 @@ __all__ = [
     "SYN_OPTIONS",
     "Attempt",
     "Attempts",
+    "Connection",
     "Drop",
     "Flood",
     "Hold",
@@ -19,6 +21,7 @@ __all__ = [
     "connect",
     "drop",
     "echo",
+    "establish",
     "flood",
     "hold",
     "listen",

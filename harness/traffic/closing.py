@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import BadInput, NotReady
 from harness.observe import sockets
+from harness.traffic.connection import check_closer, endpoint, far_endpoint, wait_for_end
 from harness.waiting import until
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ def leave_time_wait(
     find all of them in TIME-WAIT; or if the client's kernel takes no other ports: of those that the server closes first
     it hardly ever takes more than the half of its range that it tries first.
     """
-    if closer not in ("client", "server"):
-        raise BadInput(f'"client" or "server" closes first, not {closer!r}')
+    check_closer(closer)
     if source is not None and source[1] and n > 1:
         raise BadInput(f"connections from port {source[1]} to one listener leave one TIME-WAIT, not {n}")
     room = max(1, min(listener.backlog, AT_A_TIME))
@@ -55,7 +55,7 @@ def leave_time_wait(
         accepted = listener.accept(len(connecting), deadline=deadline)
         first, then = (connecting, accepted) if closer == "client" else (accepted, connecting)
         for one in first:
-            ended = _endpoint(one.getsockname()), _endpoint(one.getpeername())
+            ended = endpoint(one), far_endpoint(one)
             made.pop(ended, None)
             made[ended] = None
         _close_in_order(first, then, deadline)
@@ -93,16 +93,8 @@ def _close_in_order(first: list[socket.socket], then: list[socket.socket], deadl
         one.close()
     for one in then:
         # The end of the stream is there once the FIN is: a close() before that would be one by both sides at once.
-        if not _ended(one):
-            until(lambda one=one: _ended(one), deadline=deadline, what="the FIN of the side that closes first")  # type: ignore[misc]
+        wait_for_end(one, deadline=deadline)
         one.close()
-
-
-def _ended(connection: socket.socket) -> bool:
-    try:
-        return not connection.recv(1)
-    except BlockingIOError:
-        return False
 
 
 def _without_time_wait(
@@ -124,7 +116,3 @@ def _without_time_wait(
 
     until(all_ended, deadline=deadline, what=f"{len(made)} connections of {closer.name} to be in TIME-WAIT")
     return set(made) - set(left)
-
-
-def _endpoint(name: tuple[str, int]) -> Endpoint:
-    return name[0], name[1]

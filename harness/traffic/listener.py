@@ -51,6 +51,11 @@ class Listener:
         """The port that it listens on."""
         return self.address[1]
 
+    @property
+    def accepts(self) -> bool:
+        """Whether a thread accepts, so that the scenario does not; it may be stalled."""
+        return self._acceptor is not None
+
     def listen(self, backlog: int) -> None:
         """Call listen() once more on the same socket."""
         self.socket.listen(backlog)

@@ -8,8 +8,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.errors import BadInput, NotReady
+from harness.errors import NotReady
 from harness.observe import count
+from harness.traffic.connection import check_closer
 from harness.waiting import let_clock_reach
 
 if TYPE_CHECKING:
@@ -50,8 +51,7 @@ class ShortConnections:
     _open: list[tuple[socket.socket, socket.socket, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.closer not in ("client", "server"):
-            raise BadInput(f'"client" or "server" closes first, not {self.closer!r}')
+        check_closer(self.closer)
 
     @property
     def answered(self) -> int:
