@@ -17,11 +17,13 @@ from harness.lab import Pair
 from harness.lab import pair as make_pair
 from harness.laws.kernel import running
 from harness.laws.ranges import at_least, between, one_of
+from harness.laws.serial import distance, older
 from harness.observe import sockets
 from harness.traffic import RawPeer, connect, hold, listen
-from harness.traffic.clocks import ask, come_and_go, connect_at, finish, shake_hands, stamp, stamps_of
-from harness.traffic.layers import layers
+from harness.traffic.clocks import ask, come_and_go, connect_at, finish, shake_hands
+from harness.traffic.forged import checksummed
 from harness.traffic.repair import Placed, place_both, sequence_numbers, timestamp, vanish
+from harness.traffic.timestamps import stamp, stamps_of
 from harness.waiting import until
 
 if TYPE_CHECKING:
@@ -261,7 +263,7 @@ def test_modes(claim: ClaimRun, pair: Pair) -> None:
         passed = time.monotonic_ns() // 1_000_000 - before
         # tcp_clock_ns() is ktime_get_ns() since 4.20.
         wanted = between(-1, passed) if running() >= "4.20" else between(-(2**32), 2**32)
-        effect.premise("the kernel's clock - CLOCK_MONOTONIC in ms", (kernels - before + 2**31) % 2**32 - 2**31, wanted)
+        effect.premise("the kernel's clock - CLOCK_MONOTONIC in ms", distance(before, kernels), wanted)
     packets = claim.capture(pair.server)
     with claim.effect("0: a connection with data") as effect:
         switch_timestamps(pair, 0)
@@ -346,14 +348,6 @@ def stream_after_wrap(phase: Phase, pair: Pair, wrap: Wrap) -> bytes:
     client.send(b"new data")
     until(lambda: not unacknowledged(pair.client, client), what="all to be acknowledged")
     return server.recv(100)
-
-
-def checksummed(frame: bytes) -> bytes:
-    """The frame with the TCP checksum that a network card fills in; without offloads it is there already."""
-    known = layers()
-    packet = known.ether(frame)
-    del packet[known.tcp].chksum
-    return bytes(packet)
 
 
 def unacknowledged(host: Host, connection: socket.socket) -> int:
@@ -499,7 +493,7 @@ def test_per_peer_granularity(claim: ClaimRun, behind_nat: Callable[..., BehindN
     def new(n: int = len(AGES)) -> list[RawConnection]:
         return [peer.connection(listener) for _ in range(n)]
 
-    older = [CLOCK - age for age in AGES]
+    behind = [CLOCK - age for age in AGES]
     with claim.effect(
         "one connection is open, one has come and gone; others of that address have older timestamps"
     ) as effect:
@@ -507,7 +501,7 @@ def test_per_peer_granularity(claim: ClaimRun, behind_nat: Callable[..., BehindN
         come_and_go(gone, listener, CLOCK)
         shake_hands(open_one, CLOCK)
         listener.accept()
-        made = arrive(effect, server, listener, new(), older)
+        made = arrive(effect, server, listener, new(), behind)
         effect.compare("connections made", made, document=0, kernel=len(AGES))
         # What the kernel does look at is the four-tuple.
         gone.seq += 100_000
@@ -517,7 +511,7 @@ def test_per_peer_granularity(claim: ClaimRun, behind_nat: Callable[..., BehindN
 
         def setbacks() -> int:
             """How often a SYN that the server has seen was older than the one before."""
-            return sum((later - earlier) % 2**32 > 2**31 for earlier, later in itertools.pairwise(clocks()))
+            return sum(older(later, earlier) for earlier, later in itertools.pairwise(clocks()))
 
         def clocks() -> list[int]:
             outside = seen.segments(flags="S", dport=listener.port, direction="in")
@@ -539,7 +533,7 @@ def test_per_peer_granularity(claim: ClaimRun, behind_nat: Callable[..., BehindN
         with claim.effect("tcp_tw_recycle 1: the first again") as effect:
             server.sysctl[RECYCLE] = 1
             come_and_go(peer.connection(listener), listener, CLOCK)
-            effect.compare("connections made", arrive(effect, server, listener, new(), older), document=0)
+            effect.compare("connections made", arrive(effect, server, listener, new(), behind), document=0)
     with claim.control("others of that address have newer timestamps") as control:
         newer = [CLOCK + 2 + i for i in range(len(AGES))]
         control.expect("connections made", arrive(control, server, listener, new(), newer), len(newer))

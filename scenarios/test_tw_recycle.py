@@ -20,6 +20,7 @@ from harness.lab.netns import Namespace
 from harness.lab.program import Ran, run
 from harness.laws.kernel import running
 from harness.laws.ranges import at_least, at_most, between
+from harness.laws.serial import distance, older
 from harness.observe import count, sockets
 from harness.traffic import RawPeer, connect, echo, listen
 from harness.traffic.clock_shift import ClockShift
@@ -243,7 +244,7 @@ def ahead_by(seen: Capture) -> int:
     *_, one, other = {s.sport: s.tsval for s in seen.segments(flags="S")}.values()
     assert one is not None
     assert other is not None
-    return (one - other + 2**31) % 2**32 - 2**31
+    return distance(other, one)
 
 
 @pytest.mark.claim("tw-recycle.nat-drops")
@@ -302,17 +303,12 @@ def test_nat_drops_by_socket_option(claim: ClaimRun, behind_nat: Callable[..., B
             let_in = come_and_leave(client, listener, clock)
             tsval = seen.segments(flags="S")[-1].tsval
             assert tsval is not None
-            made[remembered is not None and before(tsval, remembered)].append(let_in)
+            made[remembered is not None and older(tsval, remembered)].append(let_in)
             remembered = tsval
         effect.note("timestamps of the SYNs", [s.tsval for s in seen.segments(flags="S")])
         effect.compare("with a lower timestamp, connected", made[True], document=[False], kernel=[not OLD])
     with claim.control("those with a higher timestamp") as control:
         control.expect("connected", all(made[False]), True)
-
-
-def before(one: int, other: int) -> bool:
-    """Whether a timestamp is older than another, as signed 32-bit numbers compare."""
-    return (one - other) % 2**32 > 2**31
 
 
 def come_and_leave(client: Host, listener: Listener, clock: int) -> bool:

@@ -13,9 +13,12 @@ import pytest
 
 from harness.laws.kernel import running
 from harness.laws.ranges import at_least, at_most, between
+from harness.laws.serial import distance
 from harness.observe import count, sockets
-from harness.traffic import connect, drop, frames, hold, listen
+from harness.traffic import connect, drop, hold, listen
 from harness.traffic.closing import leave_time_wait
+from harness.traffic.forged import forge
+from harness.traffic.raw import deliver
 from harness.traffic.repair import set_timestamp, timestamp
 from harness.waiting import until
 
@@ -152,46 +155,6 @@ def speak_and_leave(client: Host, listener: Listener, port: int, words: bytes) -
 def last(segments: list[Segment], flag: str = "") -> Segment:
     """The last segment with a flag."""
     return [segment for segment in segments if flag in segment.flags][-1]
-
-
-def after(segment: Segment) -> int:
-    """The sequence number that follows a segment."""
-    return (segment.seq + segment.length + ("S" in segment.flags) + ("F" in segment.flags)) % 2**32
-
-
-def distance(one: int, other: int) -> int:
-    """From one 32-bit number to another, as TCP compares them: signed."""
-    return (other - one + 2**31) % 2**32 - 2**31
-
-
-def deliver(host: Host, frame: bytes) -> None:
-    """Put a frame on a host's cable at the far end, as if it had been on its way all the time."""
-    interface = next(iter(host.interfaces.values()))
-    assert interface.far_end is not None
-    namespace, name = interface.far_end
-    with namespace, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as cable:
-        cable.bind((name, 0))
-        cable.send(frame)
-
-
-def forge(to: Host, like: Segment, flags: str, *, seq: int, tsval: int | None, payload: bytes = b"") -> bytes:
-    """A segment to a host from where another came, with another number, and another timestamp or none."""
-    stamp = [("NOP", None), ("NOP", None), ("Timestamp", (tsval, like.tsecr or 0))]
-    near = next(iter(to.interfaces.values()))
-    segment = to.lab.segment_of(to)
-    (peer,) = (host.interfaces[name] for host, name in segment.members if host is not to)
-    return frames.segment(
-        family=to.family,
-        macs=(peer.mac, near.mac),
-        addresses=(like.src, like.dst),
-        ports=(like.sport, like.dport),
-        flags=flags,
-        seq=seq,
-        ack=like.ack,
-        window=like.window,
-        options=None if tsval is None else stamp,
-        payload=payload,
-    )
 
 
 # default
@@ -523,7 +486,7 @@ def test_initial_sequence(claim: ClaimRun, pair: Pair) -> None:
         sent = packets.segments(direction="out", sport=port)
         fin, syn = last(sent, "F"), last(sent, "S")
         assert fin.time < syn.time
-        return distance(after(fin), syn.seq)
+        return distance(fin.next_seq, syn.seq)
 
     ports = {size: PORT + size for size in (0, 1, 20_000)}
     for size, port in ports.items():
@@ -667,15 +630,15 @@ def test_old_data_rejected(claim: ClaimRun, pair: Pair) -> None:
         effect.compare("PAWSEstab", effect.delta(server).TcpExt.PAWSEstab, document=1)
         effect.compare("what the server reads", read(new.server), document=b"")
     with claim.effect("one with the number that is expected next, as after 4 GB, and the old timestamp") as effect:
-        effect.premise("the number", after(now), after(last(packets.segments(flags="S", sport=PORT))))
-        deliver(server, forge(server, now, "PA", seq=after(now), tsval=old.tsval, payload=b"old data"))
+        effect.premise("the number", now.next_seq, last(packets.segments(flags="S", sport=PORT)).next_seq)
+        deliver(server, forge(server, now, "PA", seq=now.next_seq, tsval=old.tsval, payload=b"old data"))
         until(lambda: effect.delta(server).TcpExt.PAWSEstab >= 1, what="the segment to be judged")
         effect.compare("PAWSEstab", effect.delta(server).TcpExt.PAWSEstab, document=1)
         effect.compare("what the server reads", read(new.server), document=b"")
         say(new, b"new data")
     with claim.control("the same with a timestamp of now") as control:
         now = from_client(PORT)
-        deliver(server, forge(server, now, "PA", seq=after(now), tsval=now.tsval, payload=b"old data"))
+        deliver(server, forge(server, now, "PA", seq=now.next_seq, tsval=now.tsval, payload=b"old data"))
         control.expect("what the server reads", until(lambda: read(new.server)), b"old data")
         control.expect("PAWSEstab", control.delta(server).TcpExt.PAWSEstab, 0)
     with claim.control("the old timestamp, and a new connection without the option") as control:
@@ -684,7 +647,7 @@ def test_old_data_rejected(claim: ClaimRun, pair: Pair) -> None:
         bare = open_connection(client, listener)
         now = from_client(PORT + 1)
         control.expect("timestamps", now.tsval, None)
-        deliver(server, forge(server, now, "PA", seq=after(now), tsval=old.tsval, payload=b"old data"))
+        deliver(server, forge(server, now, "PA", seq=now.next_seq, tsval=old.tsval, payload=b"old data"))
         control.expect("what the server reads", until(lambda: read(bare.server)), b"old data")
 
 
@@ -716,13 +679,13 @@ def test_stale_rst_kills(claim: ClaimRun, pair: Pair) -> None:
         """From the server, `beyond` what the client expects next, with the old connection's timestamp or without."""
         like = last(packets[client].segments(dport=port))
         stamp = from_server[port].tsval if stamped else None
-        return forge(client, like, "R", seq=after(like) + beyond, tsval=stamp)
+        return forge(client, like, "R", seq=like.next_seq + beyond, tsval=stamp)
 
     with claim.effect("RSTs of the old connection arrive at the new one") as effect:
         held.release()
         effect.compare("the server's, sent in TIME_WAIT", fate(new[late]), document="ECONNRESET", kernel="open")
         like = from_client[to_server]
-        deliver(server, forge(server, like, "R", seq=after(like), tsval=like.tsval))
+        deliver(server, forge(server, like, "R", seq=like.next_seq, tsval=like.tsval))
         effect.compare("one from the client's end", fate(new[to_server]), document="ECONNRESET", kernel="open")
         effect.premise("challenge ACKs", challenge_acks(effect, client) + challenge_acks(effect, server), 0)
     with claim.effect("such RSTs, but with the number that is expected next") as effect:
@@ -740,7 +703,7 @@ def test_stale_rst_kills(claim: ClaimRun, pair: Pair) -> None:
     with claim.control("no RST, and data with the old timestamp") as control:
         like = last(packets[client].segments(dport=untouched))
         stamp = from_server[untouched].tsval
-        deliver(client, forge(client, like, "PA", seq=after(like), tsval=stamp, payload=b"old data"))
+        deliver(client, forge(client, like, "PA", seq=like.next_seq, tsval=stamp, payload=b"old data"))
         control.expect("the connection", fate(new[untouched]), "open")
         control.expect("PAWSEstab", control.delta(client).TcpExt.PAWSEstab, 1)
 

@@ -72,6 +72,11 @@ class Segment:
         """Source address and port, destination address and port."""
         return self.src, self.sport, self.dst, self.dport
 
+    @property
+    def next_seq(self) -> int:
+        """The sequence number that follows the segment: SYN and FIN take one each (RFC 9293, section 3.4)."""
+        return (self.seq + self.length + ("S" in self.flags) + ("F" in self.flags)) % 2**32
+
     def __str__(self) -> str:
         return self.line()
 

@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.traffic.raw import SYN_OPTIONS
 from harness.traffic.repair import set_timestamp
+from harness.traffic.timestamps import stamp, stamps_of
 from harness.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     import socket
 
-    from scapy.layers.inet import TCP
-
     from harness.lab import Host
     from harness.traffic.listener import Listener
-    from harness.traffic.raw import Options, RawConnection
-
-
-def stamp(value: int, echo: int = 0) -> Options:
-    """The timestamps option with its usual padding: what the sender's clock reads, and what it echoes."""
-    return [("NOP", None), ("NOP", None), ("Timestamp", (value % 2**32, echo % 2**32))]
-
-
-def stamps_of(segment: TCP) -> tuple[int, int] | None:
-    """(TSval, TSecr) of a segment that scapy has parsed, or None without the option."""
-    options: dict[str, Any] = dict(segment.options)
-    return options.get("Timestamp")
+    from harness.traffic.raw import RawConnection
 
 
 def ask(connection: RawConnection, clock: int) -> None:

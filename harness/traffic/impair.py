@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from harness.errors import BadInput
 from harness.lab import Host, nft
 from harness.traffic.frames import segment_in
-from harness.traffic.raw import put
+from harness.traffic.raw import deliver
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -83,11 +83,10 @@ class Hold(Drop):
     kind = "hold"
 
     def __init__(self, host: Host, wanted: Wanted) -> None:
-        self._interface = next(iter(host.interfaces.values()))
         with host:
             self._seen = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         self._seen.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        self._seen.bind((self._interface.name, ETH_P_ALL))
+        self._seen.bind((next(iter(host.interfaces)), ETH_P_ALL))
         self._seen.setblocking(False)
         host.lab.on_close(self._seen.close)
         super().__init__(host, wanted)
@@ -113,12 +112,7 @@ class Hold(Drop):
 
     def deliver(self, frames: list[bytes]) -> None:
         """Send frames that were held, from the far end of the cable as when they came; the rule must be lifted."""
-        assert self._interface.far_end is not None
-        namespace, name = self._interface.far_end
-        with namespace, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sending:
-            sending.bind((name, 0))
-            for frame in frames:
-                put(sending, frame)
+        deliver(self._host, *frames)
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,17 @@ def _has_room(sending: socket.socket, frame: bytes | bytearray) -> bool:
     return True
 
 
+def deliver(host: Host, *delivered: bytes) -> None:
+    """Let frames arrive at the first interface of a host, from the far end of its cable, as if they had been on it."""
+    interface = next(iter(host.interfaces.values()))
+    assert interface.far_end is not None
+    namespace, name = interface.far_end
+    with namespace, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as cable:
+        cable.bind((name, 0))
+        for frame in delivered:
+            put(cable, frame)
+
+
 class RawPeer:
     """A peer of `host` on the host's cable, with an address of its own that nobody owns.
 

@@ -17,6 +17,7 @@ import pytest
 
 from harness.laws.kernel import running
 from harness.laws.ranges import at_least, at_most, between
+from harness.laws.serial import distance
 from harness.traffic.clock_shift import ClockShift
 from harness.traffic.nginx import Nginx
 from harness.waiting import until
@@ -109,7 +110,7 @@ def unanswered(seen: Capture, port: int) -> int:
 def apart(seen: Capture) -> int:
     """How far apart the clocks of the first SYN and of the one with the lowest timestamp are, in ticks."""
     first, *others = [s.tsval or 0 for s in seen.segments(flags="S")]
-    return max((first - other + 2**31) % 2**32 - 2**31 for other in others)
+    return max(distance(other, first) for other in others)
 
 
 @pytest.mark.claim("incidents.two-proxies")
