@@ -7,9 +7,9 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from harness.claims.stored import rounded
 from harness.errors import BadInput
 from harness.laws.kernel import KernelVersion
-from harness.laws.ranges import rounded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from harness.claims import instruments as reading
 from harness.claims.failures import Broken
+from harness.claims.stored import jsonable
 from harness.errors import renamed
-from harness.laws.ranges import jsonable, matches
+from harness.laws.ranges import matches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,10 @@ from harness.claims import instruments as reading
 from harness.claims.data import Claim, Expectation, Verdict
 from harness.claims.failures import Broken, ClaimFailure, Incomplete, Unexpected, Unexplained
 from harness.claims.phases import Control, Effect, Phase
+from harness.claims.stored import jsonable
 from harness.errors import BadInput
+from harness.lab.impairment import Impairment, SegmentMatch
 from harness.laws.kernel import KernelVersion, running
-from harness.laws.ranges import jsonable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -231,7 +233,12 @@ def _neither(comparison: dict[str, Any]) -> str:
 
 def _impairments(labs: Sequence[Lab]) -> list[dict[str, Any]]:
     """What the scenario did to the traffic of these labs."""
-    return [jsonable(told()) for lab in labs for told in lab.impairments]
+    return [_impairment(seen()) for lab in labs for seen in lab.impairments]
+
+
+def _impairment(rule: Impairment) -> dict[str, Any]:
+    given = {key: value for key, value in asdict(rule.match).items() if value != getattr(SegmentMatch, key)}
+    return asdict(rule) | {"match": given}
 
 
 def _place(capture: Capture) -> str:

@@ -9,7 +9,7 @@ import socket
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.errors import BadInput, NotReady, Unsupported
 from harness.lab import isolation, nft
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from harness.lab.impairment import Impairment
     from harness.lab.netns import Namespace
 
 # Each host of a segment has every other as a permanent neighbour, which is quadratic: in larger segments only the
@@ -72,7 +73,7 @@ class Lab:
         self.segments: list[Segment] = []
         self.directory = Path(f"/run/lab{self.number}")
         self.machine_sysctl = MachineSysctls()
-        self.impairments: list[Callable[[], dict[str, Any]]] = []
+        self.impairments: list[Callable[[], Impairment]] = []
         self._undo = ExitStack()
         self._routed: list[tuple[Host, Host]] = []
         self._ready = 0

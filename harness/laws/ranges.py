@@ -1,12 +1,13 @@
-"""What a measurement is compared with: a value, or a range of values that reads as prose."""
+"""What a measurement may be, where it need not be one value: ranges, as data.
+
+A range is what was predicted, so it stands in the evidence as it is: its bounds, not a sentence about them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, Protocol, runtime_checkable
 
-LONGEST_TEXT = 2000
+import msgspec
 
 
 @runtime_checkable
@@ -17,69 +18,88 @@ class Range(Protocol):
         """Whether the measurement is one of its values."""
 
 
-@dataclass(frozen=True, repr=False)
-class _Between:
-    low: float
-    high: float
+class Bounded(msgspec.Struct, frozen=True, tag_field="type"):
+    """Base of the ranges that are stored: `type` says which range it is."""
+
+
+class Between(Bounded, frozen=True, tag="between"):
+    """Any number from `low` to `high`, both included."""
+
+    low: int | float
+    high: int | float
 
     def accepts(self, measured: Any) -> bool:
+        """Whether it lies between them."""
         return bool(self.low <= measured <= self.high)
 
     def __repr__(self) -> str:
         return f"between {self.low} and {self.high}"
 
 
-@dataclass(frozen=True, repr=False)
-class _AtLeast:
-    low: float
+class AtLeast(Bounded, frozen=True, tag="at-least"):
+    """Any number from `low` up."""
+
+    low: int | float
 
     def accepts(self, measured: Any) -> bool:
+        """Whether it is not below."""
         return bool(measured >= self.low)
 
     def __repr__(self) -> str:
         return f"at least {self.low}"
 
 
-@dataclass(frozen=True, repr=False)
-class _AtMost:
-    high: float
+class AtMost(Bounded, frozen=True, tag="at-most"):
+    """Any number up to `high`."""
+
+    high: int | float
 
     def accepts(self, measured: Any) -> bool:
+        """Whether it is not above."""
         return bool(measured <= self.high)
 
     def __repr__(self) -> str:
         return f"at most {self.high}"
 
 
-@dataclass(frozen=True, repr=False)
-class _OneOf:
-    values: tuple[object, ...]
+class OneOf:
+    """Any of these values."""
+
+    def __init__(self, *values: object) -> None:
+        self.values = values
 
     def accepts(self, measured: Any) -> bool:
+        """Whether it is one of them."""
         return measured in self.values
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, OneOf) and self.values == other.values
+
+    def __hash__(self) -> int:
+        return hash(self.values)
 
     def __repr__(self) -> str:
         return f"one of {', '.join(repr(value) for value in self.values)}"
 
 
-def between(low: float, high: float) -> Range:
+def between(low: float, high: float) -> Between:
     """Any number from `low` to `high`, both included."""
-    return _Between(low, high)
+    return Between(low, high)
 
 
-def at_least(low: float) -> Range:
+def at_least(low: float) -> AtLeast:
     """Any number from `low` up."""
-    return _AtLeast(low)
+    return AtLeast(low)
 
 
-def at_most(high: float) -> Range:
+def at_most(high: float) -> AtMost:
     """Any number up to `high`."""
-    return _AtMost(high)
+    return AtMost(high)
 
 
-def one_of(*values: object) -> Range:
+def one_of(*values: object) -> OneOf:
     """Any of these values."""
-    return _OneOf(values)
+    return OneOf(*values)
 
 
 def matches(wanted: object, measured: object) -> bool:
@@ -90,29 +110,3 @@ def matches(wanted: object, measured: object) -> bool:
         except TypeError:
             return False
     return bool(measured == wanted)
-
-
-def jsonable(value: object) -> Any:
-    """The value as JSON can hold it; what JSON does not know becomes its repr, cut at 2000 characters."""
-    if value is None or isinstance(value, (bool, int, float)):
-        return value
-    if is_dataclass(value) and not isinstance(value, type) and not isinstance(value, Range):
-        return jsonable(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(key): jsonable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [jsonable(item) for item in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted((jsonable(item) for item in value), key=repr)
-    return (str(value) if isinstance(value, str) else repr(value))[:LONGEST_TEXT]
-
-
-def rounded(value: object) -> object:
-    """Fractions to three digits behind the point, or one where there are many before it."""
-    if isinstance(value, float):
-        return round(value, 3 if abs(value) < 100 else 1)
-    if isinstance(value, list):
-        return [rounded(one) for one in value]
-    if isinstance(value, dict):
-        return {key: rounded(one) for key, one in value.items()}
-    return value

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.claims.data import covers
 from harness.claims.render import NOISE
+from harness.claims.stored import rounded
 from harness.errors import BadInput, Unsupported
 from harness.laws.kernel import KernelVersion
-from harness.laws.ranges import rounded
 from harness.observe.pcapng import read_pcapng
 from harness.report import ladder, plots, tables
 from harness.report.reproduce import command

@@ -12,11 +12,11 @@ import itertools
 import socket
 import struct
 import time
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from harness.errors import BadInput
 from harness.lab import Host, nft
+from harness.lab.impairment import Impairment, SegmentMatch
 from harness.traffic.frames import segment_in
 from harness.traffic.raw import deliver
 
@@ -45,7 +45,7 @@ class Drop:
         self._until: float | None = None
         self._table = nft.Table(host.namespace, f"impair{next(_numbers)}", {"arriving": arriving})
         self._lifted = False
-        host.lab.impairments.append(self.as_dict)
+        host.lab.impairments.append(self.impairment)
         host.lab.on_close(self.lift)
 
     @property
@@ -62,11 +62,10 @@ class Drop:
             self._lifted = True
         return self._last
 
-    def as_dict(self) -> dict[str, Any]:
-        """The rule as evidence: where, which segments, from when to when, and how many it has dropped."""
-        given = {key: value for key, value in asdict(self._wanted).items() if value != getattr(Wanted, key)}
-        times = {"since": self._since, "until": self._until}
-        return {"kind": self.kind, "host": self._host.name, "match": given, **times, "dropped": self.count}
+    def impairment(self) -> Impairment:
+        """The rule as it stands now: where, which segments, from when to when, and how many it has dropped."""
+        match = SegmentMatch(**vars(self._wanted))
+        return Impairment(self.kind, self._host.name, match, self._since, self._until, self.count)
 
     def __enter__(self) -> Self:
         return self
@@ -115,19 +114,8 @@ class Hold(Drop):
         deliver(self._host, *frames)
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is impaired: TCP flags as letters, ports, and the acknowledgement number; None matches any.
-
-    Of the segments that match, those from the `first` on, `count` of them or all.
-    """
-
-    flags: str | None = None
-    sport: int | None = None
-    dport: int | None = None
-    ack: int | None = None
-    first: int = 1
-    count: int | None = None
+class Wanted(SegmentMatch):
+    """What is impaired."""
 
     def matches(self, frame: bytes) -> bool:
         """The same match as the nf_tables rule's, on a frame that a packet socket has read."""

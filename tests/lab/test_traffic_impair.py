@@ -10,6 +10,7 @@ import pytest
 from harness.errors import BadInput
 from harness.lab import Lab
 from harness.lab import pair as make_pair
+from harness.lab.impairment import Impairment, SegmentMatch
 from harness.observe import accept_queue, capture, count, counting
 from harness.traffic import RawPeer, connect, drop, echo, hold, listen
 from harness.waiting import until
@@ -168,12 +169,11 @@ def test_each_rule_says_what_it_did_while_it_is_in_force_and_after_the_lab() -> 
         knock(pair, 6)
         knock(pair, 2, "A")
         until(lambda: (rule.count, held.count) == (3, 2), what="three SYNs of six, and two ACKs")
-        told = lab.impairments[0]()
-        assert told == {
-            "kind": "drop", "host": "server", "match": {"flags": "S", "dport": 9, "first": 2, "count": 3},
-            "since": told["since"], "until": None, "dropped": 3,
-        }  # fmt: skip
-    dropped, kept = (one() for one in lab.impairments)
-    assert (dropped["dropped"], kept["kind"], kept["dropped"]) == (3, "hold", 2)
-    assert kept["match"] == {"flags": "A", "dport": 9}
-    assert began <= dropped["since"] <= dropped["until"] <= time.time()
+        in_force = lab.impairments[0]()
+        match = SegmentMatch(flags="S", dport=9, first=2, count=3)
+        assert in_force == Impairment("drop", "server", match, in_force.since, None, 3)
+    dropped, kept = (rule() for rule in lab.impairments)
+    assert (dropped.dropped, kept.kind, kept.dropped) == (3, "hold", 2)
+    assert kept.match == SegmentMatch(flags="A", dport=9)
+    assert dropped.until is not None
+    assert began <= dropped.since <= dropped.until <= time.time()

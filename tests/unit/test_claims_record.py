@@ -13,9 +13,11 @@ from harness.claims.failures import Broken, Incomplete, Unexpected, Unexplained
 from harness.claims.instruments import Instruments
 from harness.claims.record import ClaimRun
 from harness.claims.render import failure_lines
+from harness.claims.stored import jsonable
 from harness.errors import BadInput
+from harness.lab.impairment import Impairment, SegmentMatch
 from harness.laws.kernel import KernelVersion
-from harness.laws.ranges import at_least, at_most, between, jsonable, matches, one_of
+from harness.laws.ranges import at_least, at_most, between, matches, one_of
 from harness.observe.counters import Counters
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class FakeLab:
     def __init__(self, *names: str) -> None:
         self.all_hosts = {name: FakeHost(name) for name in names}
         self.machine_sysctl = SimpleNamespace(changed={})
-        self.impairments: list[Callable[[], dict[str, Any]]] = []
+        self.impairments: list[Callable[[], Impairment]] = []
         self.callbacks: list[Callable[[], object]] = []
 
     def on_close(self, callback: Callable[[], object]) -> None:
@@ -223,10 +225,11 @@ def test_what_the_scenario_did_to_traffic_is_kept_from_open_labs_and_closed_ones
     run = begin()
     assert "impairments" not in run.as_dict()
     closed, still_open = watched(run, "client"), watched(run, "server")
-    closed.impairments.append(lambda: {"kind": "drop", "dropped": 1})
+    closed.impairments.append(lambda: Impairment("drop", "client", SegmentMatch(), 1.0, 2.0, 1))
     closed.close()
-    still_open.impairments.append(lambda: {"kind": "hold", "dropped": 2})
-    assert run.as_dict()["impairments"] == [{"kind": "drop", "dropped": 1}, {"kind": "hold", "dropped": 2}]
+    still_open.impairments.append(lambda: Impairment("hold", "server", SegmentMatch(), 1.0, None, 2))
+    kept = [(rule["kind"], rule["dropped"]) for rule in run.as_dict()["impairments"]]
+    assert kept == [("drop", 1), ("hold", 2)]
 
 
 def test_hosts_of_two_labs_with_one_name_are_told_apart() -> None:

@@ -1,0 +1,164 @@
+"""Evidence as JSON and back: one encoder, one decoder, one reader.
+
+Whoever reads evidence reads it here. What is no evidence, or evidence of another schema, is refused in one line.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from harness.errors import BadInput
+from harness.evidence.types import SCHEMA, Claim, EvidenceFile, Run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+Decoded = TypeVar("Decoded")
+
+
+class _Head(msgspec.Struct):
+    """What is looked at first."""
+
+    schema: int
+
+
+class _Envelope(msgspec.Struct):
+    """A file whose runs are not looked at yet: what an interrupted session left of them is used as far as it goes."""
+
+    schema: int
+    harness: str
+    claim: Claim
+    runs: list[msgspec.Raw]
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """A run and its claim, as they travel on pytest's report from a worker to the process at the terminal."""
+
+    claim: Claim
+    run: Run
+
+
+_encoder = msgspec.json.Encoder()
+_heads = msgspec.json.Decoder(_Head)
+_envelopes = msgspec.json.Decoder(_Envelope)
+_files = msgspec.json.Decoder(EvidenceFile)
+_runs = msgspec.json.Decoder(Run)
+_settled = msgspec.json.Decoder(Settled)
+
+
+@cache
+def harness_version() -> str:
+    """The version of the installed package; "uninstalled" in a checkout that is only on the path."""
+    try:
+        return metadata.version("tcp-harness")
+    except metadata.PackageNotFoundError:
+        return "uninstalled"
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of an evidence file, made from the types."""
+    described = msgspec.json.schema(EvidenceFile)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | described
+
+
+def encode_file(claim: Claim, runs: list[Run]) -> bytes:
+    """An evidence file, a line for each run, sorted by kernel and test."""
+    ordered = sorted(runs, key=lambda run: (run.kernel.release, run.nodeid))
+    head = _encoder.encode({"schema": SCHEMA, "harness": harness_version(), "claim": claim})
+    lines = b",\n".join(_encoder.encode(run) for run in ordered)
+    return head[:-1] + b',\n"runs":[\n' + lines + b"\n]}\n"
+
+
+def encode_settled(claim: Claim, run: Run) -> str:
+    """A run with its claim, as a text."""
+    return _encoder.encode(Settled(claim, run)).decode()
+
+
+def decode_settled(text: str) -> Settled:
+    """What encode_settled() wrote; BadInput if it is not that."""
+    try:
+        return _settled.decode(text)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise BadInput(f"a worker's evidence cannot be read: {error}") from None
+
+
+def read(path: Path) -> EvidenceFile:
+    """An evidence file, whole; BadInput if it is not one, or one of another schema."""
+    return _decode(path, _files)
+
+
+@dataclass(frozen=True)
+class Directory:
+    """The evidence of a directory; `notices` say what could not be read, a line each."""
+
+    files: tuple[EvidenceFile, ...]
+    notices: tuple[str, ...]
+
+
+def read_directory(directory: Path) -> Directory:
+    """Every evidence file of a directory, as far as each can be read.
+
+    What an interrupted run left is used: a file that is not whole is left out with a notice, and so is a run.
+    BadInput if there is no such directory, or if evidence in it is of another schema.
+    """
+    if not directory.is_dir():
+        raise BadInput(f"{directory}: no such directory; name one that pytest's --evidence wrote")
+    files: list[EvidenceFile] = []
+    notices: list[str] = []
+    for path in sorted(directory.glob("*.json")):
+        try:
+            envelope = _decode(path, _envelopes)
+        except OtherSchema:
+            raise
+        except BadInput as error:
+            notices.append(f"{path.name}: left out: {str(error).removeprefix(f'{path}: ')}")
+            continue
+        files.append(EvidenceFile(SCHEMA, envelope.harness, envelope.claim, _readable(path, envelope, notices)))
+    return Directory(tuple(files), tuple(notices))
+
+
+class OtherSchema(BadInput):
+    """Evidence that another version of the harness wrote."""
+
+
+def _readable(path: Path, envelope: _Envelope, notices: list[str]) -> tuple[Run, ...]:
+    runs = []
+    for number, raw in enumerate(envelope.runs, 1):
+        try:
+            runs.append(_runs.decode(raw))
+        except (msgspec.MsgspecError, RecursionError) as error:
+            notices.append(f"{path.name}: run {number} is left out: {error}")
+    return tuple(runs)
+
+
+def _decode(path: Path, decoder: msgspec.json.Decoder[Decoded]) -> Decoded:
+    try:
+        content = path.read_bytes()
+        written = _heads.decode(content).schema
+        if written != SCHEMA:
+            raise OtherSchema(
+                f"{path}: evidence of schema {written}, this harness reads schema {SCHEMA}: run the scenarios again"
+            )
+        return decoder.decode(content)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: not an evidence file: {error}") from None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that nobody ever sees half of it."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,367 @@
+"""What the runs of a claim measured, as frozen types: Claim, Run, Phase, Comparison, Series, and what they are made of.
+
+A file of evidence is one EvidenceFile, schema 2, as JSON; docs/evidence.schema.json is made from these types. Times are
+in seconds: `started`, `since` and `until` since the epoch. What is empty is left out of the JSON.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from harness.evidence.values import Kind, Value, storable, value_of
+from harness.lab.impairment import Impairment
+from harness.laws.kernel import KernelVersion, Release
+from harness.laws.ranges import AtLeast, AtMost, Between, OneOf, Range
+
+SCHEMA = 2
+
+
+class Verdict(StrEnum):
+    """What a kernel makes of a claim."""
+
+    HOLDS = "holds"
+    REFUTED = "refuted"
+    NOT_APPLICABLE = "not-applicable"
+
+    @property
+    def words(self) -> str:
+        """As a reader sees it."""
+        return self.value.replace("-", " ")
+
+
+class Outcome(StrEnum):
+    """What became of a run: its verdict was the expected one, or what went wrong."""
+
+    EXPECTED = "expected"
+    UNEXPECTED = "unexpected"
+    UNEXPLAINED = "unexplained"
+    BROKEN = "broken"
+    INCOMPLETE = "incomplete"
+    FAILED = "failed"
+    UNSETTLED = "unsettled"
+
+
+class Result(StrEnum):
+    """Whose account of the kernel a measurement agrees with."""
+
+    DOCUMENT = "document"
+    KERNEL = "kernel"
+    NEITHER = "neither"
+
+
+class PhaseKind(StrEnum):
+    """Whether the cause is present."""
+
+    EFFECT = "effect"
+    CONTROL = "control"
+
+
+# The claim, as its file has it.
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Where a claim stands: a document by the first digits of its name, and the heading above the words."""
+
+    document: str
+    heading: str
+
+
+class Change(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The commit that made an expectation true: its hash, its subject, and the first release that has it.
+
+    It is the kernel's, or that of a `tool`, whose commit and subject can be empty. `boundary` is its name in the table
+    of boundaries (harness.laws.boundaries); a claim file of somebody else's need not have one.
+    """
+
+    commit: str
+    subject: str
+    release: str
+    tool: str = ""
+    boundary: str = ""
+
+    def __str__(self) -> str:
+        release = f"{self.tool} {self.release}" if self.tool else self.release
+        return f"commit {self.commit} in {release}" if self.commit else release
+
+
+class Expectation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A verdict for some kernels, the reason, and the change that made it so.
+
+    `ranges` are the kernels as [first, end): more than one where a change went to stable series too; an end of None is
+    open. `kernels` says the same in words.
+    """
+
+    kernels: str
+    ranges: tuple[tuple[Release, Release | None], ...]
+    verdict: Verdict
+    because: str
+    change: Change | None = None
+
+    def covers(self, kernel: KernelVersion) -> bool:
+        """Whether the kernel is in one of the ranges."""
+        return any(first <= kernel.release and (end is None or kernel.release < end) for first, end in self.ranges)
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """One statement of a document about what Linux does."""
+
+    group: str
+    id: str
+    statement: str
+    sources: tuple[Source, ...]
+    expectations: tuple[Expectation, ...]
+
+    @property
+    def name(self) -> str:
+        """Group and id: accept-queue.capacity."""
+        return f"{self.group}.{self.id}"
+
+    def expected_on(self, kernel: KernelVersion) -> Expectation | None:
+        """What is expected on a kernel; None for one older than every range."""
+        return next((expectation for expectation in self.expectations if expectation.covers(kernel)), None)
+
+
+# What a measurement was held against.
+
+
+class Choice(msgspec.Struct, frozen=True, tag_field="type", tag="one-of"):
+    """Any of these values."""
+
+    options: tuple[Value, ...]
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(map(str, self.options))}"
+
+
+class Law(msgspec.Struct, frozen=True, tag_field="type", tag="law"):
+    """A range of a scenario's own kind: its name and its fields."""
+
+    name: str
+    says: str
+    fields: dict[str, Value] = {}
+
+    def __str__(self) -> str:
+        return self.says
+
+
+Wanted = Value | Between | AtLeast | AtMost | Choice | Law
+
+
+class Premise(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="role", tag="premise"):
+    """A condition of the instrument: what was seen, what it had to be. `where` says where it was not met."""
+
+    what: str
+    measured: Value
+    wanted: Wanted
+    met: bool
+    where: str = ""
+
+
+class Judgement(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="role", tag="document"):
+    """A measurement against what a document says and against our account of the kernel."""
+
+    what: str
+    measured: Value
+    document: Wanted
+    kernel: Wanted
+    result: Result
+    where: str = ""
+
+
+class Check(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="role", tag="control"):
+    """What a control saw with the cause removed, and what it had to be."""
+
+    what: str
+    measured: Value
+    wanted: Wanted
+    met: bool
+    where: str = ""
+
+
+Comparison = Premise | Judgement | Check
+
+
+def is_wrong(comparison: Comparison) -> bool:
+    """Whether it lets the run fail: a premise or a control that is not met, a measurement that nobody predicted."""
+    if isinstance(comparison, Judgement):
+        return comparison.result is Result.NEITHER
+    return not comparison.met
+
+
+# What a phase read.
+
+
+class Endpoint(msgspec.Struct, frozen=True, array_like=True):
+    """An address and a port; port 0 is any."""
+
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+class SocketTimer(msgspec.Struct, frozen=True, array_like=True):
+    """The timer that a socket waits for: its kind as ss prints it, seconds to go, how often it has fired."""
+
+    kind: str
+    seconds: float
+    retransmits: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.seconds:.3g}s, {self.retransmits} retransmits"
+
+
+class SocketRow(msgspec.Struct, frozen=True, array_like=True):
+    """One socket at the end of a phase; the queues mean what ss means by Recv-Q and Send-Q."""
+
+    state: str
+    recv_q: int
+    send_q: int
+    local: Endpoint
+    peer: Endpoint
+    timer: SocketTimer | None = None
+
+
+class SocketTable(msgspec.Struct, frozen=True):
+    """A host's sockets: how many in all and in each state, and the first of them."""
+
+    total: int
+    states: dict[str, int]
+    rows: tuple[SocketRow, ...]
+
+
+class Moved(msgspec.Struct, frozen=True, array_like=True):
+    """A counter that moved: its value at the start of the phase and at its end."""
+
+    before: int
+    after: int
+
+    @property
+    def by(self) -> int:
+        """How far."""
+        return self.after - self.before
+
+
+class Knob(msgspec.Struct, frozen=True, array_like=True):
+    """A sysctl that was set: its value before anybody set it, and the value in force."""
+
+    before: str
+    now: str
+
+
+class Note(msgspec.Struct, frozen=True):
+    """Something else that was seen."""
+
+    label: str
+    value: Value
+
+
+class Series(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A law or a course of time, for the plots: points (x, y).
+
+    `x` says what x is, seconds if nothing else; where the x of the points are names, the plot has a bar for each.
+    `kind` and `unit` are those of y, `x_kind` is that of x.
+    """
+
+    name: str
+    points: tuple[tuple[float | str, float], ...]
+    kind: Kind = Kind.NUMBER
+    unit: str = ""
+    x: str = "s"
+    x_kind: Kind = Kind.SECONDS
+
+
+class Phase(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A part of an experiment: what was compared, the knobs in force, the counters that moved, the sockets at its end.
+
+    `interrupted` is the error that ended it early; `comparisons_left_out` counts those that were too many to keep.
+    """
+
+    kind: PhaseKind
+    title: str
+    comparisons: tuple[Comparison, ...] = ()
+    knobs: dict[str, dict[str, Knob]] = {}
+    counters: dict[str, dict[str, Moved]] = {}
+    sockets: dict[str, SocketTable] = {}
+    notes: tuple[Note, ...] = ()
+    series: tuple[Series, ...] = ()
+    interrupted: str = ""
+    comparisons_left_out: int = 0
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether something in it let the run fail."""
+        return bool(self.interrupted) or any(is_wrong(comparison) for comparison in self.comparisons)
+
+
+# A run.
+
+
+class Kernel(msgspec.Struct, frozen=True, order=True):
+    """A kernel: `release` as `uname -r` has it, `version` as expectations take it, `machine` the processor."""
+
+    release: str
+    version: str
+    machine: str = ""
+
+
+class Absence(msgspec.Struct, frozen=True):
+    """Why a claim is not applicable, and what the kernel said to that."""
+
+    why: str
+    shown: Value
+
+
+class Run(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One run of a claim's scenario: a test, with its parameters, on a kernel.
+
+    `nodeid` is pytest's name of the test, `params` what stands in its brackets, `options` those of pytest that it does
+    not run without. `packets` names the pcapng file beside the evidence. `duration` is that of the test's call.
+    """
+
+    kernel: Kernel
+    nodeid: str
+    outcome: Outcome
+    started: float
+    duration: float
+    params: str = ""
+    options: tuple[str, ...] = ()
+    verdict: Verdict | None = None
+    expected: Verdict | None = None
+    reason: str = ""
+    absence: Absence | None = None
+    impairments: tuple[Impairment, ...] = ()
+    phases: tuple[Phase, ...] = ()
+    phases_left_out: int = 0
+    packets: str = ""
+
+    @property
+    def said(self) -> str:
+        """The verdict in words if it is the expected one; otherwise what became of the run."""
+        if self.outcome is Outcome.EXPECTED and self.verdict is not None:
+            return self.verdict.words
+        return "not settled" if self.outcome is Outcome.UNSETTLED else str(self.outcome)
+
+
+class EvidenceFile(msgspec.Struct, frozen=True):
+    """What a session measured of one claim, a run for each test and kernel."""
+
+    schema: int
+    harness: str
+    claim: Claim
+    runs: tuple[Run, ...]
+
+
+def wanted_of(wanted: object, unit: str = "") -> Wanted:
+    """What a measurement is held against, as it is stored: a value of a kind, or a range as data."""
+    if isinstance(wanted, (Between, AtLeast, AtMost)):
+        return wanted
+    if isinstance(wanted, OneOf):
+        return Choice(tuple(value_of(option, unit) for option in wanted.values))
+    if isinstance(wanted, Range):
+        fields = value_of(wanted).fields
+        return Law(type(wanted).__name__, storable(repr(wanted)), fields)
+    return value_of(wanted, unit)
