@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from harness.errors import NotReady
+from harness.observe.queues import accept_queue, half_open
 from harness.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
@@ -55,6 +56,21 @@ class Listener:
     def accepts(self) -> bool:
         """Whether a thread accepts, so that the scenario does not; it may be stalled."""
         return self._acceptor is not None
+
+    @property
+    def waiting(self) -> int:
+        """How many connections wait at it for accept(): Recv-Q of `ss -lnt`."""
+        return accept_queue(self.host, self.port).waiting
+
+    @property
+    def limit(self) -> int:
+        """What listen() made of the backlog, Send-Q of `ss -lnt`; one connection more than that may wait."""
+        return accept_queue(self.host, self.port).limit
+
+    @property
+    def half_open(self) -> int:
+        """How many requests to its port are half-open: SYN-RECV."""
+        return half_open(self.host, self.port)
 
     def listen(self, backlog: int) -> None:
         """Call listen() once more on the same socket."""

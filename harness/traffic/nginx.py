@@ -6,6 +6,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+from harness.observe.queues import accept_queue
 from harness.waiting import until
 
 if TYPE_CHECKING:
@@ -75,6 +76,16 @@ class Nginx:
     def url(self) -> str:
         """Where it answers."""
         return f"http://{self._literal()}:{self.port}/"
+
+    @property
+    def waiting(self) -> int:
+        """How many connections wait for its workers to accept them."""
+        return accept_queue(self.host, self.port).waiting
+
+    @property
+    def limit(self) -> int:
+        """What listen() made of its backlog, as the kernel has it now."""
+        return accept_queue(self.host, self.port).limit
 
     def configure(self, listen: str) -> None:
         """Write a new configuration; reload() or restart() makes it count."""
