@@ -103,7 +103,7 @@ def needed(test: ast.stmt, defined: dict[str, ast.stmt]) -> set[ast.stmt]:
 
 def lines_of(statement: ast.stmt) -> int:
     """The lines of a definition, its decorators among them."""
-    decorators = getattr(statement, "decorator_list", [])
+    decorators: list[ast.expr] = getattr(statement, "decorator_list", [])
     first = min([statement.lineno, *(decorator.lineno for decorator in decorators)])
     return (statement.end_lineno or first) - first + 1
 
