@@ -1,6 +1,9 @@
-"""How long the kernel's timers take, and what TCP makes of them: retransmissions, and the end of its patience."""
+"""How long the kernel's timers take, and what TCP makes of them: retransmissions, its patience, lifetimes of states."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
 
 from harness.laws.kernel import KernelVersion, running
 from harness.laws.ranges import Range, between
@@ -12,6 +15,17 @@ HZ = (100, 250, 300, 1000)
 JIFFY = 1 / min(HZ)
 # How long a busy machine may take to see to what a timer has started, in seconds.
 LATE = 1.5
+# The same for what the timer itself ends: nobody has to be woken for that.
+AT_ONCE = 0.1
+
+# include/net/tcp.h, TCP_TIMEWAIT_LEN, in seconds.
+TIME_WAIT = 60.0
+# include/net/inet_timewait_sock.h, until 4.1: the clock that ended all TIME-WAIT went through so many slots in 60 s.
+SLOTS = 8
+SLOT = TIME_WAIT / SLOTS
+# include/net/tcp.h, TCP_SYNQ_INTERVAL, until 4.1: a listener looked at a part of its requests so often, in seconds,
+# and at each of them within three such intervals (inet_csk_reqsk_queue_prune()).
+LISTENER_LOOKS = 0.2
 
 # a41e8a88b06e "tcp: better handle TCP_USER_TIMEOUT in SYN_SENT state" reckoned the patience of a SYN from 200 ms,
 # 3256a2d6ab1f "tcp: adjust rto_base in retransmits_timed_out()" mended it: [first with the one, first with the other).
@@ -23,9 +37,12 @@ def granularity(seconds: float, hz: int, kernel: KernelVersion | None = None) ->
     """How much later than asked for a timer of so many seconds may fire, in seconds.
 
     500462a9de65 "timers: Switch to a non-cascading wheel", 4.8: level n of the wheel, for delays of 63 * 8 ** (n - 1)
-    jiffies and more, has steps of 8 ** n. Before, a timer was exact to the jiffy.
+    jiffies and more, has steps of 8 ** n. Before, since 2.6.35, a timer was allowed to be a 256th of its time late
+    (3bbb9ec94642 "timers: Introduce the concept of timer slack for legacy timers").
     """
-    level = next(n for n in range(9) if seconds * hz < 63 * 8**n) if (kernel or running()) >= "4.8" else 0
+    if (kernel or running()) < "4.8":
+        return max(1 / hz, seconds / 256)
+    level = next(n for n in range(9) if seconds * hz < 63 * 8**n)
     return float(8**level / hz)
 
 
@@ -34,8 +51,65 @@ def about(*timers: float, late: float = LATE, kernel: KernelVersion | None = Non
 
     Each is up to a jiffy early and as late as the wheel makes it, whatever HZ is; `late` is the machine's share.
     """
-    latest = max(sum(granularity(timer, hz, kernel) for timer in timers) for hz in HZ)
-    return between(round(sum(timers) - JIFFY * len(timers), 3), round(sum(timers) + latest + late, 3))
+    return between(round(sum(timers) - JIFFY * len(timers), 3), round(_latest(timers, kernel) + late, 3))
+
+
+@dataclass(frozen=True, repr=False)
+class Lasts:
+    """How long a state lasts that a timer ends, in seconds.
+
+    Measured are two bounds: it lasted at least until it was last seen, and at most until it was first missed. On a busy
+    machine they lie far apart; what counts is that it may have ended between the two looks as the law says.
+    """
+
+    earliest: float
+    latest: float
+
+    def accepts(self, measured: tuple[float, float]) -> bool:
+        """Whether the state may have ended when it should, by (at least, at most)."""
+        at_least, at_most = measured
+        return at_most >= self.earliest and at_least <= self.latest
+
+    def __repr__(self) -> str:
+        return f"lasts {self.earliest:g} to {self.latest:g} s"
+
+
+def lasting(*timers: float, kernel: KernelVersion | None = None) -> Lasts:
+    """What kernel timers of so many seconds end that run one after the other, each set when the last has fired."""
+    return _lasts(sum(timers), _latest(timers, kernel))
+
+
+def time_wait_lasting(seconds: float = TIME_WAIT, *, kernel: KernelVersion | None = None) -> Lasts:
+    """TIME-WAIT, or FIN-WAIT-2 that no application holds any more, which ends after so many seconds.
+
+    Each has a timer since 789f558cfb36 "tcp/dccp: get rid of central timewait timer", 4.1. Before, one clock ended the
+    sockets of a slot every 7.5 s: those of 60 s with the eighth tick that followed, others with the first tick but one
+    that is certainly not early (inet_twsk_schedule(); 4 s and less had another clock).
+    """
+    if (kernel or running()) >= "4.1":
+        return lasting(seconds, kernel=kernel)
+    slots = min(math.ceil(seconds / SLOT), SLOTS - 1)
+    return _lasts(slots * SLOT, (slots + 1) * SLOT)
+
+
+def half_open_lasting(*waits: float, kernel: KernelVersion | None = None) -> Lasts:
+    """A half-open request that waits so long for an answer to its SYN-ACK, and to each of its repetitions.
+
+    Each has a timer since fa76ce7328b2 "inet: get rid of central tcp/dccp listener timer", 4.1.
+    """
+    if (kernel or running()) >= "4.1":
+        return lasting(*waits, kernel=kernel)
+    return _lasts(sum(waits), sum(waits) + 3 * LISTENER_LOOKS * len(waits))
+
+
+def _lasts(earliest: float, latest: float) -> Lasts:
+    """With the jiffy that a timer may be early, as seen from user space, and the machine's share."""
+    return Lasts(round(earliest - 2 * JIFFY, 3), round(latest + AT_ONCE, 3))
+
+
+def _latest(timers: tuple[float, ...] | list[float], kernel: KernelVersion | None) -> float:
+    """When the last of timers fires at the latest that run one after the other, whatever HZ is."""
+    return sum(timers) + max(sum(granularity(timer, hz, kernel) for timer in timers) for hz in HZ)
 
 
 def doubling(first: float, retries: int, longest: float = RTO_MAX) -> list[float]:

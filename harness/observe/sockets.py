@@ -113,6 +113,16 @@ def count(host: Host, filter: str = "", *, family: int | None = None) -> int:  #
     return sum(1 for _ in _matching(host, filter, family, 0))
 
 
+def ends_at(host: Host, port: int) -> list[Socket]:
+    """A host's ends of connections from or to a port, of the lab's family."""
+    return sockets(host, f"exclude listening ( sport = :{port} or dport = :{port} )", family=host.family)
+
+
+def states_at(host: Host, port: int) -> list[str]:
+    """The states of a host's ends of connections from or to a port, of the lab's family."""
+    return [end.state for end in ends_at(host, port)]
+
+
 def tally(host: Host) -> dict[str, int]:
     """How many TCP sockets of a host are in each state, by its name as ss prints it."""
     everything = _compile(host, "").states

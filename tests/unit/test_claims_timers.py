@@ -39,7 +39,8 @@ def test_the_wheel_rounds_up() -> None:
     assert granularity(0.2, 250, NEW) == 1 / 250
     assert granularity(1, 250, NEW) == 8 / 250
     assert granularity(32, 250, NEW) == 512 / 250
-    assert granularity(32, 250, OLD) == 1 / 250
+    assert granularity(0.2, 250, OLD) == 1 / 250
+    assert granularity(32, 250, OLD) == 1 / 8
 
 
 def test_timers_are_late_and_not_early() -> None:

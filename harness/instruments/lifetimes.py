@@ -1,0 +1,105 @@
+"""How long a state of a connection lasts: TIME-WAIT, FIN-WAIT-2, a half-open request, looked at until it is gone."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+from harness.observe import sockets, states_at
+from harness.traffic.closing import leave_time_wait
+from harness.traffic.connection import endpoint, establish, far_endpoint
+from harness.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.lab import Host
+    from harness.observe.sockets import Endpoint
+    from harness.traffic import Listener, RawConnection
+
+FourTuple = tuple["Endpoint", "Endpoint"]
+
+
+class Watched:
+    """A connection in some state at a host, looked at now and then until it is gone, or in another state.
+
+    `begun` is a moment on the monotonic clock, in seconds, at which it was not in that state yet.
+    """
+
+    def __init__(self, host: Host, ends: FourTuple, state: str, begun: float) -> None:
+        self.host, self.ends, self.state = host, ends, state
+        self._begun, self._seen_first = begun, time.monotonic()
+        self._seen, self._missed = self._seen_first, math.nan
+
+    @property
+    def port(self) -> int:
+        """The local port."""
+        return self.ends[0][1]
+
+    @property
+    def gone(self) -> bool:
+        """Whether it was missed at some look."""
+        return not math.isnan(self._missed)
+
+    @property
+    def lifetime(self) -> tuple[float, float]:
+        """How long it lasted, in seconds: at least until it was last seen, at most until it was first missed.
+
+        laws.timers.Lasts says which of these are as predicted.
+        """
+        return self._seen - self._seen_first, self._missed - self._begun
+
+    def look(self, states: dict[FourTuple, str], looked: float) -> None:
+        """Take note of one look at the host's connections, which began at `looked` on the monotonic clock."""
+        if self.gone:
+            return
+        if states.get(self.ends) == self.state:
+            self._seen = looked
+        else:
+            self._missed = time.monotonic()
+
+
+def watch_until_gone(watched: Sequence[Watched], *, deadline: float) -> None:
+    """Look at hosts, of each at all connections at once, until none of those watched is left; NotReady after that."""
+
+    def all_gone() -> bool:
+        left = [watch for watch in watched if not watch.gone]
+        for host in {watch.host.name: watch.host for watch in left}.values():
+            looked, states = time.monotonic(), _states(host)
+            for watch in left:
+                if watch.host is host:
+                    watch.look(states, looked)
+        return all(watch.gone for watch in left)
+
+    until(all_gone, deadline=deadline, what="all that is watched to be gone")
+
+
+def watch_time_wait(client: Host, listener: Listener) -> Watched:
+    """A TIME-WAIT at the side of the listener, which closes first, from its beginning."""
+    begun = time.monotonic()
+    (ends,) = leave_time_wait(client, listener, closer="server")
+    return Watched(listener.host, ends, "TIME-WAIT", begun)
+
+
+def watch_orphan(client: Host, listener: Listener) -> Watched:
+    """An orphaned FIN-WAIT-2: the application at the listener has closed its socket, and the client's never will."""
+    server = establish(client, listener).server
+    begun, ends = time.monotonic(), (endpoint(server), far_endpoint(server))
+    server.close()
+    until(lambda: states_at(listener.host, ends[1][1]) == ["FIN-WAIT-2"], what="FIN-WAIT-2")
+    return Watched(listener.host, ends, "FIN-WAIT-2", begun)
+
+
+def watch_half_open(connection: RawConnection) -> Watched:
+    """A half-open request: the raw peer sends its SYN, and never acknowledges the answer."""
+    begun, peer = time.monotonic(), connection.peer
+    connection.syn()
+    ends = (peer.host.ip, connection.to), (peer.address, connection.port)
+    return Watched(peer.host, ends, "SYN-RECV", begun)
+
+
+def _states(host: Host) -> dict[FourTuple, str]:
+    """The state of each connection of a host, by its ends."""
+    connections = sockets(host, "exclude listening", family=host.family, details=False)
+    return {(connection.local, connection.remote): connection.state for connection in connections}

@@ -1,0 +1,50 @@
+"""The instrument that watches a state until it is gone sees what the kernel's timers end, and when."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.errors import NotReady
+from harness.instruments.lifetimes import watch_half_open, watch_orphan, watch_time_wait, watch_until_gone
+from harness.laws.ranges import matches
+from harness.laws.timers import half_open_lasting, time_wait_lasting
+from harness.observe import states_at
+from harness.traffic import RawPeer, listen
+
+if TYPE_CHECKING:
+    from harness.lab import Pair
+
+
+def test_what_a_timer_ends(pair: Pair) -> None:
+    pair.server.sysctl["net.ipv4.tcp_fin_timeout"] = 2
+    pair.server.sysctl["net.ipv4.tcp_synack_retries"] = 0
+    time_wait = watch_time_wait(pair.client, listen(pair.server))
+    orphan = watch_orphan(pair.client, listen(pair.server))
+    half_open = watch_half_open(RawPeer(pair.server, pair.client).connection(listen(pair.server)))
+    ended = [orphan, half_open]
+    assert [states_at(pair.server, watch.port) for watch in (time_wait, *ended)] == [
+        ["TIME-WAIT"],
+        ["FIN-WAIT-2"],
+        ["SYN-RECV"],
+    ]
+    watch_until_gone(ended, deadline=20)
+    assert [states_at(pair.server, watch.port) for watch in ended] == [[], []]
+    assert matches(time_wait_lasting(2), orphan.lifetime)
+    assert matches(half_open_lasting(1), half_open.lifetime)
+    assert not matches(half_open_lasting(1, 2), half_open.lifetime)
+    assert not time_wait.gone
+    with pytest.raises(NotReady, match="all that is watched to be gone"):
+        watch_until_gone([time_wait], deadline=0.1)
+
+
+def test_another_state_is_the_end_of_the_first(pair: Pair) -> None:
+    """A request that is acknowledged is half-open no more, though there is a connection between the same ends."""
+    connection = RawPeer(pair.server, pair.client).connection(listen(pair.server))
+    half_open = watch_half_open(connection)
+    connection.send("A")
+    watch_until_gone([half_open], deadline=20)
+    assert states_at(pair.server, half_open.port) == ["ESTAB"]
+    at_least, at_most = half_open.lifetime
+    assert 0 <= at_least <= at_most < 20
