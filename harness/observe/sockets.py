@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from harness.errors import BadInput
 from harness.lab import netlink
 from harness.observe import diag, states, tcp_info
 from harness.observe.filters import Filter, compile_filter
@@ -121,6 +123,23 @@ def ends_at(host: Host, port: int) -> list[Socket]:
 def states_at(host: Host, port: int) -> list[str]:
     """The states of a host's ends of connections from or to a port, of the lab's family."""
     return [end.state for end in ends_at(host, port)]
+
+
+def socket_of(host: Host, connection: socket.socket) -> Socket:
+    """What inet_diag says of one connection that this process holds; BadInput if it is none of the host's."""
+    inode = os.fstat(connection.fileno()).st_ino
+    rows = [row for row in sockets(host, "exclude listening") if row.inode == inode]
+    if len(rows) != 1:
+        raise BadInput(f"{host.name} has no connection with inode {inode}: it has ended, or is another host's")
+    return rows[0]
+
+
+def info_of(host: Host, connection: socket.socket) -> tcp_info.TcpInfo:
+    """TCP_INFO of one connection that this process holds; BadInput if the host has none such, or it has none."""
+    info = socket_of(host, connection).info
+    if info is None:
+        raise BadInput(f"a connection of {host.name} in TIME-WAIT or SYN-RECV has no TCP_INFO")
+    return info
 
 
 def tally(host: Host) -> dict[str, int]:

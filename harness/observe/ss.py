@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from harness.observe.sockets import Socket
 
 TIMER = re.compile(r"timer:\((\w+),([^,)]*),(\d+)\)")
+# misc/ss.c, tcp_stats_print(): `rto:204 rtt:0.028/0.014 cwnd:10`.
+NUMBER = re.compile(r"(\w+):(\d+(?:\.\d+)?)(?:/[\d.]+)?")
 # misc/ss.c, print_ms_timer(): "2min5sec", "59sec", "1.203ms" for 1.203 s, "203ms" for 0.203 s, nothing for 0.
 TIME = re.compile(r"(?:(?P<minutes>\d+)min)?(?:(?P<seconds>\d+)(?:sec|\.(?=\d+ms)))?(?:(?P<milliseconds>\d+)ms)?")
 
@@ -53,6 +55,12 @@ class Row:
     def remote_port(self) -> str:
         """The port of the far end, as printed."""
         return self.remote.rpartition(":")[2]
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The numbers that -i shows, by name: "rto" in milliseconds, "cwnd" …; of a pair (`rtt:0.1/0.05`) the first."""
+        matches = filter(None, map(NUMBER.fullmatch, self.details))
+        return {match[1]: float(match[2]) for match in matches}
 
     @property
     def timer(self) -> Timer | None:

@@ -1,7 +1,7 @@
 """What runs in a lab: listeners, connectors, raw peers, floods, impairments."""
 
 from harness.traffic.connection import Connection, establish
-from harness.traffic.connector import Attempt, Attempts, connect
+from harness.traffic.connector import Attempt, Attempts, answered, connect
 from harness.traffic.flood import Flood, flood
 from harness.traffic.impair import Drop, Hold, drop, hold
 from harness.traffic.listener import Listener, echo, listen
@@ -18,6 +18,7 @@ __all__ = [
     "Listener",
     "RawConnection",
     "RawPeer",
+    "answered",
     "connect",
     "drop",
     "echo",

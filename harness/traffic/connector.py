@@ -171,6 +171,14 @@ class Attempts:
         self.close()
 
 
+def answered(host: Host, to: Listener, *, deadline: float = PATIENCE) -> socket.socket:
+    """A new connection to a listener that answers, on which a request has been answered; NotReady if it is not."""
+    clients = connect(host, to, wait=True, deadline=deadline)
+    if not clients.ask(deadline=deadline):
+        raise NotReady(f"port {to.port} did not answer {host.name}; results: {dict(clients.results())}")
+    return clients[0].socket
+
+
 def _read(connection: socket.socket, size: int) -> bool:
     try:
         return len(connection.recv(size, socket.MSG_PEEK)) == size and bool(connection.recv(size))

@@ -35,7 +35,6 @@ UNFINISHED = frozenset(
         "test_accept_queue.py",
         "test_commands.py",
         "test_connect_timeout.py",
-        "test_limits.py",
         "test_ports.py",
         "test_syn_queue.py",
         "test_syncookies.py",
