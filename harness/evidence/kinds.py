@@ -125,9 +125,13 @@ def address(value: str | tuple[str, int]) -> Address:
     return Address(f"[{host}]:{number}" if ":" in host else f"{host}:{number}")
 
 
-def state(value: str) -> State:
-    """The state of a socket."""
-    return State(value)
+@overload
+def state(value: str) -> State: ...
+@overload
+def state(value: list[str] | tuple[str, ...]) -> list[State]: ...
+def state(value: str | list[str] | tuple[str, ...]) -> State | list[State]:
+    """The state of a socket, or of several."""
+    return State(value) if isinstance(value, str) else [State(each) for each in value]
 
 
 def output(value: str) -> Output:

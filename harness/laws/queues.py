@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.laws.boundaries import before
+
 if TYPE_CHECKING:
     from harness.laws.kernel import KernelVersion
 
@@ -91,3 +93,11 @@ def _last_quarter(max_syn_backlog: int) -> int:
 
 def _power_of_two_above(n: int) -> int:
     return 1 << n.bit_length()
+
+
+def answered_at_full(kernel: KernelVersion | None = None) -> int:
+    """How many SYNs at a full accept queue are answered at most, on the running kernel unless another is given.
+
+    Those up to which no more than one request is young; none since such SYNs are dropped.
+    """
+    return 2 if before("accept-queue-full-drops-syns", kernel) else 0

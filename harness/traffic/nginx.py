@@ -107,9 +107,13 @@ class Nginx:
             what="nginx's new workers in place of the old",
         )
 
+    def stop(self) -> None:
+        """Stop it."""
+        self.program.stop()
+
     def restart(self) -> None:
         """Stop it and start it again."""
-        self.program.stop()
+        self.stop()
         self.program = self._start()
 
     def workers(self) -> list[int]:

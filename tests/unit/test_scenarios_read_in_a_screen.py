@@ -32,7 +32,6 @@ UNFINISHED = frozenset(
         "incidents/test_silent_database.py",
         "incidents/test_syn_flood.py",
         "incidents/test_two_proxies.py",
-        "test_accept_queue.py",
         "test_commands.py",
         "test_connect_timeout.py",
         "test_ports.py",

@@ -1,0 +1,98 @@
+"""Cookies in place of requests: a queue so full that SYNs get them, and ACKs that bring back true and false ones."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+from harness.errors import NotReady
+from harness.instruments.syn_queue import SYNCOOKIES, ceiling
+from harness.instruments.syns import Fates, send_syns
+from harness.laws.queues import Knobs
+from harness.observe import counters
+from harness.traffic import SYN_OPTIONS, RawPeer, echo, listen
+from harness.waiting import until
+
+if TYPE_CHECKING:
+    from harness.lab import Host
+    from harness.observe import Delta
+    from harness.traffic import Listener, RawConnection
+
+# What a cookie can say of the client's MSS: net/ipv4/syncookies.c and net/ipv6/syncookies.c, msstab, since 3.13
+# (086293542b99 "tcp: syncookies: reduce mss table to four values").
+MSS_TABLE = {socket.AF_INET: (536, 1300, 1440, 1460), socket.AF_INET6: (1220, 1420, 1440, 8940)}
+# What cookies and dropped handshakes are counted in.
+COUNTERS = ("TcpExt.Syncookies*", "TcpExt.TCPReqQFull*", "TcpExt.Listen*")
+
+
+def full_queue(server: Host, near: Host, cookies: int, backlog: int = 7) -> Listener:
+    """A listener that answers its clients, its SYN queue filled to the ceiling; NotReady if it does not fill.
+
+    `cookies` is tcp_syncookies; the SYNs come from the end of the cable where `near` is.
+    """
+    server.sysctl[SYNCOOKIES] = cookies
+    listener = listen(server, backlog, answer=echo)
+    room = ceiling(Knobs(backlog, tcp_syncookies=cookies))
+    fates = send_syns(RawPeer(server, near), listener, room)
+    if fates != Fates(room, 0, 0):
+        raise NotReady(f"a SYN queue of {room} on {server.name}: of as many SYNs came {fates}")
+    return listener
+
+
+def moved(delta: Delta) -> dict[str, int]:
+    """How the counters of cookies and of dropped handshakes moved; those not named did not move."""
+    return delta.only(*COUNTERS).nonzero()
+
+
+def sent(n: int) -> dict[str, int]:
+    """How they move when n SYNs are answered with cookies and nothing else happens."""
+    return {"TcpExt.SyncookiesSent": n, "TcpExt.TCPReqQFullDoCookies": n}
+
+
+def dropped(n: int) -> dict[str, int]:
+    """How they move when n SYNs are dropped at a full SYN queue and nothing else happens."""
+    return {"TcpExt.ListenDrops": n, "TcpExt.TCPReqQFullDrop": n}
+
+
+def forge(peer: RawPeer, listener: Listener) -> dict[str, RawConnection]:
+    """Send four ACKs with a cookie that the server did not give them; by what is wrong with each."""
+    altered, foreign, shifted, invented = (peer.connection(listener) for _ in range(4))
+    for connection in (altered, foreign, shifted):
+        connection.syn()
+    altered.send("A", ack=altered.ack + 1000)
+    foreign.send("A", ack=altered.ack)
+    shifted.send("A", seq=shifted.seq + 1000)
+    invented.send("A", ack=0x12345678)
+    return {
+        "the cookie plus 1000": altered,
+        "another port's cookie": foreign,
+        "another sequence number": shifted,
+        "no SYN before": invented,
+    }
+
+
+def answers(acks: dict[str, RawConnection]) -> dict[str, str]:
+    """The flags of the segments that answered the ACKs."""
+    return {what: str(ack.wait(lambda reply: reply.flags != "SA").flags) for what, ack in acks.items()}
+
+
+def is_taken(listener: Listener, peer: RawPeer, offset: int) -> bool:
+    """Whether the listener takes an ACK whose number is `offset` more than the cookie's."""
+
+    def judged() -> tuple[int, int]:
+        counted = counters(listener.host).TcpExt
+        return counted.SyncookiesRecv, counted.SyncookiesFailed
+
+    before = judged()
+    connection = peer.connection(listener)
+    connection.syn()
+    connection.send("A", ack=connection.ack + offset)
+    until(lambda: judged() != before, what="the ACK to be judged")
+    return judged()[0] > before[0]
+
+
+def offsets_of_the_table(family: socket.AddressFamily) -> list[int]:
+    """How far from the cookie of a raw peer's SYN those are that say another MSS: its place in the table is in it."""
+    table = MSS_TABLE[family]
+    own = max(place for place, mss in enumerate(table) if mss <= dict(SYN_OPTIONS)["MSS"])
+    return [place - own for place in range(len(table))]
