@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from harness.kernels import image, places
+from harness.orphans import die_with_parent
 
 # What QEMU is told for real time with KVM, and without.
 KVM = ("-cpu", "host", "-accel", "kvm")
@@ -35,8 +36,6 @@ def arguments(qemu: str, kernel: Path) -> tuple[str, ...]:
 
 def boots(qemu: str, kernel: Path, how: tuple[str, ...], *, patience: float = PATIENCE) -> bool:
     """Whether QEMU brings a kernel so far that it looks for a file system, of which there is none."""
-    from harness.kernels.machine import die_with_parent
-
     words = [qemu, *how, "-smp", "2", "-M", "pc", "-m", "256", "-nodefaults", "-no-user-config", "-display", "none"]
     words += ["-no-reboot", "-serial", "stdio", "-kernel", str(kernel), "-append", "console=ttyS0,115200 panic=-1"]
     try:

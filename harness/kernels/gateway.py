@@ -20,9 +20,10 @@ from urllib.parse import quote, unquote
 
 from harness.errors import BadInput, HarnessError
 from harness.kernels import places, warm
-from harness.kernels.machine import Machine, Mode, die_with_parent
+from harness.kernels.machine import Mode, VirtualMachine
 from harness.kernels.pulse import Pulse
 from harness.kernels.store import Store, Stored, is_path, named
+from harness.orphans import die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,7 +74,7 @@ def main() -> None:
         sys.exit(2)
 
 
-def bring_up(asked: argparse.Namespace) -> Machine:
+def bring_up(asked: argparse.Namespace) -> VirtualMachine:
     """The machine asked for, in which an interpreter waits."""
     mode = Mode(simulated=not asked.real_time)
     project = warm.Project(asked.root, tuple(asked.arguments), asked.directory)
@@ -114,7 +115,7 @@ def find(kernel: str) -> Stored:
     raise BadInput(f"kernel {kernel} is not in {places.kernels()}: harness kernels fetch {kernel}")
 
 
-def relay(machine: Machine) -> None:
+def relay(machine: VirtualMachine) -> None:
     """Pass bytes both ways until one side ends; MachineDied if the machine did, on its own, or shows no life."""
     port = machine.port.fileno()
     pulse = Pulse(machine)

@@ -26,8 +26,8 @@ from urllib.parse import quote, unquote
 
 from harness.errors import BadInput, HarnessError, MissingProgram, Unsupported
 from harness.kernels.gateway import TROUBLE, own_words, report
-from harness.kernels.machine import die_with_parent
 from harness.kernels.warm import Project
+from harness.orphans import die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,7 +74,7 @@ printf '%s\\n%s\\n' "$place" "$python"
 
 
 @dataclass(frozen=True)
-class Host:
+class RemoteHost:
     """A host as the user named it.
 
     `address` is what ssh takes, `config` a file for it, `options` those of ssh_config(5). `python` is an interpreter
@@ -113,7 +113,7 @@ def short(text: str) -> str:
     return text.partition(":")[2].partition(",")[0]
 
 
-def named(text: str, root: Path, config: str | None = None) -> Host:
+def named(text: str, root: Path, config: str | None = None) -> RemoteHost:
     """The host that a user's word means: ssh:HOST[,python=PATH] or vagrant:MACHINE.
 
     `config` is a file for ssh. Vagrant is asked how to reach its machines. BadInput or Unsupported when that fails.
@@ -131,16 +131,16 @@ def named(text: str, root: Path, config: str | None = None) -> Host:
     if f"{kind}:" == SSH:
         if config is not None and not Path(config).is_file():
             raise BadInput(f"--ssh-config {config}: there is no such file")
-        return Host(name, name, None if config is None else str(Path(config).absolute()), python=python)
+        return RemoteHost(name, name, None if config is None else str(Path(config).absolute()), python=python)
     from harness.vagrant import reach
 
     # Machines of ours, in which we are root as on a kernel of --kernel 6.12.
     options = reach.ssh_config(name, root)
     address = options.pop("HostName")
-    return Host(name, address, None, tuple(options.items()), python or reach.PYTHON, sudo=True, ours=True)
+    return RemoteHost(name, address, None, tuple(options.items()), python or reach.PYTHON, sudo=True, ours=True)
 
 
-def command(host: Host, root: Path, directory: Path) -> str:
+def command(host: RemoteHost, root: Path, directory: Path) -> str:
     """This program as the value of python= in execnet's word for a worker: every value is percent-encoded."""
     words = ["--host", host.address, "--root", str(root), "--directory", str(directory)]
     words += ["--config", host.config] if host.config else []
@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--ours", action="store_true")
     asked = parser.parse_args(own_words())
     options = tuple((key, value) for key, _, value in (option.partition("=") for option in asked.option))
-    host = Host(asked.host, asked.host, asked.config, options, asked.python, asked.sudo, asked.ours)
+    host = RemoteHost(asked.host, asked.host, asked.config, options, asked.python, asked.sudo, asked.ours)
     try:
         place, python = deliver(host, asked.root)
         words = interpreter(host, place, python, asked.directory.relative_to(asked.root))
@@ -175,7 +175,7 @@ def main() -> None:
         sys.exit(2)
 
 
-def deliver(host: Host, root: Path) -> tuple[str, str]:
+def deliver(host: RemoteHost, root: Path) -> tuple[str, str]:
     """Bring the project to a host; where it stands there, and the interpreter to run it with."""
     packed = Project(root, ()).archive(below=root)
     digest = hashlib.sha256(packed).hexdigest()[:16]
@@ -192,14 +192,14 @@ def deliver(host: Host, root: Path) -> tuple[str, str]:
     return place, python
 
 
-def interpreter(host: Host, place: str, python: str, below: Path) -> list[str]:
+def interpreter(host: RemoteHost, place: str, python: str, below: Path) -> list[str]:
     """The command line of an interpreter over there, in the project, as execnet would start one here."""
     words = [f"{key}={value}" for key, value in _environment(host).items()]
     directory = str(Path(place) / below)
     return host.ssh(f"cd {shlex.quote(directory)} && exec env {shlex.join([*words, python, '-u', '-c', BOOTSTRAP])}")
 
 
-def _environment(host: Host) -> Mapping[str, str]:
+def _environment(host: RemoteHost) -> Mapping[str, str]:
     """What of our environment matters there too."""
     kept = {name: os.environ[name] for name in ("LANG", "TERM", "COLUMNS") if name in os.environ}
     return kept | ({"TCP_HARNESS_OWN_KERNEL": "1"} if host.ours else {})

@@ -5,14 +5,13 @@ with sleep=off): a wait of a minute costs a moment. The machine has one CPU then
 where KVM really works.
 
 Nothing has a name in a shared place: the port and the monitor are socket pairs, the console is a file without a name.
-QEMU dies with the thread that started it (prctl(2), PR_SET_PDEATHSIG), also when that is killed.
+QEMU dies with the thread that started it, also when that is killed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import errno
 import inspect
 import json
@@ -21,7 +20,6 @@ import os
 import re
 import select
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -33,6 +31,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, MissingProgram
 from harness.kernels import acceleration, guest, places, pulse
+from harness.orphans import die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -43,12 +42,9 @@ if TYPE_CHECKING:
 
 QEMU = "qemu-system-x86_64"
 MEBIBYTES = 3072
-PR_SET_PDEATHSIG = 1
 CONSOLE_SHOWN = 25
 # How long a guest may be silent while it is brought up, in seconds of real time.
 BOOT = 180.0
-
-_libc = ctypes.CDLL(None)
 
 
 class MachineDied(HarnessError):
@@ -104,7 +100,7 @@ def arguments(kernel: Stored, mode: Mode) -> list[str]:
     return [*made, "-kernel", str(kernel.image), "-append", " ".join(words)]
 
 
-class Machine:
+class VirtualMachine:
     """A running machine. `port` is our end of the guest's serial port, as a file descriptor."""
 
     def __init__(self, kernel: Stored, mode: Mode, *, initrd: Path, state: Path | None = None) -> None:
@@ -144,7 +140,7 @@ class Machine:
         if self._state is not None:
             self._state.close()
 
-    def __enter__(self) -> Machine:
+    def __enter__(self) -> VirtualMachine:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -314,11 +310,6 @@ class Machine:
             with contextlib.suppress(Exception):  # whatever is left of a connection to a QEMU that was killed
                 control = await self._connecting
                 await control.disconnect()
-
-
-def die_with_parent() -> None:
-    """Let the kernel end this process when the thread that started it ends, however that happens."""
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def environment(extra: Sequence[str] = ()) -> dict[str, str]:

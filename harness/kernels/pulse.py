@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.kernels.machine import Machine
+    from harness.kernels.machine import VirtualMachine
 
 # After how many seconds of silence QEMU is asked, how often then, and how long it may take to answer.
 SILENCE, EVERY, ANSWER = 3.0, 0.5, 2.0
@@ -40,7 +40,7 @@ class Pulse:
     `times`: how often in a row a sign of death has to be seen.
     """
 
-    machine: Machine
+    machine: VirtualMachine
     times: int = TIMES
     _silent_since: float = field(default_factory=time.monotonic)
     _looked: float = 0.0

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import BadInput
 from harness.kernels import guest, image, places
-from harness.kernels.machine import Machine, Mode, environment, made_with
+from harness.kernels.machine import Mode, VirtualMachine, environment, made_with
 from harness.kernels.store import in_order
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Project:
             )
 
 
-def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = None) -> Machine:
+def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = None) -> VirtualMachine:
     """A machine with the project in it, ready to become an interpreter; made ready first if need be."""
     initrd, key = _initrd(kernel)
     name = f"{_called(kernel)}-{mode.name_with(kernel)}"
@@ -117,7 +117,7 @@ def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = Non
         if not booted.exists():
             places.sweep()
             _say(say, f"{kernel.release}: booting once")
-            with Machine(kernel, mode, initrd=initrd) as machine:
+            with VirtualMachine(kernel, mode, initrd=initrd) as machine:
                 machine.ready()
                 machine.tell(do="import", modules=list(LIBRARIES))
                 machine.ready()
@@ -133,7 +133,7 @@ def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = Non
     with _only_one(collected):
         if not collected.exists():
             _say(say, f"{kernel.release}: delivering the project")
-            with Machine(kernel, mode, initrd=initrd, state=booted) as machine:
+            with VirtualMachine(kernel, mode, initrd=initrd, state=booted) as machine:
                 machine.resume()
                 machine.tell(
                     packed, do="deliver", bytes=len(packed), path=[str(project.root), str(Path(__file__).parents[2])]
@@ -143,10 +143,10 @@ def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = Non
                 machine.ready()
                 _forget(booted.parent.glob(f"{booted.name}-*"), but=collected)
                 machine.save(collected)
-    return Machine(kernel, mode, initrd=initrd, state=collected)
+    return VirtualMachine(kernel, mode, initrd=initrd, state=collected)
 
 
-def become_interpreter(machine: Machine, project: Project, *, variables: dict[str, str], user: int = 0) -> None:
+def become_interpreter(machine: VirtualMachine, project: Project, *, variables: dict[str, str], user: int = 0) -> None:
     """Let a restored machine become what execnet talks to."""
     machine.tell(
         do="become",

@@ -1,7 +1,8 @@
 """What a lab is made of: namespaces, links, topologies, NAT, sysctls, programs."""
 
+from harness.errors import renamed
 from harness.lab.host import IPV4, IPV6, Host, Interface
-from harness.lab.lab import Lab, Segment
+from harness.lab.lab import Cable, Lab
 from harness.lab.netns import Namespace
 from harness.lab.program import Program, Ran
 from harness.lab.topologies import BehindNat, Lan, Pair, behind_nat, lan, pair
@@ -10,6 +11,7 @@ __all__ = [
     "IPV4",
     "IPV6",
     "BehindNat",
+    "Cable",
     "Host",
     "Interface",
     "Lab",
@@ -18,8 +20,14 @@ __all__ = [
     "Pair",
     "Program",
     "Ran",
-    "Segment",
     "behind_nat",
     "lan",
     "pair",
 ]
+
+
+def __getattr__(name: str) -> type[Cable]:
+    if name != "Segment":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    renamed("harness.lab.Segment", "harness.lab.Cable")
+    return Cable

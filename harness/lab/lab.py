@@ -1,4 +1,4 @@
-"""A lab: hosts and the segments between them, declared in a few lines and handed over when traffic passes."""
+"""A lab: hosts and the cables between them, declared in a few lines and handed over when traffic passes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import BadInput, NotReady, Unsupported
+from harness.errors import BadInput, NotReady, Unsupported, renamed
 from harness.lab import isolation, nft
 from harness.lab.host import IPV4, IPV6, Host, Interface
 from harness.lab.machine import MachineSysctls, turns
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from harness.lab.impairment import Impairment
     from harness.lab.netns import Namespace
 
-# Each host of a segment has every other as a permanent neighbour, which is quadratic: in larger segments only the
-# first host and the others know each other beforehand.
+# Each host of a cable has every other as a permanent neighbour, which is quadratic: on larger switches only the first
+# host and the others know each other beforehand.
 FULL_MESH = 32
 _numbers = itertools.count(1)
 
 
 @dataclass
-class Segment:
+class Cable:
     """One layer-2 network: a cable between two hosts, or a switch with any number.
 
     Addresses are 10.NUMBER.0.0/16 and fd00:NUMBER::/64; the n-th address (n from 1) goes with one MAC, whether an
@@ -43,7 +43,7 @@ class Segment:
     given: int = 0
 
     def address(self, n: int, family: int) -> str:
-        """The n-th address of the segment."""
+        """The n-th address of the cable."""
         return f"10.{self.number}.{n >> 8}.{n & 255}" if family == IPV4 else f"fd00:{self.number:x}::{n:x}"
 
     def unowned(self) -> int:
@@ -70,7 +70,7 @@ class Lab:
         self.number = next(_numbers)
         self.all_hosts: dict[str, Host] = {}
         self.switches: list[Host] = []
-        self.segments: list[Segment] = []
+        self.cables: list[Cable] = []
         self.directory = Path(f"/run/lab{self.number}")
         self.machine_sysctl = MachineSysctls()
         self.impairments: list[Callable[[], Impairment]] = []
@@ -121,13 +121,13 @@ class Lab:
         """New hosts, in the order of their names."""
         return [self.host(name) for name in names]
 
-    def link(self, a: Host, b: Host, *, mtu: int = 1500, offloads: bool = False) -> Segment:
+    def link(self, a: Host, b: Host, *, mtu: int = 1500, offloads: bool = False) -> Cable:
         """A cable between two hosts.
 
         `mtu` is in bytes. `offloads` leaves checksum and segmentation offload as the driver has them; without, frames
         on the cable are what TCP sends.
         """
-        segment = self._segment()
+        cable = self._cable()
         names = [f"eth{len(host.interfaces)}" for host in (a, b)]
         if a is b:
             raise BadInput(f"host {a.name} cannot be linked to itself")
@@ -135,18 +135,18 @@ class Lab:
             "add",
             kind="veth",
             ifname=names[0],
-            address=segment.mac(1),
-            peer={"ifname": names[1], "address": segment.mac(2), "net_ns_fd": b.namespace.fd},
+            address=cable.mac(1),
+            peer={"ifname": names[1], "address": cable.mac(2), "net_ns_fd": b.namespace.fd},
         )
         for n, (host, name, far) in enumerate(zip((a, b), names, (b, a), strict=True), start=1):
             far_end = (far.namespace, names[2 - n])
-            self._attach(segment, host, name, n=n, mtu=mtu, offloads=offloads, far_end=far_end)
-        return segment
+            self._attach(cable, host, name, n=n, mtu=mtu, offloads=offloads, far_end=far_end)
+        return cable
 
-    def switch(self, *hosts: Host, mtu: int = 1500, offloads: bool = False) -> Segment:
+    def switch(self, *hosts: Host, mtu: int = 1500, offloads: bool = False) -> Cable:
         """A switch with these hosts on it."""
-        segment = self._segment()
-        switch = Host(self, f"switch{segment.number}")
+        cable = self._cable()
+        switch = Host(self, f"switch{cable.number}")
         self._undo.callback(switch.close)
         self.switches.append(switch)
         with switch:
@@ -161,16 +161,16 @@ class Lab:
                 "add",
                 kind="veth",
                 ifname=name,
-                address=segment.mac(n),
+                address=cable.mac(n),
                 peer={"ifname": port, "net_ns_fd": switch.namespace.fd},
             )
             netlink.link("set", index=_index(switch, port), master=bridge, mtu=mtu, state="up")
             far_end = (switch.namespace, port)
-            self._attach(segment, host, name, n=n, mtu=mtu, offloads=offloads, far_end=far_end)
-        return segment
+            self._attach(cable, host, name, n=n, mtu=mtu, offloads=offloads, far_end=far_end)
+        return cable
 
-    def gateway(self, gateway: Host, *, inside: Segment, outside: Segment, masquerade: bool = True) -> None:
-        """Let a host that is on both segments forward between them.
+    def gateway(self, gateway: Host, *, inside: Cable, outside: Cable, masquerade: bool = True) -> None:
+        """Let a host that is on both cables forward between them.
 
         Hosts inside get it as their default gateway. With `masquerade`, what leaves to the outside carries the
         gateway's own address, IPv4 and IPv6; without, hosts outside get a default route back.
@@ -194,17 +194,17 @@ class Lab:
 
         Raises NotReady, naming the two hosts, if that does not happen within `deadline` seconds.
         """
-        for segment in self.segments[self._ready :]:
-            self._introduce(segment)
-            hub = segment.members[0][0]
-            for host, _ in segment.members[1:]:
+        for cable in self.cables[self._ready :]:
+            self._introduce(cable)
+            hub = cable.members[0][0]
+            for host, _ in cable.members[1:]:
                 for family in self._families():
-                    here, there = (self._address_on(each, segment, family) for each in (hub, host))
+                    here, there = (self._address_on(each, cable, family) for each in (hub, host))
                     _exchange((hub, here), (host, there), family, deadline)
         for client, server in self._routed:
             for family in self._families():
                 _exchange((client, client.address(family)), (server, server.address(family)), family, deadline)
-        self._ready = len(self.segments)
+        self._ready = len(self.cables)
         self._routed.clear()
         for host in (*self.all_hosts.values(), *self.switches):
             host.close_netlink()
@@ -212,16 +212,16 @@ class Lab:
     def _families(self) -> tuple[int, ...]:
         return (IPV4, IPV6) if self._has_ipv6 else (IPV4,)
 
-    def _segment(self) -> Segment:
-        segment = Segment(len(self.segments) + 1)
-        if segment.number > 250:
-            raise BadInput("a lab holds at most 250 segments; put hosts on a switch")
-        self.segments.append(segment)
-        return segment
+    def _cable(self) -> Cable:
+        cable = Cable(len(self.cables) + 1)
+        if cable.number > 250:
+            raise BadInput("a lab holds at most 250 cables; put hosts on a switch")
+        self.cables.append(cable)
+        return cable
 
     def _attach(
         self,
-        segment: Segment,
+        cable: Cable,
         host: Host,
         name: str,
         *,
@@ -230,37 +230,48 @@ class Lab:
         offloads: bool,
         far_end: tuple[Namespace, str],
     ) -> None:
-        addresses = {family: segment.address(n, family) for family in self._families()}
-        interface = Interface(name, _index(host, name), segment.mac(n), addresses, mtu, far_end)
+        addresses = {family: cable.address(n, family) for family in self._families()}
+        interface = Interface(name, _index(host, name), cable.mac(n), addresses, mtu, far_end)
         host.add_interface(interface, offloads)
-        segment.members.append((host, name))
+        cable.members.append((host, name))
 
-    def _introduce(self, segment: Segment) -> None:
-        for i, (host, name) in enumerate(segment.members):
-            for j, (other, other_name) in enumerate(segment.members):
-                if i != j and (len(segment.members) <= FULL_MESH or 0 in (i, j)):
+    def _introduce(self, cable: Cable) -> None:
+        for i, (host, name) in enumerate(cable.members):
+            for j, (other, other_name) in enumerate(cable.members):
+                if i != j and (len(cable.members) <= FULL_MESH or 0 in (i, j)):
                     there = other.interfaces[other_name]
                     for family in self._families():
                         host.neighbour(name, there.addresses[family], there.mac, family)
 
-    def segment_of(self, host: Host) -> Segment:
-        """The segment that the first interface of a host is on."""
-        for segment in self.segments:
-            if any(member is host for member, _ in segment.members):
-                return segment
-        raise BadInput(f"host {host.name} is not on any segment yet: link it, or put it on a switch")
+    def cable_of(self, host: Host) -> Cable:
+        """The cable that the first interface of a host is on."""
+        for cable in self.cables:
+            if any(member is host for member, _ in cable.members):
+                return cable
+        raise BadInput(f"host {host.name} is not on any cable yet: link it, or put it on a switch")
 
-    def _interface_on(self, host: Host, segment: Segment) -> str:
-        for member, name in segment.members:
+    def segment_of(self, host: Host) -> Cable:
+        """The old name of cable_of()."""
+        renamed("lab.segment_of()", "lab.cable_of()")
+        return self.cable_of(host)
+
+    @property
+    def segments(self) -> list[Cable]:
+        """The old name of `cables`."""
+        renamed("lab.segments", "lab.cables")
+        return self.cables
+
+    def _interface_on(self, host: Host, cable: Cable) -> str:
+        for member, name in cable.members:
             if member is host:
                 return name
-        raise BadInput(f"host {host.name} is not on segment {segment.number}")
+        raise BadInput(f"host {host.name} is not on cable {cable.number}")
 
-    def _address_on(self, host: Host, segment: Segment, family: int) -> str:
-        return host.address(family, self._interface_on(host, segment))
+    def _address_on(self, host: Host, cable: Cable, family: int) -> str:
+        return host.address(family, self._interface_on(host, cable))
 
-    def _default_routes(self, segment: Segment, gateway: Host, interface: str) -> None:
-        for host, _ in segment.members:
+    def _default_routes(self, cable: Cable, gateway: Host, interface: str) -> None:
+        for host, _ in cable.members:
             if host is not gateway:
                 for family in self._families():
                     host.route("default", gateway.address(family, interface), family)

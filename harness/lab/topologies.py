@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.errors import renamed
+
 if TYPE_CHECKING:
     from harness.lab.host import Host
-    from harness.lab.lab import Lab, Segment
+    from harness.lab.lab import Cable, Lab
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,13 @@ class Pair:
 
     client: Host
     server: Host
-    segment: Segment
+    cable: Cable
+
+    @property
+    def segment(self) -> Cable:
+        """The old name of `cable`."""
+        renamed("pair.segment", "pair.cable")
+        return self.cable
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,13 @@ class Lan:
     """Hosts on one switch; the first is the server of the others where a scenario needs one."""
 
     hosts: list[Host]
-    segment: Segment
+    cable: Cable
+
+    @property
+    def segment(self) -> Cable:
+        """The old name of `cable`."""
+        renamed("lan.segment", "lan.cable")
+        return self.cable
 
 
 @dataclass(frozen=True)
@@ -34,24 +48,24 @@ class BehindNat:
     clients: list[Host]
     gateway: Host
     server: Host
-    inside: Segment
-    outside: Segment
+    inside: Cable
+    outside: Cable
 
 
 def pair(lab: Lab, *, mtu: int = 1500, offloads: bool = False) -> Pair:
     """client --- server."""
     client, server = lab.hosts("client", "server")
-    segment = lab.link(client, server, mtu=mtu, offloads=offloads)
+    cable = lab.link(client, server, mtu=mtu, offloads=offloads)
     lab.ready()
-    return Pair(client, server, segment)
+    return Pair(client, server, cable)
 
 
 def lan(lab: Lab, n: int, *, mtu: int = 1500) -> Lan:
     """n hosts, host1 to hostN, on one switch."""
     hosts = lab.hosts(*(f"host{i}" for i in range(1, n + 1)))
-    segment = lab.switch(*hosts, mtu=mtu)
+    cable = lab.switch(*hosts, mtu=mtu)
     lab.ready()
-    return Lan(hosts, segment)
+    return Lan(hosts, cable)
 
 
 def behind_nat(lab: Lab, n: int = 2) -> BehindNat:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import BadInput, Unsupported
-from harness.observe.tracepoint import Format, Listener, Sample, read_format
+from harness.observe.tracepoint import Format, Recorder, Sample, read_format
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -57,7 +57,7 @@ class DropReasons:
     def __init__(self, only: tuple[str, ...] = ()) -> None:
         self._only = only
         self._format: Format | None = None
-        self._listener: Listener | None = None
+        self._recorder: Recorder | None = None
         self._stack = ExitStack()
         self._drops: list[Dropped] = []
         self.lost = 0
@@ -87,7 +87,7 @@ class DropReasons:
                 "this kernel gives no reasons for drops: they came with Linux 5.17 "
                 '(c504e5c2f964 "net: skb: introduce kfree_skb_reason()")'
             )
-        self._listener = self._stack.enter_context(Listener(self._format, PAGES, self._condition(self._format)))
+        self._recorder = self._stack.enter_context(Recorder(self._format, PAGES, self._condition(self._format)))
         return self
 
     def _condition(self, layout: Format) -> str:
@@ -105,18 +105,18 @@ class DropReasons:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._listener is not None:
-            self._listener.stop()
+        if self._recorder is not None:
+            self._recorder.stop()
             self._drain()
-            self._listener = None
+            self._recorder = None
         self._stack.close()
 
     def _drain(self) -> None:
-        if self._listener is not None and self._format is not None:
-            self._drops += [_drop(self._format, sample) for sample in self._listener.read()]
+        if self._recorder is not None and self._format is not None:
+            self._drops += [_drop(self._format, sample) for sample in self._recorder.read()]
             # One CPU is read after the other: a later read may bring earlier drops.
             self._drops.sort(key=lambda drop: drop.time)
-            self.lost = self._listener.lost
+            self.lost = self._recorder.lost
 
 
 def _drop(layout: Format, sample: Sample) -> Dropped:

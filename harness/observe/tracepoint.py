@@ -124,8 +124,8 @@ class Sample:
     record: bytes
 
 
-class Listener:
-    """Hears one tracepoint on every CPU between `with` and its end. Raises Forbidden, Unsupported on entry.
+class Recorder:
+    """Records one tracepoint on every CPU between `with` and its end. Raises Forbidden, Unsupported on entry.
 
     `pages` of memory, a power of two, hold what was not read yet on each CPU; `lost` counts what found no room.
     `only` is a condition on the fields ("reason == 3 || reason == 6") that the kernel checks before it records.
@@ -141,7 +141,7 @@ class Listener:
         self._epoch = _epoch_of_the_monotonic_clock()
         self.lost = 0
 
-    def __enter__(self) -> Listener:
+    def __enter__(self) -> Recorder:
         with ExitStack() as undo:
             for cpu in _online_cpus():
                 event = _open_event(self._format.number, cpu)

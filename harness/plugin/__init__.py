@@ -98,9 +98,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("hold"):
         if _distributes(config):
             raise pytest.UsageError("--hold waits at the terminal, which workers do not have: run with -n 0")
-        from harness.plugin.hold import Hold
+        from harness.plugin.hold import HoldLab
 
-        config.pluginmanager.register(Hold(config), "harness-hold")
+        config.pluginmanager.register(HoldLab(config), "harness-hold")
     from harness.plugin.summary import Results
 
     directory = Path(config.invocation_params.dir, config.getoption("evidence"))

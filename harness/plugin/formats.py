@@ -68,8 +68,9 @@ class Reports:
         table = read([evidence.path], claims=set(evidence.runs))
         for form, path in self._files.items():
             write(str(path), made(form, table))
-            yield f"{form}: {_shortest(path)}", False
+            yield f"{form}: {shortest(path)}", False
 
 
-def _shortest(path: Path) -> str:
+def shortest(path: Path) -> str:
+    """A path as one would type it here."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from harness.lab import Lab
 
 
-class Hold:
+class HoldLab:
     """Waits at the terminal after a failure, before the fixtures of the test are torn down."""
 
     def __init__(self, config: pytest.Config) -> None:

@@ -21,15 +21,13 @@ from typing import TYPE_CHECKING, TextIO
 import pytest
 
 from harness import waiting
+from harness.waiting import TOLD_EVERY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# A wait is told once it has taken so long, and looked at again this often, in seconds.
-LONG = 2.0
-EVERY = 1.0
-# A worker that says nothing for so long has stopped waiting, or is gone.
-STALE = 3 * EVERY
+# A worker that says nothing for so long, in seconds, has stopped waiting, or is gone.
+STALE = 3 * TOLD_EVERY
 LONGEST_DATAGRAM = 4096
 
 
@@ -102,7 +100,7 @@ class Progress:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(self.address)
         Path(self.address).chmod(0o666)
-        self._socket.settimeout(EVERY)
+        self._socket.settimeout(TOLD_EVERY)
         self._thread: threading.Thread | None = None
         self._ended = threading.Event()
 
@@ -115,7 +113,7 @@ class Progress:
         """Take the line away and listen no more."""
         self._ended.set()
         if self._thread is not None:
-            self._thread.join(2 * EVERY)
+            self._thread.join(2 * TOLD_EVERY)
         with self._lock:
             self._line.clear()
         self._socket.close()

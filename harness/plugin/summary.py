@@ -12,6 +12,7 @@ from harness.claims.evidence import EvidenceDirectory
 from harness.claims.render import comparison_line
 from harness.errors import BadInput
 from harness.plugin.claims import EVIDENCE, PACKETS, claim_places
+from harness.plugin.formats import shortest
 
 # Headings of the summary in their order, with pytest's colours: the loudest last, nearest to the prompt.
 HEADINGS = {
@@ -58,7 +59,7 @@ class Results:
             missing = self._never_run()
             if missing:
                 terminalreporter.write_line(f"no result for: {', '.join(missing)}", yellow=True)
-            terminalreporter.write_line(f"evidence: {_shortest(self.evidence.path)}")
+            terminalreporter.write_line(f"evidence: {shortest(self.evidence.path)}")
 
     def _one_kernel(self, terminal: pytest.TerminalReporter, runs: list[tuple[str, dict[str, Any]]]) -> None:
         grouped: dict[str, dict[str, list[dict[str, Any]]]] = {heading: {} for heading in HEADINGS}
@@ -131,7 +132,3 @@ def _why(runs: list[dict[str, Any]]) -> list[str]:
 def _shorten(statement: str) -> str:
     statement = " ".join(statement.split())
     return statement if len(statement) <= STATEMENT_WIDTH else f"{statement[: STATEMENT_WIDTH - 1].rstrip()}…"
-
-
-def _shortest(path: Path) -> str:
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

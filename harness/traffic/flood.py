@@ -226,8 +226,8 @@ def _processors() -> int:
 
 def _packet_socket(host: Host, near: Host) -> socket.socket:
     """A socket to send frames with from the end of the cable where `near` is."""
-    segment = host.lab.segment_of(host)
-    (interface,) = (name for member, name in segment.members if member is near)
+    cable = host.lab.cable_of(host)
+    (interface,) = (name for member, name in cable.members if member is near)
     with near:
         sending = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     sending.bind((interface, 0))

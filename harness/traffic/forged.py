@@ -19,7 +19,7 @@ def forge(to: Host, like: Segment, flags: str, *, seq: int, tsval: int | None, p
     Addresses, ports, acknowledgement, window and echoed timestamp are those of `like`. raw.deliver() brings it there.
     """
     near = next(iter(to.interfaces.values()))
-    neighbour, interface = next(member for member in to.lab.segment_of(to).members if member[0] is not to)
+    neighbour, interface = next(member for member in to.lab.cable_of(to).members if member[0] is not to)
     return frames.segment(
         family=to.family,
         macs=(neighbour.interfaces[interface].mac, near.mac),

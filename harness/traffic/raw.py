@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from harness.lab import Host
 
 ETH_P_ALL = 3
-PACKET_IGNORE_OUTGOING = 23
 SOL_PACKET = 263
 SO_ATTACH_FILTER = 26
 Options = list[tuple[str, Any]]
@@ -70,25 +69,25 @@ def deliver(host: Host, *delivered: bytes) -> None:
 class RawPeer:
     """A peer of `host` on the host's cable, with an address of its own that nobody owns.
 
-    `near` is the host whose end of the cable the frames leave from (any other member of the segment); replies are
+    `near` is the host whose end of the cable the frames leave from (any other member of the cable); replies are
     parsed by scapy. With `beyond`, `host` is the gateway through which the peer speaks to that host. Closed with the
     lab.
     """
 
     def __init__(self, host: Host, near: Host, *, beyond: Host | None = None) -> None:
         layers()  # the first segment must not begin with an import, while the kernel's timers run
-        segment = host.lab.segment_of(host)
-        number = segment.unowned()
+        cable = host.lab.cable_of(host)
+        number = cable.unowned()
         self.host = host
         self.family = host.family
-        self.address = segment.address(number, self.family)
-        self.mac = segment.mac(number)
+        self.address = cable.address(number, self.family)
+        self.mac = cable.mac(number)
         self.received: list[TCP] = []
-        (interface,) = (name for member, name in segment.members if member is host)
+        (interface,) = (name for member, name in cable.members if member is host)
         self._destination = (beyond or host).ip
         self._host_mac = host.interfaces[interface].mac
         self._interface = interface
-        (near_interface,) = (name for member, name in segment.members if member is near)
+        (near_interface,) = (name for member, name in cable.members if member is near)
         with near:
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         _only_frames_for(self._socket, self.mac)

@@ -26,6 +26,7 @@ from packaging.requirements import Requirement
 
 from harness.errors import BadInput, Unsupported
 from harness.kernels import acceleration, archive, machine
+from harness.orphans import die_with_parent
 from harness.vagrant import kernels, places, requirements
 
 if TYPE_CHECKING:
@@ -71,9 +72,9 @@ def ensure(
         _sweep()
         with tempfile.TemporaryDirectory(prefix=".build-", dir=places.directory()) as temporary:
             Path(temporary).chmod(0o755)
-            made = _build(chosen, selection, project, Path(temporary), say)
-            (made / "key").write_text("\n".join(sorted(key)))
-            _put(made, places.box())
+            box = _build(chosen, selection, project, Path(temporary), say)
+            (box / "key").write_text("\n".join(sorted(key)))
+            _put(box, places.box())
     accelerator = acceleration.arguments(machine.qemu(), chosen[-1].stored.image)
     (places.box() / "driver").write_text("kvm\n" if accelerator == acceleration.KVM else "qemu\n")
     return chosen
@@ -81,7 +82,10 @@ def ensure(
 
 def _key(chosen: Sequence[MachineKernel], project: Path) -> set[str]:
     """What the box is made from, as far as it is ours to say: each kernel, and all else. Debian's updates: --anew."""
-    parts = {f"{one.series} {one.stored.release} {one.stored.enforce} {_digest([one.stored.image])}" for one in chosen}
+    parts = {
+        f"{kernel.series} {kernel.stored.release} {kernel.stored.enforce} {_digest([kernel.stored.image])}"
+        for kernel in chosen
+    }
     files = [project / name for name in ("requirements.lock", "pyproject.toml", ".ci/install")]
     files += [Path(__file__), Path(kernels.__file__)]
     files += [file for file in sorted((project / "vagrant" / "box").rglob("*")) if file.is_file()]
@@ -107,12 +111,12 @@ def _sweep() -> None:
         shutil.rmtree(left)
 
 
-def _put(made: Path, box: Path) -> None:
+def _put(new: Path, box: Path) -> None:
     """Put the new box where the old one is; Vagrant's copy of the old one goes."""
-    old = made.with_name("old")
+    old = new.with_name("old")
     if box.exists():
         box.rename(old)
-    made.rename(box)
+    new.rename(box)
     shutil.rmtree(old, ignore_errors=True)
     shutil.rmtree(places.home(), ignore_errors=True)
 
@@ -121,12 +125,12 @@ def _build(
     chosen: Sequence[MachineKernel], selection: Selection, project: Path, work: Path, say: Callable[[str], None]
 ) -> Path:
     epoch = _moment(selection)
-    root, made = work / "root", work / "box"
+    root, box = work / "root", work / "box"
     files = work / "kernels" / "files"
     files.mkdir(parents=True)
-    for one in chosen:
-        say(f"{one.stored.release}: its modules")
-        kernels.unpack(one, selection, files)
+    for kernel in chosen:
+        say(f"{kernel.stored.release}: its modules")
+        kernels.unpack(kernel, selection, files)
     say("the packages of requirements.lock")
     wheels = _wheels(project)
     say(f"Debian {SUITE}, {len(_packages(project))} packages and what they need")
@@ -134,40 +138,40 @@ def _build(
     _debian(root, project, work, {name: str(value) for name, value in environment.items()})
     say("the file system")
     _settle_times(root, epoch)
-    _assemble(root, chosen, files.parent / "initrd", made, epoch)
-    return made
+    _assemble(root, chosen, files.parent / "initrd", box, epoch)
+    return box
 
 
-def _assemble(root: Path, chosen: Sequence[MachineKernel], initrds: Path, made: Path, epoch: int) -> None:
+def _assemble(root: Path, chosen: Sequence[MachineKernel], initrds: Path, box: Path, epoch: int) -> None:
     """The box, out of the files of its Debian; beside it what QEMU boots."""
-    made.mkdir()
-    disk, image = made / "disk", made / "box.img"
+    box.mkdir()
+    disk, image = box / "disk", box / "box.img"
     _file_system(root, disk, epoch)
     _run("qemu-img", "convert", "-c", "-O", "qcow2", "-o", "compression_type=zstd", str(disk), str(image))
     disk.unlink()
-    _pack(image, made, epoch)
+    _pack(image, box, epoch)
     image.unlink()
-    for one in chosen:
-        boot = made / "boot" / one.series
+    for kernel in chosen:
+        boot = box / "boot" / kernel.series
         boot.mkdir(parents=True)
-        shutil.copyfile(one.stored.image, boot / "vmlinuz")
-        shutil.copyfile(initrds / one.stored.release, boot / "initrd")
-        enforce = " module.sig_enforce=1" * one.stored.enforce
+        shutil.copyfile(kernel.stored.image, boot / "vmlinuz")
+        shutil.copyfile(initrds / kernel.stored.release, boot / "initrd")
+        enforce = " module.sig_enforce=1" * kernel.stored.enforce
         (boot / "cmdline").write_text(f"{COMMAND_LINE}{enforce}\n")
-        (boot / "release").write_text(f"{one.stored.release}\n")
+        (boot / "release").write_text(f"{kernel.stored.release}\n")
 
 
 def _moment(selection: Selection) -> int:
     """The time of everything in the box, in seconds: that of the newest of Debian's indices which are read for it."""
-    found = []
+    dates = []
     for suite in (SUITE, f"{SUITE}-security"):
         for file in selection.archive.directory.glob(f"state/lists/*dists_{suite}_*Release"):
             date = re.search(r"^Date: .*$", file.read_text(errors="replace"), re.MULTILINE)
             if date:
-                found.append(parsedate_to_datetime(email.message_from_string(date[0])["Date"]).timestamp())
-    if not found:
+                dates.append(parsedate_to_datetime(email.message_from_string(date[0])["Date"]).timestamp())
+    if not dates:
         raise Unsupported(f"no mirror that this machine's apt knows has Debian {SUITE}, which the box is made of")
-    return int(max(found))
+    return int(max(dates))
 
 
 def _packages(project: Path) -> list[str]:
@@ -213,8 +217,8 @@ def _for_the_box(lock: str) -> Iterator[str]:
 
 def _debian(root: Path, project: Path, work: Path, environment: dict[str, str]) -> None:
     """Make the files, from the mirrors of this machine's apt, by way of its proxy if it has one."""
-    mirrors = [one for one in archive.machine_sources() if one.suite in (SUITE, f"{SUITE}-security")]
-    lines = [f"deb [signed-by={archive.KEYRING}] {one.uri} {one.suite} main" for one in mirrors]
+    mirrors = [source for source in archive.machine_sources() if source.suite in (SUITE, f"{SUITE}-security")]
+    lines = [f"deb [signed-by={archive.KEYRING}] {mirror.uri} {mirror.suite} main" for mirror in mirrors]
     settings = work / "apt.conf"
     settings.write_text(_apt_settings())
     # In namespaces of its own: what it mounts and what it starts go with it, also when it is killed.
@@ -230,9 +234,9 @@ def _debian(root: Path, project: Path, work: Path, environment: dict[str, str]) 
 
 def _apt_settings() -> str:
     """How this machine's apt reaches its mirrors."""
-    told = subprocess.run(["apt-config", "dump", "Acquire"], check=True, capture_output=True, text=True).stdout
+    settings = subprocess.run(["apt-config", "dump", "Acquire"], check=True, capture_output=True, text=True).stdout
     wanted = r"^Acquire::(?:https?::(?:Proxy|CaInfo|CAInfo|Verify-Peer|Timeout)|Retries)[\w:.-]* .*\n"
-    return "".join(re.findall(wanted, told, re.MULTILINE)) + 'Acquire::Languages "none";\n'
+    return "".join(re.findall(wanted, settings, re.MULTILINE)) + 'Acquire::Languages "none";\n'
 
 
 def _settle_times(root: Path, epoch: int) -> None:
@@ -263,10 +267,10 @@ def _file_system(root: Path, image: Path, epoch: int, megabytes: int = GIGABYTES
     _run("debugfs", "-w", "-f", "-", str(image), input_="".join(words), environment=settings)
 
 
-def _pack(image: Path, made: Path, epoch: int) -> None:
+def _pack(image: Path, into: Path, epoch: int) -> None:
     """The box as Vagrant takes it, and the catalogue that has its checksum, which Vagrant verifies."""
     about = json.dumps({"provider": "libvirt", "format": "qcow2", "virtual_size": GIGABYTES}).encode()
-    box = made / f"{NAME}.box"
+    box = into / f"{NAME}.box"
     with tarfile.open(box, "w", format=tarfile.USTAR_FORMAT) as out:
         for name, size, content in (
             ("metadata.json", len(about), io.BytesIO(about)),
@@ -283,7 +287,7 @@ def _pack(image: Path, made: Path, epoch: int) -> None:
     # Vagrant wants a number: boxes with other content have other numbers.
     version = f"{epoch}.{int(checksum[:8], 16)}"
     catalogue = {"name": NAME, "versions": [{"version": version, "providers": [provider]}]}
-    (made / "catalogue.json").write_text(json.dumps(catalogue, indent=2) + "\n")
+    (into / "catalogue.json").write_text(json.dumps(catalogue, indent=2) + "\n")
 
 
 def _run(*words: str, environment: dict[str, str] | None = None, input_: str | None = None) -> str:
@@ -292,7 +296,7 @@ def _run(*words: str, environment: dict[str, str] | None = None, input_: str | N
     ran = subprocess.run(
         words, check=False, env=settings,
         input=input_, stdin=None if input_ is not None else subprocess.DEVNULL, capture_output=True, text=True,
-        preexec_fn=machine.die_with_parent,
+        preexec_fn=die_with_parent,
     )  # fmt: skip
     if ran.returncode:
         said = [line.strip() for line in (ran.stdout + ran.stderr).splitlines() if line.strip()]

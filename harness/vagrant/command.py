@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from harness.vagrant.kernels import MachineKernel
-    from harness.vagrant.run import Came
-    from harness.vagrant.world import World
+    from harness.vagrant.machine_room import MachineRoom
+    from harness.vagrant.run import Outcome
 
 _kernels = click.argument("words", nargs=-1, metavar="[KERNEL]...")
 
@@ -37,8 +37,8 @@ def box(words: tuple[str, ...], anew: bool) -> None:
     _as_root(words)
     with places.alone():
         chosen = _box(words, anew=anew)
-    for one in chosen:
-        click.echo(f"k{one.series}: Linux {one.stored.release}")
+    for kernel in chosen:
+        click.echo(f"k{kernel.series}: Linux {kernel.stored.release}")
 
 
 @vagrant.command()
@@ -48,7 +48,7 @@ def box(words: tuple[str, ...], anew: bool) -> None:
 @click.option("--with-parent", is_flag=True, help="end when the process ends that started this one: make, when killed")
 def run(words: tuple[str, ...], workers: int | None, more: str, with_parent: bool) -> None:
     """Run the scenarios in a machine for each kernel, into vagrant/results/KERNEL and one report; take them down."""
-    from harness.vagrant import places, requirements, run, world
+    from harness.vagrant import machine_room, places, requirements, run
 
     _end_politely(with_parent=with_parent)
     _as_root(words)
@@ -57,35 +57,35 @@ def run(words: tuple[str, ...], workers: int | None, more: str, with_parent: boo
         with places.alone(), ExitStack() as until_the_end:
             chosen = _box(words)
             places.need_room(2.0, "running machines")
-            here = world.begin()
+            here = machine_room.begin()
             until_the_end.callback(here.end)
-            came = run.scenarios(here, chosen, run.Wish(workers, more, _say))
-        _report(came)
+            outcomes = run.scenarios(here, chosen, run.Wish(workers, more, _say))
+        _report(outcomes)
     finally:
         requirements.give_back(run.RESULTS)
-    sys.exit(0 if all(one.status == 0 for one in came) else 1)
+    sys.exit(0 if all(outcome.status == 0 for outcome in outcomes) else 1)
 
 
 @vagrant.command()
 @_kernels
 def up(words: tuple[str, ...]) -> None:
     """Bring machines up and leave them; `exec`, `ssh-config` and `down` are for them."""
-    from harness.vagrant import places, run, world
+    from harness.vagrant import machine_room, places, run
 
     _end_politely()
     _as_root(words)
     _ready_to_run()
-    here = world.found()
+    here = machine_room.current()
     if here is None:
         with places.alone() as lock:
-            chosen = [one.series for one in _box(words)]
-            here = world.begin(lock=lock)
+            chosen = [kernel.series for kernel in _box(words)]
+            here = machine_room.begin(lock=lock)
         run.add_box(here)
     else:
         chosen = [_built(word) for word in words]
     for kernel in chosen:
         _say(f"k{kernel}: up")
-        run.Machine(here, kernel).up()
+        run.VagrantMachine(here, kernel).up()
     click.echo("enter one: harness vagrant exec vagrant ssh k" + chosen[-1])
 
 
@@ -96,7 +96,7 @@ def enter(command: tuple[str, ...]) -> None:
     import os
 
     _as_root()
-    words = _found().command(*command, directory=Path.cwd() / "vagrant")
+    words = _room().command(*command, directory=Path.cwd() / "vagrant")
     os.execvp(words[0], words)
 
 
@@ -107,17 +107,17 @@ def ssh_config(kernel: str) -> None:
     from harness.vagrant import run
 
     _as_root()
-    here = _found()
-    click.echo(run.Machine(here, _built(kernel)).reached_from_outside(), nl=False)
+    here = _room()
+    click.echo(run.VagrantMachine(here, _built(kernel)).reached_from_outside(), nl=False)
 
 
 @vagrant.command()
 def down() -> None:
     """Take down what `up` brought up."""
-    from harness.vagrant import world
+    from harness.vagrant import machine_room
 
     _as_root()
-    here = world.found()
+    here = machine_room.current()
     if here is not None:
         here.end()
 
@@ -158,39 +158,40 @@ def _built(word: str) -> str:
 
     there = sorted(file.name for file in (places.box() / "boot").glob("*"))
     if word.removeprefix("k") not in there:
-        raise BadInput(f"{word}: the box has {', '.join(f'k{one}' for one in there) or 'no kernel'}")
+        raise BadInput(f"{word}: the box has {', '.join(f'k{series}' for series in there) or 'no kernel'}")
     return word.removeprefix("k")
 
 
-def _found() -> World:
-    from harness.vagrant import world
+def _room() -> MachineRoom:
+    from harness.vagrant import machine_room
 
-    here = world.found()
+    here = machine_room.current()
     if here is None:
         raise BadInput("no machines are up; `harness vagrant up 6.12` brings one up")
     return here
 
 
-def _report(came: list[Came]) -> None:
+def _report(outcomes: list[Outcome]) -> None:
     """A page of each kernel's evidence and one of all, and a line for each."""
     from harness.report.command import made, write
     from harness.report.stored import read
     from harness.vagrant.run import RESULTS
 
     # Made here: in an emulated machine that alone takes a minute.
-    evidence = [RESULTS / one.kernel / "evidence" for one in came]
-    evidence = [one for one in evidence if any(one.glob("*.json"))]
-    pages = {one.parent / "report.html": [one] for one in evidence} | {RESULTS / "report.html": evidence}
-    for page, directories in pages.items() if evidence else ():
-        write(str(page), made("html", read(directories)))
+    directories = [RESULTS / outcome.kernel / "evidence" for outcome in outcomes]
+    evidence = [directory for directory in directories if any(directory.glob("*.json"))]
+    pages = {directory.parent / "report.html": [directory] for directory in evidence}
+    pages[RESULTS / "report.html"] = evidence
+    for page, sources in pages.items() if evidence else ():
+        write(str(page), made("html", read(sources)))
         click.echo(str(page))
-    for one in came:
-        click.echo(str(one))
+    for outcome in outcomes:
+        click.echo(str(outcome))
 
 
 def _end_politely(*, with_parent: bool = False) -> None:
     """SIGTERM, SIGHUP and Ctrl-C end the machines, and this with the status that a shell gives to such an end."""
-    from harness.kernels.machine import die_with_parent
+    from harness.orphans import die_with_parent
 
     def interrupted(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)

@@ -51,16 +51,16 @@ def choose(words: Sequence[str], selection: Selection) -> list[MachineKernel]:
     Unsupported as well if a kernel is in the cache alone: the archive that had its packages has them no more.
     """
     chosen = []
-    for one in selection.choose(words):
-        if not one.packages:
+    for kernel in selection.choose(words):
+        if not kernel.packages:
             raise Unsupported(
-                f"{one.release} is in the cache, but no archive has its packages any more: "
+                f"{kernel.release} is in the cache, but no archive has its packages any more: "
                 "`harness kernels list` shows those that can be had"
             )
-        stored, packages = selection.fetch(one), with_unlisted(one, selection.archive).packages
+        stored, packages = selection.fetch(kernel), with_unlisted(kernel, selection.archive).packages
         # Where the image is split, this part has the list of what is built in; --kernel does without.
-        base = tuple(part for part in selection.archive.packages() if part.name == f"linux-base-{one.release}")
-        chosen.append(MachineKernel(one.series, stored, (*packages, *base)))
+        base = tuple(part for part in selection.archive.packages() if part.name == f"linux-base-{kernel.release}")
+        chosen.append(MachineKernel(kernel.series, stored, (*packages, *base)))
     return chosen
 
 
@@ -98,9 +98,9 @@ def _unpack(stream: IO[bytes], kernel: MachineKernel, into: Path) -> bool:
                 continue
             if re.match(r"vmlinuz(-|$)", Path(member.name).name):
                 same |= content.read() == kernel.stored.image.read_bytes()
-            found = re.search(rf"(?:^|/)lib/modules/{re.escape(release)}/(.*)", member.name)
-            if found and WANTED.fullmatch(found[1]):
-                target = into / "usr/lib/modules" / release / found[1]
+            path = re.search(rf"(?:^|/)lib/modules/{re.escape(release)}/(.*)", member.name)
+            if path and WANTED.fullmatch(path[1]):
+                target = into / "usr/lib/modules" / release / path[1]
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content.read())
     return same

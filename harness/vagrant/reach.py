@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from harness.errors import MissingProgram, Unsupported
-from harness.vagrant import world
+from harness.vagrant import machine_room
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ def ssh_config(machine: str, root: Path) -> dict[str, str]:
 
     `root` is the directory of the project. Unsupported when no such machine is up.
     """
-    if world.found() is not None:
+    if machine_room.current() is not None:
         words = [
             sys.executable,
             "-c",

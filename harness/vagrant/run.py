@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from harness.errors import HarnessError, ProgramFailed
-from harness.kernels.machine import die_with_parent
+from harness.orphans import die_with_parent
 from harness.vagrant import places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from harness.vagrant.kernels import MachineKernel
-    from harness.vagrant.world import World
+    from harness.vagrant.machine_room import MachineRoom
 
 # In a machine.
 PROJECT = "/home/vagrant/tcp-harness"
@@ -57,7 +57,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Came:
+class Outcome:
     """What came of a machine: make's exit status, or why there is none; seconds of coming up and of the scenarios."""
 
     kernel: str
@@ -75,20 +75,20 @@ class Came:
         return f"{self.kernel} ({self.release}): {ended}; up in {self.up:.0f} s, scenarios {self.ran:.0f} s"
 
 
-class Machine:
+class VagrantMachine:
     """One of the machines of vagrant/Vagrantfile, by its kernel's series; its directory is the Vagrantfile's."""
 
-    def __init__(self, world: World, kernel: str) -> None:
+    def __init__(self, room: MachineRoom, kernel: str) -> None:
         self.kernel = kernel
         self.name = f"k{kernel}"
-        self.world = world
+        self.room = room
         self.directory = Path.cwd() / "vagrant"
         self.ssh_config = places.running() / f"ssh-{self.name}"
         self._console = places.running() / "log" / "qemu" / f"{self.name}-console.log"
 
     def vagrant(self, *words: str) -> str:
         """What Vagrant said; ProgramFailed."""
-        return self.world.run("vagrant", *words, self.name, directory=self.directory)
+        return self.room.run("vagrant", *words, self.name, directory=self.directory)
 
     def up(self) -> float:
         """Bring it up; how many seconds that took. ProgramFailed, with the end of its console."""
@@ -104,14 +104,14 @@ class Machine:
 
     def reached_from_outside(self) -> str:
         """The configuration with which any ssh of root's reaches it."""
-        way = f"{sys.executable} -m harness.vagrant.connect {self.world.init} %h %p"
+        way = f"{sys.executable} -m harness.vagrant.connect {self.room.init} %h %p"
         return self.ssh_config.read_text().rstrip() + f"\n  ProxyCommand {way}\n  ProxyUseFdpass yes\n"
 
     def ssh(self, command: str, output: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
         """A command of the shell, running in it."""
         alive = ["-o", "ServerAliveInterval=20", "-o", "ServerAliveCountMax=6"]
         return subprocess.Popen(
-            self.world.command("ssh", "-F", str(self.ssh_config), *alive, self.name, command),
+            self.room.command("ssh", "-F", str(self.ssh_config), *alive, self.name, command),
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, text=True, errors="replace",
             preexec_fn=die_with_parent,  # noqa: PLW1509 - one call of libc's
         )  # fmt: skip
@@ -123,7 +123,7 @@ class Machine:
     def fetch(self, into: Path) -> None:
         """Bring what its runs wrote."""
         shell = f"ssh -F {self.ssh_config}"
-        self.world.run(
+        self.room.run(
             "rsync",
             "-a",
             "--no-owner",
@@ -187,19 +187,19 @@ def driver() -> str:
     return (places.box() / "driver").read_text().strip()
 
 
-def add_box(world: World) -> None:
+def add_box(room: MachineRoom) -> None:
     """Have Vagrant unpack the box, unless it has: machines that start side by side must not do it all at once."""
-    if "libvirt" not in world.run("vagrant", "box", "list"):
-        world.run("vagrant", "box", "add", "--provider=libvirt", f"file://{places.box() / 'catalogue.json'}")
+    if "libvirt" not in room.run("vagrant", "box", "list"):
+        room.run("vagrant", "box", "add", "--provider=libvirt", f"file://{places.box() / 'catalogue.json'}")
 
 
-def scenarios(world: World, chosen: Sequence[MachineKernel], wish: Wish) -> list[Came]:
+def scenarios(room: MachineRoom, chosen: Sequence[MachineKernel], wish: Wish) -> list[Outcome]:
     """Run the scenarios in a machine for each kernel; each is taken down after that."""
-    add_box(world)
+    add_box(room)
     interrupted = threading.Event()
 
-    def one(kernel: MachineKernel) -> Came:
-        machine = Machine(world, kernel.series)
+    def settle(kernel: MachineKernel) -> Outcome:
+        machine = VagrantMachine(room, kernel.series)
         results = Path.cwd() / RESULTS / kernel.series
         part = results.with_name(f".{kernel.series}.part")
         for old in (results, part):
@@ -210,7 +210,7 @@ def scenarios(world: World, chosen: Sequence[MachineKernel], wish: Wish) -> list
         except HarnessError as error:
             if not interrupted.is_set():
                 wish.say(f"{machine.name}: {error}")
-            return Came(kernel.series, kernel.stored.release, None, str(error).splitlines()[0])
+            return Outcome(kernel.series, kernel.stored.release, None, str(error).splitlines()[0])
         finally:
             machine.keep_console(part)
             with contextlib.suppress(OSError):
@@ -220,18 +220,18 @@ def scenarios(world: World, chosen: Sequence[MachineKernel], wish: Wish) -> list
 
     pool = ThreadPoolExecutor(at_once(os.cpu_count() or 1, _free_memory()))
     try:
-        return list(pool.map(one, chosen))
-    except BaseException:  # Ctrl-C: what the threads wait for ends with the world
+        return list(pool.map(settle, chosen))
+    except BaseException:  # Ctrl-C: what the threads wait for ends with the room
         interrupted.set()
         pool.shutdown(wait=False, cancel_futures=True)
-        world.end()
+        room.end()
         wish.say(f"interrupted: the machines are down; what was finished before is in {RESULTS}")
         raise
     finally:
         pool.shutdown()
 
 
-def _settle(machine: Machine, release: str, results: Path, wish: Wish) -> Came:
+def _settle(machine: VagrantMachine, release: str, results: Path, wish: Wish) -> Outcome:
     wish.say(f"{machine.name}: up")
     up = machine.up()
     running = machine.release()
@@ -240,15 +240,15 @@ def _settle(machine: Machine, release: str, results: Path, wish: Wish) -> Came:
     workers = wish.workers or WORKERS[driver()]
     wish.say(f"{machine.name}: up after {up:.0f} s; the scenarios, with {workers} workers")
     begun = time.monotonic()
-    status = _told(machine, workers, wish.more, results / "output.txt")
+    status = _run_shown(machine, workers, wish.more, results / "output.txt")
     ran = time.monotonic() - begun
     if status == LOST:
         raise ProgramFailed(f"the machine was lost after {ran:.0f} s\n{machine.console()}")
     machine.fetch(results)
-    return Came(machine.kernel, release, status, "", up, ran)
+    return Outcome(machine.kernel, release, status, "", up, ran)
 
 
-def _told(machine: Machine, workers: int, more: str, output: Path) -> int:
+def _run_shown(machine: VagrantMachine, workers: int, more: str, output: Path) -> int:
     """Run the scenarios; how they get on is shown, each line after the machine's name. The exit status."""
     options = f"{OPTIONS} {more}".strip()
     command = f"cd {PROJECT} && sudo make --no-print-directory scenarios WORKERS={workers} ARGS='{options}'"

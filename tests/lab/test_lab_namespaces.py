@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import BadInput, NotReady
+from harness.errors import BadInput, NotReady, Renamed
 from harness.lab import IPV4, IPV6, Lab, isolation, pair
 from harness.lab.netns import Namespace
 from harness.traffic import connect, flood, listen
@@ -179,11 +179,11 @@ def test_a_lab_without_traffic_is_not_handed_over(lab: Lab) -> None:
     [
         (lambda _, a: a.ip, "host a has no interface yet"),
         (lambda lab, a: lab.link(a, a), "host a cannot be linked to itself"),
-        (lambda lab, a: lab.segment_of(a), "host a is not on any segment yet"),
-        (lambda lab, _: [lab._segment() for _ in range(251)], "at most 250 segments"),
-        (lambda lab, a: lab.gateway(a, inside=lab.switch(), outside=lab.switch()), "host a is not on segment 1"),
+        (lambda lab, a: lab.cable_of(a), "host a is not on any cable yet"),
+        (lambda lab, _: [lab._cable() for _ in range(251)], "at most 250 cables"),
+        (lambda lab, a: lab.gateway(a, inside=lab.switch(), outside=lab.switch()), "host a is not on cable 1"),
     ],
-    ids=["no interface", "itself", "no segment", "too many segments", "gateway elsewhere"],
+    ids=["no interface", "itself", "no cable", "too many cables", "gateway elsewhere"],
 )
 def test_mistakes_are_named(lab: Lab, mistake: Callable[[Lab, Host], object], message: str) -> None:
     with pytest.raises(BadInput, match=message):
@@ -193,3 +193,14 @@ def test_mistakes_are_named(lab: Lab, mistake: Callable[[Lab, Host], object], me
 def test_a_host_has_an_address_in_both_families(pair: Pair) -> None:
     assert (pair.server.address(IPV4), pair.server.address(IPV6)) == ("10.1.0.2", "fd00:1::2")
     assert pair.server.ip == pair.server.address(pair.server.family)
+
+
+def test_old_names_of_a_cable_say_the_new_ones(pair: Pair) -> None:
+    lab = pair.server.lab
+    with pytest.warns(Renamed, match=r"lab.segment_of\(\) is lab.cable_of\(\) now"):
+        assert lab.segment_of(pair.client) is pair.cable
+    with pytest.warns(Renamed, match=r"pair.segment is pair.cable now"):
+        assert pair.segment is pair.cable
+    with pytest.warns(Renamed, match=r"harness.lab.Segment is harness.lab.Cable now"):
+        from harness.lab import Segment
+    assert isinstance(pair.cable, Segment)

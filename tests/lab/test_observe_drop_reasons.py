@@ -12,7 +12,7 @@ import pytest
 
 from harness.errors import BadInput, Forbidden, Unsupported
 from harness.observe import DropReasons, accept_queue, counters, counting, drop_reasons
-from harness.observe.tracepoint import Listener, read_format
+from harness.observe.tracepoint import Recorder, read_format
 from harness.traffic import RawPeer, connect, listen
 from harness.waiting import until
 
@@ -130,16 +130,16 @@ def test_the_drops_are_kept_after_the_end_and_no_more_come(pair: Pair) -> None:
 
 
 @pytest.fixture
-def small() -> Iterator[Listener]:
+def small() -> Iterator[Recorder]:
     """A listener with room for some sixty drops on each CPU."""
     try:
-        with Listener(read_format("skb/kfree_skb"), pages=1) as listening:
+        with Recorder(read_format("skb/kfree_skb"), pages=1) as listening:
             yield listening
     except (Forbidden, Unsupported) as error:
         pytest.skip(str(error))
 
 
-def test_what_was_read_is_not_read_again(pair: Pair, small: Listener) -> None:
+def test_what_was_read_is_not_read_again(pair: Pair, small: Recorder) -> None:
     heard: set[tuple[int, int]] = set()
     for _ in range(10):  # several times around the ring
         send(pair, 30)
@@ -151,13 +151,13 @@ def test_what_was_read_is_not_read_again(pair: Pair, small: Listener) -> None:
     assert len(heard) + small.lost >= 300
 
 
-def test_what_found_no_room_is_counted(pair: Pair, small: Listener) -> None:
+def test_what_found_no_room_is_counted(pair: Pair, small: Recorder) -> None:
     send(pair, 500)
     small.stop()
     first = small.read()
     assert len(first) < 500
     # The kernel reports a loss with the next record that finds room (perf_output_begin()).
-    with Listener(read_format("skb/kfree_skb"), pages=1) as again:
+    with Recorder(read_format("skb/kfree_skb"), pages=1) as again:
         send(pair, 500)
 
         def reported() -> bool:

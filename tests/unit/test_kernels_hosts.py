@@ -41,7 +41,7 @@ def test_a_file_for_ssh_must_be_there(tmp_path: Path) -> None:
 
 def test_a_host_survives_the_words_of_execnet() -> None:
     strange = "/a directory//with=what execnet%takes for its own"
-    host = hosts.Host("a", "u@a", strange, (("IdentityFile", f'"{strange}"'),), f"{strange}/python", sudo=True)
+    host = hosts.RemoteHost("a", "u@a", strange, (("IdentityFile", f'"{strange}"'),), f"{strange}/python", sudo=True)
     words = hosts.command(host, Path("/p=1//2"), Path("/p=1//2/below"))
     assert "//" not in words
     assert "=" not in words
@@ -52,9 +52,9 @@ def test_a_host_survives_the_words_of_execnet() -> None:
 
 
 def test_one_who_is_not_alone_asks_nothing_of_the_host() -> None:
-    plain = hosts.Host("a", "a").ssh("true")
+    plain = hosts.RemoteHost("a", "a").ssh("true")
     assert "-oBatchMode=yes" in plain
     assert plain[-2:] == ["a", "exec sh -c true"]
-    assert hosts.Host("a", "a", sudo=True).ssh("true")[-1] == "exec sudo -n -H sh -c true"
+    assert hosts.RemoteHost("a", "a", sudo=True).ssh("true")[-1] == "exec sudo -n -H sh -c true"
     # The user's word comes before ours.
-    assert "-oConnectTimeout=1" in hosts.Host("a", "a", options=(("ConnectTimeout", "1"),)).ssh("true")
+    assert "-oConnectTimeout=1" in hosts.RemoteHost("a", "a", options=(("ConnectTimeout", "1"),)).ssh("true")

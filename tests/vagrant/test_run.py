@@ -13,7 +13,7 @@ import pytest
 
 from harness import cli
 from harness.errors import BadInput
-from harness.vagrant import places, requirements, run, world
+from harness.vagrant import machine_room, places, requirements, run
 from harness.waiting import until
 
 needs_libvirt = pytest.mark.skipif(
@@ -142,18 +142,18 @@ def test_a_kernel_that_the_box_has_not_is_refused(directory: Path) -> None:
 
 BEGIN = """
 import sys
-from harness.vagrant import world
-print(world.begin().init, flush=True)
+from harness.vagrant import machine_room
+print(machine_room.begin().init, flush=True)
 sys.stdin.read()
 """
 
 
 @needs_libvirt
-def test_the_machines_world_ends_with_its_run_even_by_sigkill() -> None:
+def test_the_machines_room_ends_with_its_run_even_by_sigkill() -> None:
     with subprocess.Popen([sys.executable, "-c", BEGIN], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         init = int(process.stdout.readline())
-        there = world.found()
+        there = machine_room.current()
         assert there is not None
         assert there.init == init
         # Something that outlives whoever started it, as QEMU does.
@@ -162,18 +162,18 @@ def test_the_machines_world_ends_with_its_run_even_by_sigkill() -> None:
         process.send_signal(signal.SIGKILL)
     until(lambda: _name(sleeping) != "sleep", what="the end of what was left running")
     until(lambda: not there.alive(), what="the end of their first process")
-    assert world.found() is None
+    assert machine_room.current() is None
 
 
 # A machine that is busy for ever, in place of one that boots.
 IN_MID_RUN = """
 from types import SimpleNamespace
-from harness.vagrant import command, run, world
+from harness.vagrant import command, run, machine_room
 command._end_politely()
-run.add_box = lambda world: None
-run._settle = lambda machine, *_: machine.world.run("sleep", "1000")
+run.add_box = lambda room: None
+run._settle = lambda machine, *_: machine.room.run("sleep", "1000")
 kernels = [SimpleNamespace(series=one, stored=SimpleNamespace(release=one)) for one in ("5.10", "6.12")]
-run.scenarios(world.begin(), kernels, run.Wish(None, "", command._say))
+run.scenarios(machine_room.begin(), kernels, run.Wish(None, "", command._say))
 """
 
 
@@ -183,8 +183,8 @@ def test_an_interrupted_run_says_so_in_one_line(tmp_path: Path, number: signal.S
     with subprocess.Popen(
         [sys.executable, "-c", IN_MID_RUN], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
-        until(lambda: world.found() or process.poll() is not None, what="the machines' world", deadline=60)
-        there = world.found()
+        until(lambda: machine_room.current() or process.poll() is not None, what="the machines' room", deadline=60)
+        there = machine_room.current()
         assert there is not None
         until(lambda: [pid for pid in _below(there.init) if _name(pid) == "sleep"], what="a run in it", deadline=60)
         process.send_signal(number)
@@ -196,7 +196,7 @@ def test_an_interrupted_run_says_so_in_one_line(tmp_path: Path, number: signal.S
 
 @needs_libvirt
 def test_it_has_a_network_and_a_libvirt_of_its_own() -> None:
-    here = world.begin()
+    here = machine_room.begin()
     try:
         assert Path(f"/proc/{here.init}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
         assert (

@@ -301,8 +301,8 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.kernels import places
 from harness.kernels.gateway import find
-from harness.kernels.machine import Machine, Mode
-with Machine(find(sys.argv[1]), Mode(), initrd=Path(sys.argv[1])) as machine:
+from harness.kernels.machine import VirtualMachine, Mode
+with VirtualMachine(find(sys.argv[1]), Mode(), initrd=Path(sys.argv[1])) as machine:
     try:
         machine.save(places.cache() / "state")
     except HarnessError as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.kernels import acceleration, places
-from harness.kernels.machine import QEMU, Machine, MachineDied, Mode
+from harness.kernels.machine import QEMU, MachineDied, Mode, VirtualMachine
 from harness.kernels.pulse import Pulse
 from harness.kernels.store import Stored
 from harness.waiting import until
@@ -46,19 +46,19 @@ def kernel_of(code: bytes, directory: Path) -> Stored:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Machine]:
+def machine(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[VirtualMachine]:
     kernel = kernel_of(request.param, tmp_path)
-    with Machine(kernel, Mode(memory=64), initrd=kernel.image) as made:
+    with VirtualMachine(kernel, Mode(memory=64), initrd=kernel.image) as made:
         yield made
 
 
 @pytest.mark.parametrize("machine", [HALTED_FOR_GOOD, SPINS_WITHOUT_INTERRUPTS], indirect=True)
-def test_a_cpu_that_takes_no_interrupts_is_noticed(machine: Machine) -> None:
+def test_a_cpu_that_takes_no_interrupts_is_noticed(machine: VirtualMachine) -> None:
     assert until(Pulse(machine).wrong, deadline=120) == "a CPU does not take interrupts any more"
 
 
 @pytest.mark.parametrize("machine", [SPINS, IDLES], indirect=True)
-def test_silence_alone_means_nothing(machine: Machine) -> None:
+def test_silence_alone_means_nothing(machine: VirtualMachine) -> None:
     """Twice as many looks as a dead machine survives."""
     pulse = Pulse(machine)
     looks = 0
@@ -74,7 +74,7 @@ def test_silence_alone_means_nothing(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("machine", [IDLES], indirect=True)
-def test_a_qemu_that_was_stopped_is_noticed_and_ends_all_the_same(machine: Machine) -> None:
+def test_a_qemu_that_was_stopped_is_noticed_and_ends_all_the_same(machine: VirtualMachine) -> None:
     os.kill(machine.process.pid, signal.SIGSTOP)
     assert until(Pulse(machine).wrong, deadline=120) == "QEMU has been stopped by a signal"
     machine.end()
@@ -82,7 +82,7 @@ def test_a_qemu_that_was_stopped_is_noticed_and_ends_all_the_same(machine: Machi
 
 
 @pytest.mark.parametrize("machine", [IDLES], indirect=True)
-def test_a_machine_that_pauses_is_noticed(machine: Machine) -> None:
+def test_a_machine_that_pauses_is_noticed(machine: VirtualMachine) -> None:
     async def stop(control: object) -> None:
         await control.execute("stop")  # type: ignore[attr-defined]
 
@@ -91,9 +91,11 @@ def test_a_machine_that_pauses_is_noticed(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("machine", [IDLES], indirect=True)
-def test_a_state_that_is_none_is_reported(machine: Machine, tmp_path: Path) -> None:
+def test_a_state_that_is_none_is_reported(machine: VirtualMachine, tmp_path: Path) -> None:
     (tmp_path / "state").write_bytes(b"no state")
-    with Machine(machine.kernel, machine.mode, initrd=machine.kernel.image, state=tmp_path / "state") as restored:
+    with VirtualMachine(
+        machine.kernel, machine.mode, initrd=machine.kernel.image, state=tmp_path / "state"
+    ) as restored:
         with pytest.raises(
             MachineDied, match=r"(?i)kernel tiny died: (.*\n)*.*not a migration stream(.*\n)*.*is removed"
         ):

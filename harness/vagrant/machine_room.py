@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import NotReady, ProgramFailed, Unsupported
-from harness.kernels.machine import die_with_parent
 from harness.lab.isolation import children_of
+from harness.orphans import die_with_parent
 from harness.vagrant import places
 from harness.vagrant.requirements import SEARCH_PATH
 from harness.waiting import until
@@ -38,7 +38,7 @@ QEMU_CONF = 'cgroup_controllers = []\nsecurity_driver = "none"\nstdio_handler = 
 UP = "up"
 
 
-class World:
+class MachineRoom:
     """The namespaces, by their first process as this machine sees it."""
 
     def __init__(self, init: int, begun: str, process: subprocess.Popen[bytes] | None = None) -> None:
@@ -87,8 +87,8 @@ class World:
         shutil.rmtree(places.running(), ignore_errors=True)
 
 
-def begin(*, lock: int | None = None) -> World:
-    """Make the world. It ends with this process; with `lock`, whose descriptor it keeps, it stays until end()."""
+def begin(*, lock: int | None = None) -> MachineRoom:
+    """Make the room. It ends with this process; with `lock`, whose descriptor it keeps, it stays until end()."""
     running = places.running()
     shutil.rmtree(running, ignore_errors=True)
     for name in (*LIBVIRT, "vagrant"):
@@ -118,19 +118,19 @@ def begin(*, lock: int | None = None) -> World:
         process.kill()
         raise
     (init,) = children_of(process.pid)
-    world = World(init, _begun(init), process)
-    (running / "world.json").write_text(json.dumps({"init": init, "begun": _begun(init)}))
-    return world
+    room = MachineRoom(init, _begun(init), process)
+    (running / "room.json").write_text(json.dumps({"init": init, "begun": _begun(init)}))
+    return room
 
 
-def found() -> World | None:
-    """The world that somebody left running on purpose."""
+def current() -> MachineRoom | None:
+    """The room that somebody left running on purpose."""
     try:
-        told = json.loads((places.running() / "world.json").read_text())
+        processes = json.loads((places.running() / "room.json").read_text())
     except (OSError, ValueError):
         return None
-    world = World(told["init"], told["begun"])
-    return world if world.alive() else None
+    room = MachineRoom(processes["init"], processes["begun"])
+    return room if room.alive() else None
 
 
 def _begun(pid: int) -> str:
