@@ -6,7 +6,8 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from harness.observe import sockets, states_at
+from harness.errors import NotReady
+from harness.observe import ends_at, sockets, states_at
 from harness.traffic.closing import leave_time_wait
 from harness.traffic.connection import endpoint, establish, far_endpoint
 from harness.waiting import until
@@ -97,6 +98,17 @@ def watch_half_open(connection: RawConnection) -> Watched:
     connection.syn()
     ends = (peer.host.ip, connection.to), (peer.address, connection.port)
     return Watched(peer.host, ends, "SYN-RECV", begun)
+
+
+def seconds_left(host: Host, port: int) -> float:
+    """What the timer of a TIME-WAIT has left, in seconds, as inet_diag reports it.
+
+    NotReady unless a TIME-WAIT is all that the host has of connections from or to the port.
+    """
+    ends = ends_at(host, port)
+    if len(ends) != 1 or ends[0].timer is None or (ends[0].state, ends[0].timer.kind) != ("TIME-WAIT", "timewait"):
+        raise NotReady(f"not one TIME-WAIT at port {port} of {host.name}: {'; '.join(map(str, ends)) or 'nothing'}")
+    return ends[0].timer.expires
 
 
 def _states(host: Host) -> dict[FourTuple, str]:

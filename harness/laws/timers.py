@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from harness.laws.boundaries import before, since
 from harness.laws.kernel import KernelVersion, running
 from harness.laws.ranges import Range, between
 
@@ -20,12 +21,16 @@ AT_ONCE = 0.1
 
 # include/net/tcp.h, TCP_TIMEWAIT_LEN, in seconds.
 TIME_WAIT = 60.0
-# include/net/inet_timewait_sock.h, until 4.1: the clock that ended all TIME-WAIT went through so many slots in 60 s.
+# include/net/inet_timewait_sock.h: the clock that once ended all TIME-WAIT went through so many slots in 60 s.
 SLOTS = 8
 SLOT = TIME_WAIT / SLOTS
-# include/net/tcp.h, TCP_SYNQ_INTERVAL, until 4.1: a listener looked at a part of its requests so often, in seconds,
-# and at each of them within three such intervals (inet_csk_reqsk_queue_prune()).
+# include/net/tcp.h, TCP_SYNQ_INTERVAL: before each request had a timer, its listener looked at a part of them so often,
+# in seconds, and at each within three such intervals (inet_csk_reqsk_queue_prune()).
 LISTENER_LOOKS = 0.2
+
+# include/net/tcp.h, TCP_KEEPALIVE_TIME, _PROBES, _INTVL: after how many seconds of silence a connection is probed, how
+# often, and how many seconds apart.
+KEEPALIVE_TIME, KEEPALIVE_PROBES, KEEPALIVE_INTERVAL = 7200, 9, 75
 
 # a41e8a88b06e "tcp: better handle TCP_USER_TIMEOUT in SYN_SENT state" reckoned the patience of a SYN from 200 ms,
 # 3256a2d6ab1f "tcp: adjust rto_base in retransmits_timed_out()" mended it: [first with the one, first with the other).
@@ -36,11 +41,10 @@ HASTY = (("4.19.77", "4.19.209"), ("5.2.19", "5.2.20"), ("5.3.4", "5.3.5"))
 def granularity(seconds: float, hz: int, kernel: KernelVersion | None = None) -> float:
     """How much later than asked for a timer of so many seconds may fire, in seconds.
 
-    500462a9de65 "timers: Switch to a non-cascading wheel", 4.8: level n of the wheel, for delays of 63 * 8 ** (n - 1)
-    jiffies and more, has steps of 8 ** n. Before, since 2.6.35, a timer was allowed to be a 256th of its time late
-    (3bbb9ec94642 "timers: Introduce the concept of timer slack for legacy timers").
+    Level n of the wheel, for delays of 63 * 8 ** (n - 1) jiffies and more, has steps of 8 ** n. Before there was that
+    wheel, a timer was allowed to be a 256th of its time late (kernel/timer.c, apply_slack()).
     """
-    if (kernel or running()) < "4.8":
+    if before("long-timers-are-coarse", kernel):
         return max(1 / hz, seconds / 256)
     level = next(n for n in range(9) if seconds * hz < 63 * 8**n)
     return float(8**level / hz)
@@ -82,22 +86,19 @@ def lasting(*timers: float, kernel: KernelVersion | None = None) -> Lasts:
 def time_wait_lasting(seconds: float = TIME_WAIT, *, kernel: KernelVersion | None = None) -> Lasts:
     """TIME-WAIT, or FIN-WAIT-2 that no application holds any more, which ends after so many seconds.
 
-    Each has a timer since 789f558cfb36 "tcp/dccp: get rid of central timewait timer", 4.1. Before, one clock ended the
-    sockets of a slot every 7.5 s: those of 60 s with the eighth tick that followed, others with the first tick but one
-    that is certainly not early (inet_twsk_schedule(); 4 s and less had another clock).
+    Where one clock ended all of them it ended those of a slot every 7.5 s: those of 60 s with the eighth tick that
+    followed, others with the first tick that was certainly not early (inet_twsk_schedule(); 4 s and less had another
+    clock).
     """
-    if (kernel or running()) >= "4.1":
+    if since("time-wait-has-its-own-timer", kernel):
         return lasting(seconds, kernel=kernel)
     slots = min(math.ceil(seconds / SLOT), SLOTS - 1)
     return _lasts(slots * SLOT, (slots + 1) * SLOT)
 
 
 def half_open_lasting(*waits: float, kernel: KernelVersion | None = None) -> Lasts:
-    """A half-open request that waits so long for an answer to its SYN-ACK, and to each of its repetitions.
-
-    Each has a timer since fa76ce7328b2 "inet: get rid of central tcp/dccp listener timer", 4.1.
-    """
-    if (kernel or running()) >= "4.1":
+    """A half-open request that waits so long for an answer to its SYN-ACK, and to each of its repetitions."""
+    if since("half-open-has-its-own-timer", kernel):
         return lasting(*waits, kernel=kernel)
     return _lasts(sum(waits), sum(waits) + 3 * LISTENER_LOOKS * len(waits))
 

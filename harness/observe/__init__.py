@@ -10,7 +10,18 @@ from harness.observe.kernel_log import KernelLog, Record, kernel_log
 from harness.observe.pcapng import Recording, pcapng, read_pcapng, write_pcapng
 from harness.observe.queues import AcceptQueue, accept_queue, half_open
 from harness.observe.segments import Segment, exchange
-from harness.observe.sockets import Socket, Timer, count, ends_at, info_of, socket_of, sockets, states_at, tally
+from harness.observe.sockets import (
+    Socket,
+    Timer,
+    count,
+    ends_at,
+    info_of,
+    socket_of,
+    sockets,
+    states_at,
+    states_between,
+    tally,
+)
 from harness.observe.tcp_info import TcpInfo
 
 __all__ = [
@@ -46,6 +57,7 @@ __all__ = [
     "socket_of",
     "sockets",
     "states_at",
+    "states_between",
     "tally",
     "write_pcapng",
 ]

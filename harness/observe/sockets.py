@@ -142,6 +142,11 @@ def info_of(host: Host, connection: socket.socket) -> tcp_info.TcpInfo:
     return info
 
 
+def states_between(host: Host, local: Endpoint, remote: Endpoint) -> list[str]:
+    """The states of a host's ends of connections between two endpoints: none, or one."""
+    return [end.state for end in ends_at(host, local[1]) if (end.local, end.remote) == (local, remote)]
+
+
 def tally(host: Host) -> dict[str, int]:
     """How many TCP sockets of a host are in each state, by its name as ss prints it."""
     everything = _compile(host, "").states

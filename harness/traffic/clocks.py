@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from harness.traffic.raw import RawConnection
 
 
-def ask(connection: RawConnection, clock: int) -> None:
-    """Send the SYN of a raw peer whose clock reads `clock`."""
+def ask(connection: RawConnection, clock: int | None) -> None:
+    """Send the SYN of a raw peer whose clock reads `clock`; without one it uses no timestamps."""
     connection.send("S", options=[*SYN_OPTIONS, *stamp(clock)])
 
 
-def shake_hands(connection: RawConnection, clock: int, *, deadline: float = PATIENCE) -> int:
+def shake_hands(connection: RawConnection, clock: int | None, *, deadline: float = PATIENCE) -> int:
     """A raw peer's handshake; returns the host's own timestamp, for the raw peer to echo.
 
     That is 0 where the host does not use timestamps, and the raw peer sends none any more.
@@ -32,19 +32,21 @@ def shake_hands(connection: RawConnection, clock: int, *, deadline: float = PATI
     return finish(connection, clock, deadline=deadline)
 
 
-def finish(connection: RawConnection, clock: int, *, deadline: float = PATIENCE) -> int:
+def finish(connection: RawConnection, clock: int | None, *, deadline: float = PATIENCE) -> int:
     """Take the answer to ask() and acknowledge it; returns what shake_hands() returns."""
     theirs, _ = stamps_of(connection.expect_syn_ack(deadline=deadline)) or (0, 0)
     connection.send("A", options=stamp(clock, theirs) if theirs else None)
     return theirs
 
 
-def come_and_go(connection: RawConnection, listener: Listener, clock: int) -> None:
-    """A whole connection of a raw peer whose clock reads `clock`; the host closes first and keeps the TIME-WAIT."""
+def come_and_go(connection: RawConnection, listener: Listener, clock: int | None) -> None:
+    """A whole connection of a raw peer whose clock reads `clock`; the host closes first and keeps the TIME-WAIT.
+
+    `seq` is then the number behind the peer's FIN, `ack` that behind the host's.
+    """
     theirs = shake_hands(connection, clock)
     listener.accept()[0].close()
-    connection.wait("FA")
-    connection.ack += 1
+    connection.ack = (connection.wait("FA").seq + 1) % 2**32
     connection.send("FA", options=stamp(clock, theirs) if theirs else None)
     connection.wait("A")
 

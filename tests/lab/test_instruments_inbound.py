@@ -1,0 +1,41 @@
+"""A raw peer leaves connections behind, and its SYNs get the answers that the kernel gives there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.instruments.inbound import CLOCK, LET_IN, REFUSED, Door, leave_in_last_ack
+from harness.observe import capture, states_at
+from harness.traffic import RawPeer, listen
+
+if TYPE_CHECKING:
+    from harness.lab import Pair
+
+
+@pytest.mark.parametrize("clock", [None, CLOCK])
+def test_what_is_left_behind(pair: Pair, clock: int | None) -> None:
+    door = Door(pair.server, pair.client)
+    with capture(pair.server) as packets:
+        left = door.leave_behind(clock)
+        assert door.states(left) == ["TIME-WAIT"]
+        own = packets.segments(direction="in", sport=left.port)
+    assert {segment.tsval for segment in own} == {clock}
+    assert own[-1].next_seq == left.seq
+
+
+def test_knocking(pair: Pair) -> None:
+    door = Door(pair.server, pair.client)
+    assert door.knock(1, None, last=None) == LET_IN
+    assert door.knock(0, None, last=None) == REFUSED
+    assert door.knock(0, CLOCK + 1) == LET_IN
+    assert door.knock(1, CLOCK - 1) == REFUSED
+
+
+def test_last_ack(pair: Pair) -> None:
+    listener = listen(pair.server)
+    left = leave_in_last_ack(RawPeer(pair.server, pair.client), listener)
+    assert states_at(pair.server, left.port) == ["LAST-ACK"]
+    left.send("A")
+    assert states_at(pair.server, left.port) == []
