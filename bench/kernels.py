@@ -98,7 +98,7 @@ def suite(words: list[str], bound: float) -> Row:
 def main() -> int:
     """Measure what was asked for, print a Markdown table, return 0 if every bound is met."""
     kernel = newest()
-    rows = [ready(kernel), *(first_test(kernel, [what]) for what in ("scenarios/test_tw_reuse.py", "scenarios/"))]
+    rows = [ready(kernel), *(first_test(kernel, [what]) for what in ("scenarios/test_tw_reuse_when.py", "scenarios/"))]
     rows.append(waits(kernel))
     if "suite" in sys.argv:
         rows.append(suite(["newest"], 90))

@@ -73,12 +73,17 @@ def pause(state: tenacity.RetryCallState) -> float:
     return max(_GROWING(state), min(SHARE * passed, LONGEST_PAUSE))
 
 
-def let_clock_reach(moment: float) -> None:
+def let_pass(seconds: float, *, what: str = "time to pass") -> None:
+    """Let so many seconds pass, because the experiment is about time; `what` says what for."""
+    let_clock_reach(time.monotonic() + seconds, what=what)
+
+
+def let_clock_reach(moment: float, *, what: str = "a moment that its rate demands") -> None:
     """Let the monotonic clock reach a moment, in seconds: the kernel's own timer, through an empty select()."""
     remaining = moment - time.monotonic()
     if remaining <= 0:
         return
-    wait = _Wait("a moment that its rate demands", remaining)
+    wait = _Wait(what, remaining)
     while (remaining := moment - time.monotonic()) > 0:
         select.select([], [], [], remaining if listener is None else min(remaining, TOLD_EVERY))
         wait.goes_on()

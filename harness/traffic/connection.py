@@ -11,7 +11,7 @@ import termios
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import BadInput, NotReady
-from harness.traffic.connector import CONNECTED, connect
+from harness.traffic.connector import CONNECTED, OPEN, connect
 from harness.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
@@ -57,6 +57,14 @@ class Connection(NamedTuple):
             self.say(QUESTION)
             self.answer(ANSWER)
         return self
+
+    def fate(self) -> str:
+        """What the applications learn when they go on talking: the name of an error, or "open" if there is none."""
+        try:
+            self.talk()
+        except OSError as error:
+            return errno.errorcode[error.errno or 0]
+        return OPEN
 
     def close(self, closer: str = "client", *, deadline: float = PATIENCE) -> None:
         """One side closes, and then, when its FIN has arrived, the other: not both at once.

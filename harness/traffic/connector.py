@@ -26,6 +26,7 @@ CONNECTED = "connected"
 TIMEOUT = "timeout"
 OPEN = "open"
 CLOSED = "closed"
+DATA = "data"
 
 
 @dataclass
@@ -50,12 +51,8 @@ class Attempt:
         The kernel reports an error once; it is remembered here.
         """
         if self._fate == OPEN:
-            try:
-                self._fate = OPEN if self.socket.recv(1, socket.MSG_PEEK) else CLOSED
-            except BlockingIOError:
-                pass
-            except OSError as error:
-                self._fate = errno.errorcode[error.errno or 0]
+            learned = learn(self.socket)
+            self._fate = OPEN if learned == DATA else learned
         return self._fate
 
     def settle(self) -> None:
@@ -177,6 +174,19 @@ def answered(host: Host, to: Listener, *, deadline: float = PATIENCE) -> socket.
     if not clients.ask(deadline=deadline):
         raise NotReady(f"port {to.port} did not answer {host.name}; results: {dict(clients.results())}")
     return clients[0].socket
+
+
+def learn(end: socket.socket) -> str:
+    """What an application learns when it reads: "data", "closed", an errno's name, or "open" if there is nothing.
+
+    Data stays where it is; an error is the kernel's to report once.
+    """
+    try:
+        return DATA if end.recv(1, socket.MSG_PEEK) else CLOSED
+    except BlockingIOError:
+        return OPEN
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
 
 
 def _read(connection: socket.socket, size: int) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness.traffic import frames
 from harness.traffic.layers import layers
+from harness.traffic.raw import deliver
 from harness.traffic.timestamps import stamp
 
 if TYPE_CHECKING:
@@ -32,6 +33,13 @@ def forge(to: Host, like: Segment, flags: str, *, seq: int, tsval: int | None, p
         options=stamp(tsval, like.tsecr or 0),
         payload=payload,
     )
+
+
+def inject(
+    to: Host, after: Segment, flags: str, *, beyond: int = 0, tsval: int | None = None, payload: bytes = b""
+) -> None:
+    """Let a forged segment arrive that follows another, with a number `beyond` the next one; see forge()."""
+    deliver(to, forge(to, after, flags, seq=after.next_seq + beyond, tsval=tsval, payload=payload))
 
 
 def checksummed(frame: bytes) -> bytes:

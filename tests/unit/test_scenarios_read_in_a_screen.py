@@ -40,7 +40,6 @@ UNFINISHED = frozenset(
         "test_time_wait_cost.py",
         "test_timestamps.py",
         "test_tw_recycle.py",
-        "test_tw_reuse.py",
     }
 )
 
