@@ -143,7 +143,7 @@ def _line(program: Program, number: int) -> dict[str, Any]:
         if not program.alive():
             raise NotReady(f"{program.argv[0]} has ended: {program.output()}")
         output = program.output()
-        return output[: output.rfind("\n") + 1].splitlines()
+        return [line for line in output[: output.rfind("\n") + 1].splitlines() if line.startswith("{")]
 
     until(lambda: len(lines()) >= number, deadline=DEADLINE, what=f"line {number} of the program")
     line: dict[str, Any] = json.loads(lines()[number - 1])

@@ -67,19 +67,27 @@ def ss_rto(host: Host, connection: socket.socket) -> float:
     return ss.row(host, "--tcp", "--numeric", "--info", f"sport = :{here} and dport = :{there}").numbers["rto"] / 1000
 
 
-@contextmanager
-def short_rto(host: Host, to: Host, seconds: float) -> Iterator[None]:
-    """Meanwhile the host's new connections to another have this as the least RTO, through a route with rto_min.
+def prefer_short_rto(host: Host, to: Host, seconds: float) -> None:
+    """Let a host's connections to another have this as the least RTO, through a route with rto_min.
 
     05bb1fad1cde "[TCP]: Allow minimum RTO to be configurable via routing metrics.", 2.6.23.
     """
-    prefix = f"{to.ip}/{32 if host.family == socket.AF_INET else 128}"
     device = next(iter(host.interfaces))
-    host.run("ip", "route", "add", prefix, "dev", device, "rto_min", f"{round(seconds * 1000)}ms")
+    host.run("ip", "route", "add", _prefix(to), "dev", device, "rto_min", f"{round(seconds * 1000)}ms")
+
+
+@contextmanager
+def short_rto(host: Host, to: Host, seconds: float) -> Iterator[None]:
+    """prefer_short_rto() for as long as the `with`: the RTO of a connection follows its route."""
+    prefer_short_rto(host, to, seconds)
     try:
         yield
     finally:
-        host.run("ip", "route", "del", prefix)
+        host.run("ip", "route", "del", _prefix(to))
+
+
+def _prefix(host: Host) -> str:
+    return f"{host.ip}/{32 if host.family == socket.AF_INET else 128}"
 
 
 class FarAway:

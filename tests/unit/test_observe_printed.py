@@ -59,6 +59,13 @@ def test_numbers_below_a_row_belong_to_it() -> None:
     assert (second.send_q, second.details[-1]) == (7, "rto:216")
 
 
+def test_numbers_by_name() -> None:
+    first, second = ss.parse(INFO)
+    assert first.numbers == {"rto": 204.0, "rtt": 0.019}
+    assert second.numbers == {"rto": 216.0}
+    assert ss.parse(ONE_STATE)[0].numbers == {}
+
+
 @pytest.mark.parametrize("printed", ["Total: 182", "nstat 7", "ESTAB 0 x 10.1.0.1:1 10.1.0.2:2", "LISTEN 0 5"])
 def test_what_is_no_row(printed: str) -> None:
     with pytest.raises(BadInput, match="not a row of ss"):

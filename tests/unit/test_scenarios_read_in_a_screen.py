@@ -33,7 +33,6 @@ UNFINISHED = frozenset(
         "incidents/test_syn_flood.py",
         "incidents/test_two_proxies.py",
         "test_commands.py",
-        "test_connect_timeout.py",
         "test_ports.py",
         "test_syn_queue.py",
         "test_syncookies.py",

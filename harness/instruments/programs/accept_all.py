@@ -36,6 +36,14 @@ def accept_up_to(listener: socket.socket, wanted: int, accepted: list[socket.soc
     return None
 
 
+def read(connection: socket.socket) -> str:
+    """What a client has sent up to now."""
+    try:
+        return connection.recv(100, socket.MSG_DONTWAIT).decode()
+    except BlockingIOError:
+        return ""
+
+
 def main(family: int, address: str, port: int, wanted: int) -> None:
     """Serve, and keep all connections until a signal ends the process."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
@@ -53,8 +61,7 @@ def main(family: int, address: str, port: int, wanted: int) -> None:
     if error:
         signal.sigwait([signal.SIGUSR1])
         error = accept_up_to(listener, wanted, accepted)
-        read = [connection.recv(100).decode() for connection in accepted]
-        say(accepted=len(accepted), before=before, error=error, read=read)
+        say(accepted=len(accepted), before=before, error=error, read=[read(connection) for connection in accepted])
     signal.pause()
 
 

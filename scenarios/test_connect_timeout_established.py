@@ -1,0 +1,83 @@
+"""When an established connection is given up whose peer has fallen silent: tcp_retries2."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.evidence import seconds
+from harness.instruments.patience import RTO_MAX_MS, Stranded, give_up, side_by_side
+from harness.instruments.retransmissions import gaps
+from harness.laws import since
+from harness.laws.ranges import at_least, at_most
+from harness.laws.timers import JIFFY
+from harness.observe import socket_of
+from harness.traffic import answered, drop, echo, listen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness.claims.phases import Effect
+    from harness.claims.record import ClaimRun
+    from harness.lab import Lan
+    from harness.observe import Capture
+
+
+@pytest.mark.claim("connect-timeout.retries2")
+@pytest.mark.slow(60)
+def test_retries2(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
+    give_up_after(claim, lan, [1, 2, 3, 4, 5, 6, 7])
+
+
+@pytest.mark.claim("connect-timeout.retries2")
+@pytest.mark.full_size("the default of 15 takes more than 924.6 s")
+@pytest.mark.slow(1100)
+def test_retries2_default(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
+    give_up_after(claim, lan, [8, 10, 15])
+
+
+def give_up_after(claim: ClaimRun, lan: Callable[..., Lan], values: Sequence[int]) -> None:
+    """Let connections with these values of tcp_retries2 send to a peer that has fallen silent, side by side."""
+    server, *ordinary, quick, bounded, untouched = lan(len(values) + 4).hosts
+    listener = listen(server, answer=echo)
+    seen = claim.capture(server, port=listener.port)
+    for together in side_by_side(values):
+        with claim.effect(f"the peer falls silent: tcp_retries2 {', '.join(map(str, together))}") as effect:
+            by_retries = [Stranded(f"{n}", host, listener, n) for n, host in zip(together, ordinary, strict=False)]
+            stranded = [*by_retries]
+            if 3 in together:
+                # The patience is a time. With an RTO of 50 ms more retransmissions fit into it.
+                stranded.append(Stranded("3, rto_min 50ms", quick, listener, 3, rto_min=0.05))
+            if RTO_MAX_MS in bounded.sysctl:
+                stranded.append(Stranded("15, tcp_rto_max_ms 1000", bounded, listener, rto_max=1.0))
+            left = Stranded("left at 15", untouched, listener)
+            silence = drop(server, dport=listener.port)
+            if since("retries2-per-namespace"):
+                left.speak()
+            give_up(stranded)
+            for connection in stranded:
+                compare_with_law(effect, connection, seen)
+            points = [(float(one.name), seconds(round(one.seconds(seen), 3))) for one in by_retries]
+            effect.series("given up", points, x="tcp_retries2", unit="s")
+        with claim.control("tried at the same time: tcp_retries2 left at 15") as control:
+            if max(together) < 15 and since("retries2-per-namespace"):
+                control.expect("state", socket_of(untouched, left.socket).state, "ESTAB")
+                control.expect("bytes that wait for an answer", socket_of(untouched, left.socket).send_q, 1)
+        with claim.control("the peer answers again") as control:
+            silence.lift()
+            alive = answered(ordinary[0], listener)
+            control.expect("state", socket_of(ordinary[0], alive).state, "ESTAB")
+
+
+def compare_with_law(effect: Effect, stranded: Stranded, seen: Capture) -> None:
+    """retransmits_timed_out() counts from the first retransmission by the RTO, and looks at each RTO."""
+    name, patience, times = stranded.name, stranded.patience, stranded.transmissions(seen)
+    first = stranded.first_by_rto(seen, effect.delta(stranded.host))
+    took = seconds(round(stranded.seconds(seen), 2))
+    to_the_last, to_the_end = seconds([round(times[-1] - first, 3), round(stranded.end.at - first, 3)])
+    effect.compare(f"tcp_retries2 {name}: the error", stranded.end.error, document="ETIMEDOUT")
+    effect.compare(f"tcp_retries2 {name}: seconds", took, document=at_least(round(patience, 1)))
+    effect.premise(f"{name}: from the first retransmission to the last, s", to_the_last, at_most(patience + JIFFY))
+    effect.premise(f"{name}: from the first retransmission to the end, s", to_the_end, at_least(patience - JIFFY))
+    effect.note(f"{name}: sent again after", seconds(gaps(times)))
