@@ -16,10 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.lab import Host
-    from harness.observe.sockets import Endpoint
     from harness.traffic import Listener, RawConnection
-
-FourTuple = tuple["Endpoint", "Endpoint"]
+    from harness.traffic.closing import FourTuple
 
 
 class Watched:

@@ -1,4 +1,4 @@
-"""Real connections that end in order, so that the side that closes first is left with TIME-WAIT."""
+"""Real connections that end: in order, so that the side that closes first is left with TIME-WAIT, or with RST."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 from harness.errors import BadInput, NotReady
 from harness.observe import sockets
-from harness.traffic.connection import check_closer, endpoint, far_endpoint, wait_for_end
+from harness.traffic.connection import abort, check_closer, endpoint, far_endpoint, wait_for_end
 from harness.waiting import until
 
 if TYPE_CHECKING:
     from harness.lab import Host
     from harness.observe.sockets import Endpoint
     from harness.traffic.listener import Listener
+
+FourTuple = tuple["Endpoint", "Endpoint"]
 
 # No more at a time than a listener has room for, and than somaxconn allowed before 5.4.
 AT_A_TIME = 100
@@ -29,7 +31,7 @@ def leave_time_wait(
     closer: str = "client",
     source: tuple[str, int] | None = None,
     deadline: float = 10.0,
-) -> list[tuple[Endpoint, Endpoint]]:
+) -> list[FourTuple]:
     """Let n real connections end, closed by the closer first and then, when it has seen that, by the other side.
 
     `closer` is "client" or "server"; `source` is the address and port that the clients bind to (port 0: any). The
@@ -46,27 +48,41 @@ def leave_time_wait(
     room = max(1, min(listener.backlog, AT_A_TIME))
     host, port = (client, "dport") if closer == "client" else (listener.host, "sport")
     # A port that the server has closed is free for the client's next connection, which then takes the TIME-WAIT over.
-    made: dict[tuple[Endpoint, Endpoint], None] = {}
+    ended: dict[FourTuple, None] = {}
     grown = time.monotonic()
-    while len(made) < n:
-        before = len(made)
+    while len(ended) < n:
+        before = len(ended)
         connecting = _connect(client, listener, min(room, n - before), source)
         # What has been accepted is established at the client as well.
         accepted = listener.accept(len(connecting), deadline=deadline)
         first, then = (connecting, accepted) if closer == "client" else (accepted, connecting)
-        for one in first:
-            ended = endpoint(one), far_endpoint(one)
-            made.pop(ended, None)
-            made[ended] = None
+        for end in first:
+            ends = endpoint(end), far_endpoint(end)
+            ended.pop(ends, None)
+            ended[ends] = None
         _close_in_order(first, then, deadline)
-        if len(made) > before:
+        if len(ended) > before:
             grown = time.monotonic()
         elif time.monotonic() > grown + deadline:
             raise NotReady(f"connect() from {client.name} to port {listener.port} finds {before} ports, not {n}")
-        if len(made) == n:
-            for lost in _without_time_wait(host, f"{port} = :{listener.port}", list(made), deadline):
-                del made[lost]
-    return list(made)
+        if len(ended) == n:
+            for lost in _without_time_wait(host, f"{port} = :{listener.port}", list(ended), deadline):
+                del ended[lost]
+    return list(ended)
+
+
+def abort_connections(client: Host, listener: Listener, n: int) -> None:
+    """Make n connections, one after another, and end each with RST, which leaves no TIME-WAIT.
+
+    The listener must be one from which nobody else accepts.
+    """
+    for _ in range(n):
+        with client.socket() as connecting:
+            connecting.connect(listener.address)
+            (accepted,) = listener.accept()
+            abort(connecting)
+        accepted.close()
+        listener.accepted.clear()
 
 
 def _connect(client: Host, listener: Listener, n: int, source: tuple[str, int] | None) -> list[socket.socket]:
@@ -74,13 +90,13 @@ def _connect(client: Host, listener: Listener, n: int, source: tuple[str, int] |
     address = listener.address
     with client:
         for _ in range(n):
-            one = socket.socket(client.family, socket.SOCK_STREAM)
-            one.setblocking(False)
-            connecting.append(one)
+            end = socket.socket(client.family, socket.SOCK_STREAM)
+            end.setblocking(False)
+            connecting.append(end)
             if source is not None:
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                one.bind(source)
-            error = one.connect_ex(address)
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                end.bind(source)
+            error = end.connect_ex(address)
             if error not in (0, errno.EINPROGRESS):
                 for each in connecting:
                     each.close()
@@ -89,30 +105,28 @@ def _connect(client: Host, listener: Listener, n: int, source: tuple[str, int] |
 
 
 def _close_in_order(first: list[socket.socket], then: list[socket.socket], deadline: float) -> None:
-    for one in first:
-        one.close()
-    for one in then:
+    for end in first:
+        end.close()
+    for end in then:
         # The end of the stream is there once the FIN is: a close() before that would be one by both sides at once.
-        wait_for_end(one, deadline=deadline)
-        one.close()
+        wait_for_end(end, deadline=deadline)
+        end.close()
 
 
-def _without_time_wait(
-    closer: Host, to: str, made: list[tuple[Endpoint, Endpoint]], deadline: float
-) -> set[tuple[Endpoint, Endpoint]]:
+def _without_time_wait(closer: Host, to: str, ended: list[FourTuple], deadline: float) -> set[FourTuple]:
     """Wait until each of them is TIME-WAIT or gone; those that are gone.
 
     On a busy machine a FIN is repeated though it has arrived. TIME-WAIT answers it, and the RST of the other side,
     which has nothing left that it could belong to, ends TIME-WAIT at once (RFC 1337).
     """
-    left: dict[tuple[Endpoint, Endpoint], str] = {}
+    left: dict[FourTuple, str] = {}
 
     def all_ended() -> bool:
-        seen = sockets(closer, to, family=closer.family, details=False)
-        found = {(one.local, one.remote): one.state for one in seen}
+        connections = sockets(closer, to, family=closer.family, details=False)
+        states = {(connection.local, connection.remote): connection.state for connection in connections}
         left.clear()
-        left.update((one, found[one]) for one in made if one in found)
+        left.update((ends, states[ends]) for ends in ended if ends in states)
         return all(state == "TIME-WAIT" for state in left.values())
 
-    until(all_ended, deadline=deadline, what=f"{len(made)} connections of {closer.name} to be in TIME-WAIT")
-    return set(made) - set(left)
+    until(all_ended, deadline=deadline, what=f"{len(ended)} connections of {closer.name} to be in TIME-WAIT")
+    return set(ended) - set(left)
