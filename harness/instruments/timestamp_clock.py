@@ -1,0 +1,112 @@
+"""The clock that a kernel's timestamps are read from: what it reads, how fast it goes, and its offsets."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from harness.laws.ranges import between
+from harness.laws.serial import distance
+from harness.traffic import connect
+from harness.traffic.connection import take
+from harness.traffic.repair import timestamp
+from harness.traffic.timestamps import stamps_of
+from harness.waiting import let_pass, until
+
+if TYPE_CHECKING:
+    from harness.lab import Host, Pair
+    from harness.laws.ranges import Range
+    from harness.observe import Capture
+    from harness.traffic import RawPeer
+    from harness.traffic.connection import Connection
+
+TIMESTAMPS = "net.ipv4.tcp_timestamps"
+# include/uapi/linux/rtnetlink.h: 614e8316aa4c "tcp: add support for usec resolution in TCP TS values".
+RTAX_FEATURE_TCP_USEC_TS = 1 << 4
+# How far apart the two segments are whose timestamps are compared, in seconds, and how many bytes each has.
+APART = 0.3
+WORDS = b"question"
+
+
+def switch_timestamps(pair: Pair, mode: int) -> None:
+    """Set tcp_timestamps at both hosts; where the knob is the whole machine's, only the server may have it."""
+    for host in (pair.server, pair.client):
+        if TIMESTAMPS in host.sysctl:
+            host.sysctl[TIMESTAMPS] = mode
+
+
+def clock_of(host: Host) -> int:
+    """What a host's timestamp clock reads: that of a socket that is not connected, which has no offset yet."""
+    with host.socket() as unconnected:
+        return timestamp(unconnected)
+
+
+class Offset(NamedTuple):
+    """How far the timestamp of a SYN is from the kernel's clock, in ticks; known to within `slack`."""
+
+    ticks: int
+    slack: int
+
+
+def offset_towards(peer: RawPeer) -> Offset:
+    """The offset of a new connection from the peer's host to the peer, who only looks at the SYN."""
+    before = clock_of(peer.host)
+    (attempt,) = connect(peer.host, (peer.address, 80))
+    after = clock_of(peer.host)
+    syn = until(lambda: [segment for segment in peer.poll() if segment.sport == attempt.port], what="the SYN")[0]
+    value, _ = stamps_of(syn) or (0, 0)
+    return Offset((value - before) % 2**32, (after - before) % 2**32 + 2)
+
+
+def different(offsets: list[Offset]) -> int:
+    """How many of the offsets are not the same."""
+    ordered = sorted(offset.ticks for offset in offsets)
+    slack = max(offset.slack for offset in offsets)
+    return 1 + sum(later - earlier > slack for earlier, later in itertools.pairwise(ordered))
+
+
+class Advance(NamedTuple):
+    """By how much the timestamps of two segments differ, and how much time lay between them, in seconds."""
+
+    ticks: int
+    least: float
+    most: float
+
+    def nearest(self, rates: tuple[int, ...]) -> int:
+        """The one of several rates, in ticks a second, that fits best."""
+        return min(rates, key=lambda rate: abs(rate - self.ticks / self.most))
+
+    def expected(self, rate: int) -> Range:
+        """How many ticks it may be at a rate in ticks a second."""
+        return between(int(self.least * rate) - 1, int(self.most * rate) + 1)
+
+
+def advance(packets: Capture, connection: Connection) -> Advance:
+    """Let the client speak twice, some time apart; `packets` sees it."""
+    spoken = []
+    for wait in (0.0, APART):
+        let_pass(wait)
+        began = time.monotonic()
+        connection.client.send(WORDS)
+        spoken.append((began, time.monotonic()))
+        take(connection.server, len(WORDS))
+    segments = packets.segments(sport=connection.port)
+    first, second = [segment.tsval or 0 for segment in segments if segment.payload == WORDS][-2:]
+    (_, first_sent), (second_began, _) = spoken
+    return Advance(distance(first, second), second_began - first_sent, spoken[1][1] - spoken[0][0])
+
+
+def ask_for_microseconds(host: Host, to: Host) -> None:
+    """A route whose connections have timestamps in microseconds, where the kernel knows such routes."""
+    (interface,) = host.interfaces.values()
+    host.netlink().route(
+        "replace",
+        dst=to.ip,
+        dst_len=32 if host.family == socket.AF_INET else 128,
+        oif=interface.index,
+        family=host.family,
+        metrics={"features": RTAX_FEATURE_TCP_USEC_TS},
+    )
+    host.close_netlink()

@@ -1,0 +1,155 @@
+"""TCP timestamps: that they are on, what the option carries, and whose clock it shows with which mode."""
+
+from __future__ import annotations
+
+import struct
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.evidence import drawn, ticks
+from harness.instruments.timestamp_clock import (
+    TIMESTAMPS,
+    advance,
+    ask_for_microseconds,
+    clock_of,
+    different,
+    offset_towards,
+    switch_timestamps,
+)
+from harness.laws import since
+from harness.laws.ranges import at_least, between
+from harness.laws.serial import distance
+from harness.laws.timestamps import MICROSECONDS, offsets_to_one_address, ticks_a_second
+from harness.observe import ss
+from harness.traffic import RawPeer, establish, listen
+from harness.traffic.clocks import shake_hands
+from harness.traffic.timestamps import stamp, stamps_of
+
+if TYPE_CHECKING:
+    from harness.claims.phases import Effect
+    from harness.claims.record import ClaimRun
+    from harness.lab import Pair
+    from harness.observe import Capture, Segment
+    from harness.traffic import Connection
+
+CLOCK = 3_000_000_000
+
+
+def talk(pair: Pair, rounds: int = 1) -> Connection:
+    """A real connection to a new listener, on which the client asks and the server answers so many times."""
+    return establish(pair.client, listen(pair.server)).talk(rounds)
+
+
+def carry_stamps(packets: Capture, port: int) -> list[bool]:
+    """Of each segment from or to a port, whether it has the option."""
+    return [segment.tsval is not None for segment in packets.segments(port=port)]
+
+
+def with_frames(packets: Capture, port: int) -> list[tuple[bytes, Segment]]:
+    """Each segment from or to a port, behind its frame."""
+    seen = [(packet.frame, segment) for packet in packets.packets() if (segment := packet.segment())]
+    return [(frame, segment) for frame, segment in seen if port in (segment.sport, segment.dport)]
+
+
+@pytest.mark.claim("timestamps.option-layout")
+def test_option_layout(claim: ClaimRun, pair: Pair) -> None:
+    packets = claim.capture(pair.server)
+
+    def compare_advance(phase: Effect, connection: Connection, rates: tuple[int, ...]) -> None:
+        """By how much TSval advances between two segments, and by how much the clock, which has one of these rates."""
+        moved = advance(packets, connection)
+        rate = moved.nearest(rates)
+        phase.note("ticks a second", rate)
+        phase.compare("the first field's advance, in ticks", ticks(moved.ticks), document=moved.expected(rate))
+
+    with claim.effect("a connection that speaks in turns") as effect:
+        connection = talk(pair, rounds=4)
+        seen = with_frames(packets, connection.port)
+        options = [struct.pack("!BBII", 8, 10, s.tsval or 0, s.tsecr or 0) in frame for frame, s in seen]
+        effect.compare("segments with kind 8, length 10, and two fields", options, document=[True] * len(options))
+        effect.compare("the SYN's second field", seen[0][1].tsecr, document=0)
+        received, behind = {"in": 0, "out": 0}, []
+        for _, segment in seen:
+            received["out" if segment.direction == "in" else "in"] = segment.tsval or 0
+            if segment.flags != "S":
+                behind.append(distance(received[segment.direction], segment.tsecr or 0))
+        what = "the second field of all others, less the last timestamp received"
+        effect.compare(what, ticks(behind), document=[0] * len(behind))
+    with claim.effect("two segments, some time apart") as effect:
+        compare_advance(effect, connection, ticks_a_second())
+    if since("timestamps-in-microseconds-by-route"):
+        with claim.effect("the same, by a route that asks for microseconds") as effect:
+            for here, there in ((pair.client, pair.server), (pair.server, pair.client)):
+                ask_for_microseconds(here, there)
+            compare_advance(effect, talk(pair), (MICROSECONDS,))
+    with claim.effect("a segment ahead of its turn: its timestamp is not echoed, the last one in turn is") as effect:
+        peer = RawPeer(pair.server, pair.client)
+        raw = peer.connection(listen(pair.server))
+        theirs = shake_hands(raw, CLOCK)
+        raw.send("PA", b"later", seq=raw.seq + 10, options=stamp(CLOCK + 500, theirs))
+        # RFC 7323, section 4.3; tcp_replace_ts_recent() wants seq <= rcv_wup.
+        effect.premise("the second field of the answer", (stamps_of(raw.wait("A")) or ())[1:], (CLOCK,))
+    with claim.control("net.ipv4.tcp_timestamps 0: the same connection") as control:
+        switch_timestamps(pair, 0)
+        carried = carry_stamps(packets, talk(pair, rounds=4).port)
+        control.expect("segments", len(carried), at_least(11))
+        control.expect("segments with the option", sum(carried), 0)
+
+
+@pytest.mark.claim("timestamps.default-on")
+def test_default_on(claim: ClaimRun, pair: Pair) -> None:
+    packets = claim.capture(pair.server)
+
+    def ss_says(port: int) -> bool:
+        return "ts" in ss.row(pair.server, "-tinoH", f"dport = :{port}").details
+
+    with claim.effect("fresh hosts, nothing set") as effect:
+        effect.compare(TIMESTAMPS, pair.server.sysctl[TIMESTAMPS], document="1")
+        port = talk(pair).port
+        carried = carry_stamps(packets, port)
+        effect.compare("segments with timestamps", carried, document=[True] * len(carried))
+        effect.compare("ss -tio shows ts", ss_says(port), document=True)
+    with claim.control("the knob set to 0") as control:
+        switch_timestamps(pair, 0)
+        port = talk(pair).port
+        control.expect("segments with timestamps", any(carry_stamps(packets, port)), False)
+        control.expect("ss -tio shows ts", ss_says(port), False)
+
+
+@pytest.mark.claim("timestamps.modes")
+def test_modes(claim: ClaimRun, pair: Pair) -> None:
+    peers = [RawPeer(pair.client, pair.server) for _ in range(3)]
+    randomised = since("timestamp-offset-is-random")
+    with claim.effect("1: four connections to each of three addresses") as effect:
+        switch_timestamps(pair, 1)
+        offsets = [[offset_towards(peer) for _ in range(4)] for peer in peers]
+        effect.note("offsets", [[drawn(offset.ticks) for offset in address] for address in offsets])
+        for address in offsets:
+            first, others = address[0], between(address[0].slack + 1, 2**32 - 1)
+            kernel = others if randomised else between(0, first.slack)
+            effect.compare("TSval - kernel's clock, in ticks", drawn(first.ticks), document=others, kernel=kernel)
+            effect.premise("different offsets to one address", different(address), offsets_to_one_address(4))
+        firsts = [address[0] for address in offsets]
+        effect.premise("different offsets to three addresses", different(firsts), 3 if randomised else 1)
+    with claim.effect("2: four connections to each of three addresses") as effect:
+        switch_timestamps(pair, 2)
+        for offset in [offset_towards(peer) for peer in peers for _ in range(4)]:
+            effect.compare("TSval - kernel's clock, in ticks", ticks(offset.ticks), document=between(0, offset.slack))
+        before = time.monotonic_ns() // 1_000_000
+        ahead = distance(before, clock_of(pair.client))
+        passed = time.monotonic_ns() // 1_000_000 - before
+        wanted = between(-1, passed) if since("timestamp-clock-is-monotonic") else between(-(2**32), 2**32)
+        effect.premise("the kernel's clock - CLOCK_MONOTONIC in ms", ticks(ahead), wanted)
+    packets = claim.capture(pair.server)
+    with claim.effect("0: a connection with data") as effect:
+        switch_timestamps(pair, 0)
+        listener_port = talk(pair).client.getpeername()[1]
+        effect.compare("segments with the option", sum(carry_stamps(packets, listener_port)), document=0)
+    with claim.control("any other value: a connection with data") as control:
+        for mode in (1, 2):
+            switch_timestamps(pair, mode)
+            # The client's port may be one of those that still knock on the peers of before.
+            listener_port = talk(pair).client.getpeername()[1]
+            control.expect("all segments have the option", all(carry_stamps(packets, listener_port)), True)

@@ -1,0 +1,77 @@
+"""The instruments of timestamps: a clock at its rate and at another, offsets, and clients that share an address."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.errors import NotReady
+from harness.instruments.shared_address import answered_syns, arrive, let_in, setbacks, visit
+from harness.instruments.timestamp_clock import Advance, Offset, advance, different, offset_towards, switch_timestamps
+from harness.instruments.wrap import stream_after_wrap, wrap_by_repair
+from harness.laws.timestamps import ticks_a_second
+from harness.observe import capture, states_at
+from harness.traffic import RawPeer, establish, listen
+
+if TYPE_CHECKING:
+    from harness.lab import Pair
+
+
+def test_a_clock_goes_at_its_rate_and_at_no_other(pair: Pair) -> None:
+    with capture(pair.server) as packets:
+        moved = advance(packets, establish(pair.client, listen(pair.server)))
+    rate = moved.nearest(ticks_a_second())
+    assert moved.expected(rate).accepts(moved.ticks)
+    assert not moved.expected(rate * 3).accepts(moved.ticks)
+    assert not moved.expected(rate).accepts(moved.ticks * 3)
+
+
+def test_the_nearest_rate() -> None:
+    assert Advance(75, 0.29, 0.3).nearest((100, 250, 1000)) == 250
+
+
+def test_offsets_of_connections(pair: Pair) -> None:
+    switch_timestamps(pair, 2)
+    offset = offset_towards(RawPeer(pair.client, pair.server))
+    assert offset.ticks <= offset.slack
+    assert different([Offset(10, 2), Offset(11, 2), Offset(100, 2), Offset(5000, 2)]) == 3
+
+
+def test_the_old_segment_is_seen_where_nothing_keeps_it_out(pair: Pair) -> None:
+    assert stream_after_wrap(pair, wrap_by_repair) == b"hellonew data"
+    switch_timestamps(pair, 0)
+    assert stream_after_wrap(pair, wrap_by_repair) == b"helloold data"
+
+
+def test_raw_clients_of_one_address_arrive(pair: Pair) -> None:
+    listener, peer = listen(pair.server), RawPeer(pair.server, pair.client)
+    assert answered_syns(peer, listener, [1000, 2000]) == 2
+    assert arrive(peer, listener, [3000, 1000, 2000]) == 3
+    assert len(listener.accepted) == 3
+
+
+def test_an_answer_that_is_no_syn_ack_is_an_error(pair: Pair) -> None:
+    listener, peer = listen(pair.server), RawPeer(pair.server, pair.client)
+    nobody = replace(listener, socket=pair.server.socket())
+    nobody.socket.bind((pair.server.ip, 9))
+    with nobody.socket, pytest.raises(NotReady, match="has answered SYNs with RA"):
+        answered_syns(peer, nobody, [1000])
+
+
+def test_real_clients_are_let_in_and_leave(pair: Pair) -> None:
+    listener = listen(pair.server)
+    assert let_in(pair.client, listener, 3) == 3
+    visited = listen(pair.server)
+    visit(pair.client, visited, 5000)
+    assert "ESTAB" not in states_at(pair.server, visited.port)
+
+
+def test_setbacks(pair: Pair) -> None:
+    listener = listen(pair.server)
+    with capture(pair.server) as packets:
+        establish(pair.client, listener)
+    (syn,) = packets.segments(flags="S")
+    clocks = [5, 6, 5, 2**32 - 1, 3]
+    assert setbacks([replace(syn, tsval=clock) for clock in clocks]) == 2
