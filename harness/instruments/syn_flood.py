@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # Of a machine that is ten times as slow. A deadline measures nothing.
 DEADLINE = 60.0
+# How long a flood goes on if nobody stops it, in seconds.
+LONGEST = 60.0
 SYN_RECV = "netstat -natp | grep SYN_RECV | wc -l"
 SYNS_TO_LISTEN = 'netstat -s | grep "SYNs to LISTEN"'
 
@@ -54,6 +56,7 @@ class Services:
         self.client, *hosts = lan(1 + len(defences)).hosts
         self.hosts: dict[str, Host] = dict(zip(defences, hosts, strict=True))
         self.listeners: dict[str, Listener] = {}
+        self._floods: list[Flood] = []
 
     def open(self) -> None:
         """A new service on each server, its defence in force."""
@@ -68,16 +71,19 @@ class Services:
             )
 
     @contextmanager
-    def flooded(self, *, rate: float, distinct: int) -> Iterator[list[Flood]]:
-        """Inside, each service gets `rate` SYNs a second that are never acknowledged, from so many senders."""
-        floods = [
-            flood(each.host, self.client, each, rate=rate, seconds=DEADLINE, distinct=distinct)
+    def flooded(self, *, rate: float, distinct: int) -> Iterator[None]:
+        """Inside, each service gets `rate` SYNs a second that are never acknowledged, from so many senders.
+
+        The floods end by themselves after a minute.
+        """
+        self._floods = [
+            flood(each.host, self.client, each, rate=rate, seconds=LONGEST, distinct=distinct)
             for each in self.listeners.values()
         ]
         try:
-            yield floods
+            yield
         finally:
-            for each in floods:
+            for each in self._floods:
                 each.stop()
 
     def burst(self, n: int) -> None:
@@ -89,14 +95,23 @@ class Services:
             wait_for_verdicts(listener, before[name], n, deadline=DEADLINE)
 
     def wait_until_full(self, names: Collection[str]) -> None:
-        """Wait until the SYN queues of these services are full."""
-        for name in names:
-            listener, full = self.listeners[name], ceiling(self.defences[name].knobs)
+        """Wait until the SYN queues of these services are full, and every other has got as many SYNs."""
+        full = {name: ceiling(self.defences[name].knobs) for name in names}
+        most = max(full.values())
+        until(lambda: all(each.sent >= most for each in self._floods), deadline=DEADLINE, what=f"{most} SYNs each")
+        # One after the other: a queue that is full for long loses requests again.
+        for name, fits in full.items():
+            listener = self.listeners[name]
             until(
-                lambda listener=listener, full=full: listener.half_open == full,  # type: ignore[misc]
+                lambda listener=listener, fits=fits: listener.half_open == fits,  # type: ignore[misc]
                 deadline=DEADLINE,
                 what=f"a full SYN queue, {name}",
             )
+
+    def wait_until_dropped(self, n: int, names: Collection[str]) -> None:
+        """Wait until each of these servers has dropped more than n SYNs."""
+        for name in names:
+            until(lambda name=name: self.dropped()[name] > n, deadline=DEADLINE, what=f"a full SYN queue, {name}")  # type: ignore[misc]
 
     def serve(
         self, clients: int, *, through: Collection[str] | None = None, timeout: float | None = None

@@ -32,29 +32,34 @@ def full_queue(server: Host, near: Host, cookies: int, backlog: int = 7) -> List
     """
     server.sysctl[SYNCOOKIES] = cookies
     listener = listen(server, backlog, answer=echo)
-    room = ceiling(Knobs(backlog, tcp_syncookies=cookies))
-    fates = send_syns(RawPeer(server, near), listener, room)
-    if fates != Fates(room, 0, 0):
-        raise NotReady(f"a SYN queue of {room} on {server.name}: of as many SYNs came {fates}")
+    n = places(backlog, cookies)
+    fates = send_syns(RawPeer(server, near), listener, n)
+    if fates != Fates(n, 0, 0):
+        raise NotReady(f"a SYN queue of {n} on {server.name}: of as many SYNs came {fates}")
     return listener
 
 
-def moved(delta: Delta) -> dict[str, int]:
+def places(backlog: int, cookies: int) -> int:
+    """How many requests a listener keeps half-open, the knobs but tcp_syncookies as they are by default."""
+    return ceiling(Knobs(backlog, tcp_syncookies=cookies))
+
+
+def cookie_counters(delta: Delta) -> dict[str, int]:
     """How the counters of cookies and of dropped handshakes moved; those not named did not move."""
     return delta.only(*COUNTERS).nonzero()
 
 
-def sent(n: int) -> dict[str, int]:
+def cookies_counted(n: int) -> dict[str, int]:
     """How they move when n SYNs are answered with cookies and nothing else happens."""
     return {"TcpExt.SyncookiesSent": n, "TcpExt.TCPReqQFullDoCookies": n}
 
 
-def dropped(n: int) -> dict[str, int]:
+def drops_counted(n: int) -> dict[str, int]:
     """How they move when n SYNs are dropped at a full SYN queue and nothing else happens."""
     return {"TcpExt.ListenDrops": n, "TcpExt.TCPReqQFullDrop": n}
 
 
-def forge(peer: RawPeer, listener: Listener) -> dict[str, RawConnection]:
+def forge_acks(peer: RawPeer, listener: Listener) -> dict[str, RawConnection]:
     """Send four ACKs with a cookie that the server did not give them; by what is wrong with each."""
     altered, foreign, shifted, invented = (peer.connection(listener) for _ in range(4))
     for connection in (altered, foreign, shifted):
@@ -71,7 +76,7 @@ def forge(peer: RawPeer, listener: Listener) -> dict[str, RawConnection]:
     }
 
 
-def answers(acks: dict[str, RawConnection]) -> dict[str, str]:
+def answers_to(acks: dict[str, RawConnection]) -> dict[str, str]:
     """The flags of the segments that answered the ACKs."""
     return {what: str(ack.wait(lambda reply: reply.flags != "SA").flags) for what, ack in acks.items()}
 
@@ -91,8 +96,11 @@ def is_taken(listener: Listener, peer: RawPeer, offset: int) -> bool:
     return judged()[0] > before[0]
 
 
-def offsets_of_the_table(family: socket.AddressFamily) -> list[int]:
-    """How far from the cookie of a raw peer's SYN those are that say another MSS: its place in the table is in it."""
+def offsets_taken(family: socket.AddressFamily) -> list[int]:
+    """How far from the cookie of a raw peer's SYN the numbers are that the kernel takes as well.
+
+    The MSS is in the number, as its place in a table of four: the other three places are as good.
+    """
     table = MSS_TABLE[family]
     own = max(place for place, mss in enumerate(table) if mss <= dict(SYN_OPTIONS)["MSS"])
     return [place - own for place in range(len(table))]

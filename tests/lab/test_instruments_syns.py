@@ -56,14 +56,14 @@ def test_a_queue_that_answers_with_cookies(pair: Pair) -> None:
     listener = syncookies.full_queue(pair.server, pair.client, cookies=1)
     peer = RawPeer(pair.server, pair.client)
     with counting(pair.server) as delta:
-        assert syncookies.moved(delta.delta) == {}
+        assert syncookies.cookie_counters(delta.delta) == {}
         assert send_syns(peer, listener, 4) == Fates(0, 4, 0)
-        assert syncookies.moved(delta.delta) == syncookies.sent(4)
+        assert syncookies.cookie_counters(delta.delta) == syncookies.cookies_counted(4)
     assert connect(pair.client, listener, wait=True).ask() == 1
     assert syncookies.is_taken(listener, peer, 0)
     assert not syncookies.is_taken(listener, peer, 1000)
-    forged = syncookies.forge(peer, listener)
-    assert set(syncookies.answers(forged).values()) == {"R"}
+    forged = syncookies.forge_acks(peer, listener)
+    assert set(syncookies.answers_to(forged).values()) == {"R"}
 
 
 def test_a_queue_that_drops(pair: Pair) -> None:
@@ -71,11 +71,11 @@ def test_a_queue_that_drops(pair: Pair) -> None:
     with counting(pair.server) as delta:
         send_syns(RawPeer(pair.server, pair.client), listener, 2)
         until(lambda: delta.TcpExt.ListenDrops == 2, what="two dropped")
-        assert syncookies.moved(delta.delta) == syncookies.dropped(2)
+        assert syncookies.cookie_counters(delta.delta) == syncookies.drops_counted(2)
 
 
 def test_a_queue_that_does_not_fill(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(syncookies, "ceiling", lambda _: 30)
+    monkeypatch.setattr(syncookies, "places", lambda *_: 30)
     with pytest.raises(NotReady, match=r"a SYN queue of 30 on server: of as many SYNs came Fates\(kept=\d+, cookies=2"):
         syncookies.full_queue(pair.server, pair.client, cookies=1)
 

@@ -1,0 +1,78 @@
+"""Services with different defences under a small flood: who is full, who is served, and what an operator reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.errors import Unsupported
+from harness.instruments.syn_flood import Defence, Services, besiege, syn_recv, syns_dropped
+from harness.instruments.syn_queue import MAX_SYN_BACKLOG, SYNACK_RETRIES, ceiling
+from harness.lab import lan
+from harness.laws.queues import Knobs
+from harness.observe import count, counters
+from harness.traffic import RawPeer
+
+if TYPE_CHECKING:
+    from harness.lab import Lab
+
+NONE, COOKIES = Defence(Knobs(20, tcp_syncookies=0)), Defence(Knobs(20, tcp_syncookies=1), synack_retries=1)
+DEFENCES = {"none": NONE, "cookies": COOKIES}
+FULL = ceiling(NONE.knobs)
+
+
+def services(lab: Lab) -> Services:
+    return Services(lambda n: lan(lab, n), DEFENCES)
+
+
+def test_all_are_served_without_a_flood(lab: Lab) -> None:
+    peaceful = services(lab)
+    peaceful.open()
+    peaceful.check_settings()
+    assert peaceful.serve(3) == {"none": 3, "cookies": 3}
+    assert peaceful.half_open() == peaceful.dropped() == {"none": 0, "cookies": 0}
+    assert [host.sysctl[SYNACK_RETRIES] for host in peaceful.hosts.values()] == ["5", "1"]
+
+
+def test_cookies_serve_under_a_flood(lab: Lab) -> None:
+    attacked = services(lab)
+    attacked.open()
+    with attacked.flooded(rate=200, distinct=400):
+        attacked.wait_until_full(["none"])
+        attacked.wait_until_dropped(10, ["none"])
+        assert attacked.serve(3, through=["cookies"])["cookies"] == 3
+        assert attacked.dropped()["none"] > 10
+    assert attacked.dropped()["cookies"] == 0
+    assert attacked.half_open()["none"] <= FULL
+
+
+def test_a_burst(lab: Lab) -> None:
+    attacked = services(lab)
+    attacked.open()
+    attacked.burst(100)
+    assert attacked.half_open() == {"none": FULL, "cookies": ceiling(COOKIES.knobs)}
+    assert attacked.dropped() == {"none": 100 - FULL, "cookies": 0}
+    host = attacked.hosts["none"]
+    assert syn_recv(host) == count(host, "state syn-recv") == FULL
+    assert syns_dropped(host) == counters(host).TcpExt.ListenDrops == 100 - FULL
+
+
+def test_servers_that_cannot_differ(lab: Lab) -> None:
+    alike = services(lab)
+    alike.open()
+    alike.hosts["none"].sysctl[MAX_SYN_BACKLOG] = 77
+    with pytest.raises(Unsupported, match="cannot be compared"):
+        alike.check_settings()
+
+
+@pytest.mark.ipv4_only("hping3 has no IPv6")
+def test_a_siege(lab: Lab) -> None:
+    server, client = lan(lab, 2).hosts
+    server.route("default", RawPeer(server, client).address, server.family)
+    server.close_netlink()
+    siege = besiege(client, COOKIES.serve(server), client, 3, patience=30)
+    assert siege.served == 3
+    assert 0 < siege.half_open <= ceiling(COOKIES.knobs)
+    assert siege.grew == 0
+    assert max(siege.looks) <= ceiling(COOKIES.knobs)
