@@ -7,9 +7,11 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from harness.claims.files import OLDEST
 from harness.claims.stored import rounded
 from harness.errors import BadInput
 from harness.laws.kernel import KernelVersion
+from harness.laws.releases import spell_release
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from harness.claims.data import Claim, Expectation
     from harness.claims.documents import Document
+    from harness.laws.kernel import Release
 
 MEASUREMENTS = 3
 LONGEST = 160
@@ -126,12 +129,18 @@ def _named(ranges: list[Expectation]) -> str:
 
 
 def _spelled(one: Expectation, *, alone: bool) -> str:
-    """A range in words; of a claim with one verdict for all kernels, nothing."""
-    start = ".".join(str(part) for part in one.first).removesuffix(".0")
-    if one.end is None:
-        return "" if alone else f"since {start}"
-    end = ".".join(str(part) for part in one.end).removesuffix(".0")
-    return f"before {end}" if one.first <= (3, 0, 0) else f"from {start} to before {end}"
+    """The ranges in words; of a claim with one verdict for all kernels, nothing."""
+    return ", ".join(filter(None, (_spelled_range(first, end, alone=alone) for first, end in one.ranges)))
+
+
+def _spelled_range(first: Release, end: Release | None, *, alone: bool) -> str:
+    if end is None:
+        return "" if alone else f"since {spell_release(first)}"
+    return (
+        f"before {spell_release(end)}"
+        if first <= OLDEST
+        else f"from {spell_release(first)} to before {spell_release(end)}"
+    )
 
 
 def _measured(run: dict[str, Any]) -> list[dict[str, Any]]:

@@ -11,31 +11,31 @@ the stable series that it belongs to, in its point release or an earlier one. A 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from harness.errors import BadInput
 from harness.laws.kernel import KernelVersion, running
+from harness.laws.releases import ALL, join, series_from, within
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-    from harness.laws.kernel import Release
+    from harness.laws.releases import Ranges
 
 TABLE = Path(__file__).with_name("boundaries.toml")
-# Ranges of releases [first, end), in order, apart from each other; no end: for good.
-Ranges = tuple[tuple["Release", "Release | None"], ...]
 
 
-@dataclass(frozen=True)
-class Boundary:
+class Boundary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A change of behaviour: what made it, from which release on, and how it is known.
 
     It is the kernel's, or that of a `tool`, whose commit and subject can be empty, or only the word of a `document`.
     `seen` are two kernels that the suite was run on and that differ in it, (before, after); without them the change
-    was read in the sources.
+    was read in the sources. `uncertain` are stable series of which it is not known whether, and when, it went there;
+    they count as if it had not.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Boundary:
     commit: str = ""
     subject: str = ""
     stable: tuple[str, ...] = ()
+    uncertain: tuple[str, ...] = ()
     seen: tuple[str, str] | None = None
     tool: str | None = None
     document: str | None = None
@@ -52,20 +53,21 @@ class Boundary:
     def ranges(self) -> Ranges:
         """The kernels on its new side; all of them if it is no change of the kernel's."""
         if self.tool:
-            return (((0, 0, 0), None),)
-        mainline = KernelVersion.parse(self.release).release
-        starts = sorted(KernelVersion.parse(point).release for point in self.stable)
-        ends = [(major, minor + 1, 0) for major, minor, _ in starts]
-        return _joined([*zip(starts, ends, strict=True), (mainline, None)])
+            return ALL
+        return join([*map(series_from, self.stable), (KernelVersion.parse(self.release).release, None)])
+
+    @property
+    def releases(self) -> tuple[str, ...]:
+        """Every release that it came with: the point releases, then the mainline one, or the program's."""
+        return (*self.stable, self.release)
 
     def holds_on(self, kernel: KernelVersion) -> bool:
         """Whether a kernel is on the new side."""
         return within(kernel, self.ranges)
 
-
-def within(kernel: KernelVersion, ranges: Ranges) -> bool:
-    """Whether a kernel is in one of the ranges."""
-    return any(first <= kernel.release and (end is None or kernel.release < end) for first, end in ranges)
+    def uncertain_on(self, kernel: KernelVersion) -> bool:
+        """Whether a kernel is of a series of which that is not known."""
+        return any(KernelVersion.parse(series).release[:2] == kernel.release[:2] for series in self.uncertain)
 
 
 def boundary(name: str) -> Boundary:
@@ -75,8 +77,8 @@ def boundary(name: str) -> Boundary:
     from difflib import get_close_matches
 
     near = get_close_matches(name, BOUNDARIES, n=3, cutoff=0.4)
-    nearest = f"; the nearest: {', '.join(near)}" if near else ""
-    raise BadInput(f"no boundary is named {name!r} in {TABLE.name}{nearest}")
+    cure = f"the nearest: {', '.join(near)}" if near else "see there what there is, or add it"
+    raise BadInput(f"no boundary of harness/laws/{TABLE.name} is named {name!r}; {cure}")
 
 
 def since(name: str, kernel: KernelVersion | None = None) -> bool:
@@ -89,25 +91,15 @@ def before(name: str, kernel: KernelVersion | None = None) -> bool:
     return not since(name, kernel)
 
 
-def _joined(ranges: Iterable[tuple[Release, Release | None]]) -> Ranges:
-    """The ranges with those that touch made one: 6.12.10 to 6.13 and 6.13 on are 6.12.10 on."""
-    joined: list[tuple[Release, Release | None]] = []
-    for first, end in ranges:
-        if joined and joined[-1][1] == first:
-            joined[-1] = (joined[-1][0], end)
-        else:
-            joined.append((first, end))
-    return tuple(joined)
-
-
-def _boundary(name: str, row: dict[str, Any]) -> Boundary:
-    stable, seen = tuple(row.pop("stable", ())), row.pop("seen", None)
-    return Boundary(name=name, stable=stable, seen=seen and (seen[0], seen[1]), **row)
+def uncertain(name: str, kernel: KernelVersion | None = None) -> bool:
+    """Whether a kernel is of a stable series of which nobody here knows if the change went to it."""
+    return boundary(name).uncertain_on(kernel or running())
 
 
 def _read() -> Mapping[str, Boundary]:
     with TABLE.open("rb") as file:
-        return MappingProxyType({name: _boundary(name, row) for name, row in tomllib.load(file).items()})
+        rows = {name: {"name": name, **row} for name, row in tomllib.load(file).items()}
+    return MappingProxyType(msgspec.convert(rows, dict[str, Boundary]))
 
 
 BOUNDARIES = _read()

@@ -22,7 +22,6 @@ from harness.observe.counters import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from harness.lab.host import Host
     from harness.lab.lab import Lab
@@ -65,8 +64,8 @@ INSTRUMENTS = Instruments(
 
 
 def begin(expected: Verdict | None = Verdict.HOLDS) -> ClaimRun:
-    kernels = [Expectation(">=3.0", (3, 0, 0), None, expected, "so")] if expected else []
-    claim = Claim("queue", "limit", "ten wait", (Source("000", "h"),), tuple(kernels), cast("Path", None))
+    kernels = [Expectation(">=3.0", (((3, 0, 0), None),), expected, "so")] if expected else []
+    claim = Claim("queue", "limit", "ten wait", (Source("000", "h"),), tuple(kernels))
     return ClaimRun(claim, kernel=KERNEL, instruments=INSTRUMENTS)
 
 

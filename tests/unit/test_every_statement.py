@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
-from harness.claims.data import load
-from harness.claims.documents import load_documents, misplaced, unsettled
+from harness.claims.documents import load_documents
+from harness.claims.files import load
 from harness.errors import ClaimError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from harness.claims.documents import Document
+    from harness.evidence.types import Claim
 
 ROOT = Path(__file__).parents[2]
 CLAIMS = load(ROOT / "scenarios" / "claims")
@@ -49,6 +52,33 @@ def marked() -> Iterator[str]:
                     and isinstance(mark.args[0], ast.Constant)
                     and isinstance(mark.args[0].value, str)
                 )
+
+
+def misplaced(claims: Mapping[str, Claim], documents: Mapping[str, Document]) -> list[str]:
+    """A line for each claim that names a document or heading that does not exist."""
+    problems = []
+    for name, claim in claims.items():
+        for source in claim.sources:
+            document = documents.get(source.document)
+            if document is None:
+                problems.append(f"{name}: there is no document {source.document!r}")
+            elif source.heading not in document.headings:
+                problems.append(f"{name}: document {source.document} has no heading {source.heading!r}")
+    return problems
+
+
+def unsettled(register: Iterable[str], claims: Mapping[str, Claim], tested: Iterable[str]) -> list[str]:
+    """A line for each statement of the documents without a claim or a scenario, and for each claim that is not one.
+
+    `register` has the full names of all statements, `tested` those that scenarios are marked with.
+    """
+    wanted = list(register)
+    tested = set(tested)
+    problems = [f"{name}: stands in the register twice" for name in sorted(set(wanted)) if wanted.count(name) > 1]
+    problems += [f"{name}: no claim file has it" for name in wanted if name not in claims]
+    problems += [f"{name}: no scenario settles it" for name in wanted if name in claims and name not in tested]
+    problems += [f"{name}: is not in the register" for name in claims if name not in wanted]
+    return problems
 
 
 def test_every_statement_is_settled() -> None:
@@ -102,8 +132,8 @@ def test_a_claim_that_stands_twice_is_noticed(tmp_path: Path) -> None:
 )
 def test_a_claim_without_its_place_is_noticed(document: str, heading: str, problem: str) -> None:
     name, claim = next(iter(CLAIMS.items()))
-    source = dataclasses.replace(claim.sources[0], document=document, heading=heading)
-    broken = {name: dataclasses.replace(claim, sources=(source,))}
+    source = msgspec.structs.replace(claim.sources[0], document=document, heading=heading)
+    broken = {name: msgspec.structs.replace(claim, sources=(source,))}
     assert misplaced(broken, DOCUMENTS) == [f"{name}: {problem}"]
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from harness.errors import BadInput
-from harness.laws import BOUNDARIES, Boundary, before, boundary, since
+from harness.laws import BOUNDARIES, Boundary, before, boundary, since, uncertain
 from harness.laws.kernel import KernelVersion, running
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -92,3 +92,9 @@ def test_without_a_kernel_the_running_one_is_meant() -> None:
 def test_an_unknown_name_has_its_nearest_beside_it() -> None:
     with pytest.raises(BadInput, match="; the nearest: accept-queue-full-drops-syns"):
         boundary("accept-queue-full-drops-syn")
+
+
+def test_a_series_that_nobody_looked_into_is_uncertain() -> None:
+    ports = "timestamp-offset-by-ports"
+    assert (since(ports, kernel("6.6.140")), uncertain(ports, kernel("6.6.140"))) == (False, True)
+    assert (since(ports, kernel("6.12.93")), uncertain(ports, kernel("6.12.93"))) == (False, False)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.claims.data import Boundary, Source, Verdict, find, load
+from harness.claims.files import find, load
 from harness.errors import ClaimError
+from harness.evidence.types import Change, Claim, Source, Verdict
 from harness.laws.kernel import KernelVersion
 
 if TYPE_CHECKING:
@@ -54,22 +55,22 @@ def test_a_claim_is_read_whole(tmp_path: Path) -> None:
     assert claim.statement == "the most that may wait is min(somaxconn, backlog)"
     assert claim.sources[1] == Source("001", "如何增加TCP全连接队列?")
     older, newer = claim.expectations
-    assert (older.first, older.end, older.verdict) == ((0, 0, 0), (5, 4, 0), Verdict.HOLDS)
-    assert (newer.first, newer.end) == ((5, 4, 0), None)
-    assert newer.boundary == Boundary("64a146513f8f", "[NET]: Revert incorrect accept queue backlog changes.", "5.4")
+    assert (older.ranges, older.verdict) == ((((0, 0, 0), (5, 4, 0)),), Verdict.HOLDS)
+    assert (newer.ranges, newer.kernels) == ((((5, 4, 0), None),), ">=5.4")
+    assert newer.change == Change("64a146513f8f", "[NET]: Revert incorrect accept queue backlog changes.", "5.4")
 
 
-def of_tool(tmp_path: Path, rows: str, kernels: str = ">=2.6") -> Boundary | None:
-    """The boundary of a refuted claim with these rows in place of a kernel's commit."""
+def of_tool(tmp_path: Path, rows: str, kernels: str = ">=2.6") -> Change | None:
+    """The change of a refuted claim with these rows in place of a kernel's commit."""
     text = GOOD.replace(EXPECTATIONS, expect(kernels, "refuted", commit=False) + rows)
-    return load(claims_file(tmp_path, text))["accept-queue.capacity"].expectations[0].boundary
+    return load(claims_file(tmp_path, text))["accept-queue.capacity"].expectations[0].change
 
 
 def test_what_a_tool_makes_so_names_the_tool(tmp_path: Path) -> None:
     with_commit = of_tool(
         tmp_path, 'tool = "iproute2"\nrelease = "4.8"\ncommit = "7a4559f67c8c"\nsubject = "ss: Add"\n'
     )
-    assert with_commit == Boundary("7a4559f67c8c", "ss: Add", "4.8", "iproute2")
+    assert with_commit == Change("7a4559f67c8c", "ss: Add", "4.8", "iproute2")
     assert str(with_commit) == "commit 7a4559f67c8c in iproute2 4.8"
     without = of_tool(tmp_path, 'tool = "sh"\nrelease = "POSIX.2"\n')
     assert str(without) == "sh POSIX.2"
@@ -115,6 +116,7 @@ def test_nothing_is_expected_before_the_first_range(tmp_path: Path) -> None:
         ("==3.*", ">=4.0"),
         ("<4.19", "==4.19.*", ">=4.20"),
         ("<5.10.250", ">=5.10.250,<5.11", ">=5.11,<6.1", ">=6.1"),
+        ("<5.10.250 or >=5.11,<6.1", "5.10.250+ or >=6.1"),
     ],
 )
 def test_ranges_that_cover_everything_once(tmp_path: Path, ranges: tuple[str, ...]) -> None:
@@ -157,7 +159,7 @@ def test_ranges_that_do_not(tmp_path: Path, ranges: tuple[str, ...], complaint: 
         (("source = [", "sourc = ["), "does not know 'sourc'; the nearest: source"),
         (('verdict = "holds"', 'verdict = "true"'), "verdict 'true' is none of holds, refuted, not-applicable"),
         (('because = "so it was"', ""), "expect '<5.4': because must be given"),
-        (('verdict = "holds"', 'verdict = "refuted"'), "it is refuted, so it needs commit, subject and release"),
+        (('verdict = "holds"', 'verdict = "refuted"'), "it is refuted, so it needs commit, subject and release of"),
         (('commit = "64a146513f8f"', 'commit = "64a1"'), "commit '64a1' is not 12 to 40 hexadecimal digits"),
         (('commit = "64a146513f8f"', ""), "commit must be given"),
         (('release = "5.4"', 'release = "soon"'), "release: 'soon' is not a kernel version"),
@@ -178,6 +180,95 @@ def test_a_range_that_begins_later_needs_its_commit(tmp_path: Path) -> None:
     text = GOOD.replace(EXPECTATIONS, expect("<4.12", commit=False) + expect(">=4.12", commit=False))
     with pytest.raises(ClaimError, match=r"the range begins after 3\.0, so it needs commit"):
         load(claims_file(tmp_path, text))
+
+
+ONE_MORE = "syn-queue-holds-one-more"
+
+
+def named(tmp_path: Path, *rows: str, verdict: str = "holds") -> Claim:
+    """A claim whose expectations are for kernels between boundaries."""
+    expectations = "".join(f'[[claim.expect]]\n{row}\nverdict = "{verdict}"\nbecause = "so"\n' for row in rows)
+    return load(claims_file(tmp_path, GOOD.replace(EXPECTATIONS, expectations)))["accept-queue.capacity"]
+
+
+def test_a_boundary_moves_the_verdict_in_every_series_that_it_went_to(tmp_path: Path) -> None:
+    claim = named(tmp_path, f'before = "{ONE_MORE}"', f'since = "{ONE_MORE}"')
+    older, newer = claim.expectations
+    assert newer.kernels == "5.4.290+ or 5.10.234+ or 5.15.177+ or 6.1.125+ or 6.6.72+ or >=6.12.10"
+    assert older.kernels.startswith("<5.4.290 or >=5.5,<5.10.234 or ")
+    assert older.change is None
+    assert newer.change is not None
+    assert (newer.change.commit, newer.change.boundary) == ("3479c7549fb1", ONE_MORE)
+    assert newer.change.release == "5.4.290, 5.10.234, 5.15.177, 6.1.125, 6.6.72, 6.12.10, 6.13"
+    for kernel, expected in (("5.10.233", older), ("5.10.234", newer), ("6.12.9", older), ("6.12.10", newer)):
+        assert claim.expected_on(KernelVersion.parse(kernel)) is expected
+
+
+def test_between_two_boundaries(tmp_path: Path) -> None:
+    hasty, mended = "user-timeout-ends-a-syn", "syn-patience-counts-whole-timeouts"
+    claim = named(tmp_path, f'before = "{hasty}"', f'since = "{hasty}"\nbefore = "{mended}"', f'since = "{mended}"')
+    assert [expected.kernels for expected in claim.expectations] == [
+        "<4.19.77 or >=4.20,<5.2.19 or >=5.3,<5.3.4",
+        ">=4.19.77,<4.19.209 or >=5.2.19,<5.2.20 or >=5.3.4,<5.3.5",
+        "4.19.209+ or 5.2.20+ or >=5.3.5",
+    ]
+
+
+def test_without_a_boundary_it_is_so_on_every_kernel(tmp_path: Path) -> None:
+    (expected,) = named(tmp_path, "").expectations
+    assert (expected.kernels, expected.change) == ("all", None)
+    (refuted,) = named(tmp_path, 'cause = "always"', verdict="refuted").expectations
+    assert (refuted.kernels, str(refuted.change)) == ("all", "commit 1da177e4c3f4 in 2.6.12")
+
+
+def test_the_cause_can_be_what_a_program_does(tmp_path: Path) -> None:
+    wide = "diag-reads-wide-protocols"
+    older, _ = named(
+        tmp_path, f'before = "{wide}"\ncause = "ss-asks-for-mptcp"', f'since = "{wide}"', verdict="refuted"
+    ).expectations
+    assert (older.kernels, str(older.change)) == ("<5.9", "commit 9c3be2c0eee0 in iproute2 5.9")
+
+
+@pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        (
+            ['since = "syn-queue-holds-one-mor"'],
+            "expect since 'syn-queue-holds-one-mor': since: no boundary of harness/laws/boundaries.toml is named "
+            "'syn-queue-holds-one-mor'; the nearest: syn-queue-holds-one-more",
+        ),
+        (['since = "zzz"'], "is named 'zzz'; see there what there is, or add it"),
+        (["since = 7"], "since must be given, as text"),
+        (['since = "ss-prints-a-header"'], "is a change of iproute2, no boundary of kernels: use `cause`"),
+        (['before = "always"'], "nothing is expected from 3.0 on"),
+        (['since = "tw-recycle-is-gone"\nbefore = "tw-recycle-is-gone"'], "no kernel is in this range"),
+        (['since = "tw-recycle-is-gone"'], "nothing is expected from 3.0 up to 4.12"),
+        (['since = "tw-recycle-is-gone"', ""], "expectations 'all' and '>=4.12' overlap"),
+        (
+            ['since = "tw-recycle-is-gone"\nkernels = ">=4.12"'],
+            "has `since` and `kernels`: a boundary by its name, or kernels with a commit, not both",
+        ),
+        (['since = "tw-recycle-is-gone"\ncommit = "4396e46187ca"'], "has `since` and `commit`"),
+        (['cause = "always"\ntool = "sh"'], "has `cause` and `tool`"),
+        (['commit = "4396e46187ca"'], "kernels must be given"),
+        (['sinc = "tw-recycle-is-gone"'], "does not know 'sinc'; the nearest: since"),
+    ],
+)
+def test_a_mistake_with_boundaries_is_named(tmp_path: Path, rows: list[str], complaint: str) -> None:
+    with pytest.raises(ClaimError) as raised:
+        named(tmp_path, *rows)
+    assert str(raised.value).startswith(f"{tmp_path / 'queue.toml'}: claim accept-queue.capacity:")
+    assert complaint in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "row", ["", 'before = "tw-recycle-is-gone"', 'since = "tw-reuse-said-to-be-on"'], ids=["all", "before", "document"]
+)
+def test_a_refuted_without_a_commit(tmp_path: Path, row: str) -> None:
+    complaint = "it is refuted, so it needs the name of a boundary, as `since` or `cause`, of what made it so"
+    with pytest.raises(ClaimError, match=complaint):
+        named(tmp_path, row, verdict="refuted")
 
 
 def test_a_directory_is_read_whole_and_a_name_stands_once(tmp_path: Path) -> None:
