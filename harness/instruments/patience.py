@@ -81,7 +81,7 @@ class Ends:
 
 
 def linear_timeouts(host: Host) -> int:
-    """tcp_syn_linear_timeouts, 0 where there is none: ccce324dabfe "tcp: make the first N SYN RTO backoffs linear"."""
+    """tcp_syn_linear_timeouts, 0 where there is none: before syn-retries-linear-at-first."""
     return int(host.sysctl[SYN_LINEAR]) if SYN_LINEAR in host.sysctl else 0
 
 

@@ -97,7 +97,7 @@ class FarAway:
     no tail loss probe, so that what is sent again is sent by the RTO. `server` is the listener's end of the connection.
     """
 
-    CLOCK = 1000  # a second, since 9a568de4818d "tcp: switch TCP TS option (RFC 7323) to 1ms clock", 4.13; HZ before
+    CLOCK = 1000  # a second, since timestamps-tick-in-milliseconds; HZ before
 
     def __init__(self, listener: Listener, near: Host, seconds: int) -> None:
         self.raw = RawPeer(listener.host, near).connection(listener)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harness.traffic.connection import Connection
 
 TIMESTAMPS = "net.ipv4.tcp_timestamps"
-# include/uapi/linux/rtnetlink.h: 614e8316aa4c "tcp: add support for usec resolution in TCP TS values".
+# include/uapi/linux/rtnetlink.h, since timestamps-in-microseconds-by-route.
 RTAX_FEATURE_TCP_USEC_TS = 1 << 4
 # How far apart the two segments are whose timestamps are compared, in seconds, and how many bytes each has.
 APART = 0.3

@@ -2,7 +2,7 @@
 
 The functions state what net/ipv4/tcp_input.c (tcp_conn_request()), include/net/inet_connection_sock.h
 (inet_csk_reqsk_queue_is_full()) and include/net/sock.h (sk_acceptq_is_full()) do; scenarios compare them with real
-kernels, over random settings too. Ranges of versions are [first with, first without).
+kernels, over random settings too.
 """
 
 from __future__ import annotations
@@ -10,24 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.laws.boundaries import before
+from harness.laws.boundaries import before, since
 
 if TYPE_CHECKING:
     from harness.laws.kernel import KernelVersion
-
-# ef547f2ac16b "tcp: remove max_qlen_log": the SYN queue has no size of its own any more.
-SYN_QUEUE_WITHOUT_SIZE = "4.4"
-# 3479c7549fb1 "tcp/dccp: allow a connection when sk_max_ack_backlog is zero", 6.13: the SYN queue is full when it is
-# longer than the limit, not when it reaches it. It went to the stable series as well: 128 or 129 is a matter of the
-# point release.
-SYN_QUEUE_ONE_LONGER = (
-    ("5.4.290", "5.5"),
-    ("5.10.234", "5.11"),
-    ("5.15.177", "5.16"),
-    ("6.1.125", "6.2"),
-    ("6.6.72", "6.7"),
-    ("6.12.10", None),
-)
 
 
 @dataclass(frozen=True)
@@ -75,12 +61,12 @@ def half_open(kernel: KernelVersion, knobs: Knobs) -> int:
 
 def one_longer(kernel: KernelVersion) -> bool:
     """Whether as many requests may be half-open as connections may wait: one more than the limit."""
-    return any(kernel >= first and (end is None or kernel < end) for first, end in SYN_QUEUE_ONE_LONGER)
+    return since("syn-queue-holds-one-more", kernel)
 
 
 def _full_at(kernel: KernelVersion, knobs: Knobs) -> int:
     """The length at which inet_csk_reqsk_queue_is_full() begins to say so."""
-    if kernel < SYN_QUEUE_WITHOUT_SIZE:
+    if before("syn-queue-follows-the-backlog", kernel):
         # reqsk_queue_alloc(): a table of its own, a power of two above the smaller of the two, at least eight.
         return _power_of_two_above(max(min(knobs.limit, knobs.tcp_max_syn_backlog), 8))
     return knobs.limit + one_longer(kernel)

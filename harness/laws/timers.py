@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from harness.laws.boundaries import before, since
-from harness.laws.kernel import KernelVersion, running
 from harness.laws.ranges import Range, between
+
+if TYPE_CHECKING:
+    from harness.laws.kernel import KernelVersion
 
 # include/net/tcp.h, in seconds.
 RTO_MIN, RTO_MAX = 0.2, 120.0
@@ -31,11 +34,6 @@ LISTENER_LOOKS = 0.2
 # include/net/tcp.h, TCP_KEEPALIVE_TIME, _PROBES, _INTVL: after how many seconds of silence a connection is probed, how
 # often, and how many seconds apart.
 KEEPALIVE_TIME, KEEPALIVE_PROBES, KEEPALIVE_INTERVAL = 7200, 9, 75
-
-# a41e8a88b06e "tcp: better handle TCP_USER_TIMEOUT in SYN_SENT state" reckoned the patience of a SYN from 200 ms,
-# 3256a2d6ab1f "tcp: adjust rto_base in retransmits_timed_out()" mended it: [first with the one, first with the other).
-# 5.4 has both.
-HASTY = (("4.19.77", "4.19.209"), ("5.2.19", "5.2.20"), ("5.3.4", "5.3.5"))
 
 
 def granularity(seconds: float, hz: int, kernel: KernelVersion | None = None) -> float:
@@ -124,15 +122,13 @@ def doubling(first: float, retries: int, longest: float = RTO_MAX) -> list[float
 def syn_waits(retries: int, linear: int = 0, kernel: KernelVersion | None = None) -> list[float]:
     """The waits, in seconds, for an answer to a SYN and to each of its repetitions; after the last, connect() fails.
 
-    `retries` is tcp_syn_retries, `linear` tcp_syn_linear_timeouts (0 where there is none: before 6.5, ccce324dabfe
-    "tcp: make the first N SYN RTO backoffs linear"). tcp_write_timeout(): the end comes with the timeout after
-    retries + linear repetitions, or, since 5.4, after that many doublings of the initial RTO in seconds, whichever
-    is earlier.
+    `retries` is tcp_syn_retries, `linear` tcp_syn_linear_timeouts, 0 where there is none. tcp_write_timeout(): the end
+    comes with the timeout after retries + linear repetitions, or when as many doublings of the initial RTO have passed
+    as there are retries, whichever is earlier. Between two commits, of which some stable series had one for a while,
+    the doublings began with 200 ms.
     """
-    kernel = kernel or running()
-    hasty = any(first <= kernel < mended for first, mended in HASTY)
-    # 9ad7c049f0f7 "tcp: RFC2988bis + taking RTT sample from 3WHS for the passive open side", 3.1.
-    initial = 1.0 if kernel >= "3.1" else 3.0
+    initial = 1.0 if since("initial-rto-is-one-second", kernel) else 3.0
+    hasty = since("user-timeout-ends-a-syn", kernel) and before("syn-patience-counts-whole-timeouts", kernel)
     patience = sum(doubling(RTO_MIN if hasty else initial, retries))
     waits: list[float] = []
     while len(waits) < 2 or (len(waits) <= retries + linear and sum(waits) < patience):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.laws.boundaries import before, since
-from harness.laws.kernel import running
+from harness.laws.boundaries import before, since, uncertain
 from harness.laws.ranges import one_of
 
 if TYPE_CHECKING:
@@ -18,8 +17,6 @@ TOLERATED = 1
 TOO_OLD = (TOLERATED + 1, 1000, 1_000_000, 2**31 - 1)
 # How long the last timestamp of an address was kept, with tcp_tw_recycle, in seconds: TCP_PAWS_MSL.
 KEPT = 60
-# Stable series of which it is not known whether and since when they have timestamp-offset-by-ports.
-UNKNOWN = ((5, 15), (6, 6))
 
 
 def ticks_a_second(kernel: KernelVersion | None = None) -> tuple[int, ...]:
@@ -36,4 +33,4 @@ def offsets_to_one_address(connections: int, kernel: KernelVersion | None = None
     random_for_each = since("timestamp-offset-is-random", kernel) and before("timestamp-offset-per-host-pair", kernel)
     if random_for_each or since("timestamp-offset-by-ports", kernel):
         return connections
-    return one_of(1, connections) if (kernel or running()).release[:2] in UNKNOWN else 1
+    return one_of(1, connections) if uncertain("timestamp-offset-by-ports", kernel) else 1
