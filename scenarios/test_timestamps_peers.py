@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.evidence import ticks
-from harness.instruments.shared_address import arrive, setbacks, visit
+from harness.instruments.shared_address import arrive, setbacks, visits
 from harness.instruments.timestamp_clock import TIMESTAMPS, switch_timestamps
 from harness.laws.ranges import at_least
 from harness.laws.timestamps import TOO_OLD
@@ -57,7 +57,7 @@ def test_per_peer_granularity(claim: ClaimRun, behind_nat: Callable[..., BehindN
         def take_turns() -> int:
             """Each client connects, and is closed by the server; how many have been older than the one before."""
             for client, clock in zip(net.clients, (CLOCK, CLOCK - BEHIND), strict=True):
-                visit(client, listener, clock)
+                assert visits(client, listener, clock), f"{client.name} was shut out"
             return setbacks(syns_of_clients())
 
         until(lambda: take_turns() >= 3, deadline=20, what="three connections that are older than the one before")

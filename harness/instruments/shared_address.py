@@ -6,10 +6,12 @@ import itertools
 from typing import TYPE_CHECKING
 
 from harness.errors import NotReady
+from harness.laws import since
 from harness.laws.serial import older
 from harness.observe import counting
 from harness.observe.paws import rejected_syns
 from harness.traffic import connect
+from harness.traffic.clock_shift import ClockShift
 from harness.traffic.clocks import ask, connect_at, finish
 from harness.traffic.connection import wait_for_end
 from harness.waiting import PATIENCE, until
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from harness.observe import Segment
     from harness.traffic import Listener, RawConnection, RawPeer
 
+TIMESTAMPS = "net.ipv4.tcp_timestamps"
+WITHOUT_OFFSET = 2
 SYN_ACK = "SA"
 
 
@@ -67,15 +71,30 @@ def let_in(client: Host, listener: Listener, n: int = 3) -> int:
     return connected
 
 
-def visit(client: Host, listener: Listener, clock: int, *, deadline: float = PATIENCE) -> None:
-    """A real client whose clock reads `clock` connects, and the server closes first.
+def visits(client: Host, listener: Listener, clock: int, *, deadline: float = PATIENCE) -> bool:
+    """Whether the SYN of a real client, whose clock reads `clock`, is answered within `deadline` seconds.
 
-    NotReady if the SYN is not answered within `deadline` seconds. From 4.10 on the clock is another: see connect_at().
+    If so, it connects, and the server closes first. From 4.10 on the clock is another: see connect_at().
     """
-    connecting = connect_at(client, listener, clock, deadline=deadline)
+    try:
+        connecting = connect_at(client, listener, clock, deadline=deadline)
+    except NotReady:
+        return False
     listener.accept()[0].close()
     wait_for_end(connecting)
     connecting.close()
+    return True
+
+
+def shift_clock(host: Host, ticks: int) -> None:
+    """Move the timestamp clock of a host, which is otherwise that of all hosts of the lab, by so many ticks.
+
+    Its connections have no random offsets then. No ticks leave the clock where it is.
+    """
+    if since("timestamp-offset-is-random"):
+        host.sysctl[TIMESTAMPS] = WITHOUT_OFFSET
+    if ticks:
+        ClockShift(host, ticks)
 
 
 def setbacks(syns: Sequence[Segment]) -> int:

@@ -5,7 +5,7 @@ from harness.lab.host import IPV4, IPV6, Host, Interface
 from harness.lab.lab import Cable, Lab
 from harness.lab.netns import Namespace
 from harness.lab.program import Program, Ran
-from harness.lab.topologies import BehindNat, Lan, Pair, behind_nat, lan, pair
+from harness.lab.topologies import BehindNat, Lan, Pair, behind_nat, behind_router, lan, pair
 
 __all__ = [
     "IPV4",
@@ -21,6 +21,7 @@ __all__ = [
     "Program",
     "Ran",
     "behind_nat",
+    "behind_router",
     "lan",
     "pair",
 ]

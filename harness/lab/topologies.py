@@ -43,7 +43,7 @@ class Lan:
 
 @dataclass(frozen=True)
 class BehindNat:
-    """Clients on a switch behind a masquerading gateway, and a server outside."""
+    """Clients on a switch behind a gateway, which masquerades unless told, and a server outside."""
 
     clients: list[Host]
     gateway: Host
@@ -71,9 +71,20 @@ def lan(lab: Lab, n: int, *, mtu: int = 1500) -> Lan:
 def behind_nat(lab: Lab, n: int = 2) -> BehindNat:
     """client1 … clientN --- switch --- gateway (masquerade) --- server."""
     clients = lab.hosts(*(f"client{i}" for i in range(1, n + 1)))
-    gateway, server = lab.hosts("gateway", "server")
-    inside = lab.switch(*clients, gateway)
-    outside = lab.link(gateway, server)
-    lab.gateway(gateway, inside=inside, outside=outside)
+    return _behind(lab, clients, *lab.hosts("gateway", "server"), masquerade=True)
+
+
+def behind_router(lab: Lab, n: int = 2) -> BehindNat:
+    """As behind_nat(), beside which it can stand in a lab, but the gateway leaves addresses as they are.
+
+    neighbour1 … neighbourN --- switch --- router --- neighbours-server.
+    """
+    clients = lab.hosts(*(f"neighbour{i}" for i in range(1, n + 1)))
+    return _behind(lab, clients, *lab.hosts("router", "neighbours-server"), masquerade=False)
+
+
+def _behind(lab: Lab, clients: list[Host], gateway: Host, server: Host, *, masquerade: bool) -> BehindNat:
+    inside, outside = lab.switch(*clients, gateway), lab.link(gateway, server)
+    lab.gateway(gateway, inside=inside, outside=outside, masquerade=masquerade)
     lab.ready()
     return BehindNat(clients, gateway, server, inside, outside)

@@ -8,15 +8,27 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import NotReady
-from harness.instruments.shared_address import answered_syns, arrive, let_in, setbacks, visit
-from harness.instruments.timestamp_clock import Advance, Offset, advance, different, offset_towards, switch_timestamps
+from harness.instruments.shared_address import answered_syns, arrive, let_in, setbacks, shift_clock, visits
+from harness.instruments.timestamp_clock import (
+    Advance,
+    Offset,
+    advance,
+    clock_of,
+    different,
+    offset_towards,
+    switch_timestamps,
+)
 from harness.instruments.wrap import stream_after_wrap, wrap_by_repair
+from harness.lab import Pair
+from harness.laws.serial import distance
 from harness.laws.timestamps import ticks_a_second
 from harness.observe import capture, states_at
-from harness.traffic import RawPeer, establish, listen
+from harness.traffic import RawPeer, drop, establish, listen
 
 if TYPE_CHECKING:
-    from harness.lab import Pair
+    from collections.abc import Callable
+
+    from harness.lab import Lan
 
 
 def test_a_clock_goes_at_its_rate_and_at_no_other(pair: Pair) -> None:
@@ -64,7 +76,7 @@ def test_real_clients_are_let_in_and_leave(pair: Pair) -> None:
     listener = listen(pair.server)
     assert let_in(pair.client, listener, 3) == 3
     visited = listen(pair.server)
-    visit(pair.client, visited, 5000)
+    assert visits(pair.client, visited, 5000)
     assert "ESTAB" not in states_at(pair.server, visited.port)
 
 
@@ -75,3 +87,21 @@ def test_setbacks(pair: Pair) -> None:
     (syn,) = packets.segments(flags="S")
     clocks = [5, 6, 5, 2**32 - 1, 3]
     assert setbacks([replace(syn, tsval=clock) for clock in clocks]) == 2
+
+
+def test_a_client_whose_syn_is_not_answered_does_not_visit(pair: Pair) -> None:
+    listener = listen(pair.server)
+    drop(pair.server, "S")
+    assert not visits(pair.client, listener, 5000, deadline=0.2)
+
+
+def test_a_clock_is_moved(lan: Callable[..., Lan]) -> None:
+    ahead, server = lan(2).hosts
+    shift_clock(ahead, 1_000_000)
+    switch_timestamps(Pair(ahead, server, ahead.lab.cable_of(ahead)), 2)
+    with capture(server) as packets:
+        before = clock_of(ahead)
+        establish(ahead, listen(server))
+    (syn,) = packets.segments(flags="S")
+    assert syn.tsval is not None
+    assert 1_000_000 <= distance(before, syn.tsval) < 1_100_000

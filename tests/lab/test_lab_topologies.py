@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.lab import IPV6, pair
+from harness.lab import IPV6, behind_router, pair
 from harness.observe import capture, counters
 from harness.traffic import connect, drop, echo, listen
 from harness.waiting import until
@@ -164,3 +164,12 @@ def test_a_gateway_needs_no_program_for_its_rules(behind_nat: Callable[..., Behi
     with drop(net.server):
         pass
     assert net.server.run("nft", "list", "ruleset").stdout == ""
+
+
+def test_a_router_leaves_addresses_as_they_are(behind_nat: Callable[..., BehindNat]) -> None:
+    net = behind_nat()
+    router = behind_router(net.server.lab)
+    for site, seen_as in ((net, net.gateway.address(interface="eth1")), (router, router.clients[0].ip)):
+        with capture(site.server) as packets:
+            connect(site.clients[0], listen(site.server), wait=True)
+            assert {syn.src for syn in packets.segments(flags="S")} == {seen_as}

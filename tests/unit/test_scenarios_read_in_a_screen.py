@@ -29,10 +29,8 @@ UNFINISHED = frozenset(
     {
         "incidents/test_out_of_ports.py",
         "incidents/test_silent_database.py",
-        "incidents/test_two_proxies.py",
         "test_commands.py",
         "test_ports.py",
-        "test_tw_recycle.py",
     }
 )
 

@@ -1,0 +1,56 @@
+"""tcp_tw_recycle, the knob: that 4.12 took it away, what `sysctl -p` says to that, and its default."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.evidence import output
+from harness.instruments.sysctl_file import SysctlFile
+from scenarios.recycle import RECYCLE, THERE, lacks_recycle
+
+if TYPE_CHECKING:
+    from harness.claims.record import ClaimRun
+    from harness.lab import Pair
+
+# What document 003 has one put into /etc/sysctl.conf, as it stands there: in one line.
+ONE_LINE = (
+    "net.ipv4.tcp_syncookies = 1 net.ipv4.tcp_tw_reuse = 1 net.ipv4.tcp_tw_recycle = 1 net.ipv4.tcp_fin_timeout = 30\n"
+)
+FOUR_LINES = ONE_LINE.replace(" net.", "\nnet.")
+KNOBS = [line.split(" = ")[0] for line in FOUR_LINES.splitlines()]
+
+
+@pytest.mark.claim("tw-recycle.removed")
+def test_removed(claim: ClaimRun, pair: Pair) -> None:
+    settings = SysctlFile(pair.server, KNOBS)
+    with claim.effect("the knob, and sysctl -p of the four settings of document 003, a line each") as effect:
+        effect.compare("the kernel has tcp_tw_recycle", RECYCLE in pair.server.sysctl, document=THERE)
+        ran = settings.apply(FOUR_LINES)
+        effect.note("what sysctl prints", output(ran.stdout + ran.stderr))
+        effect.compare("settings reported as errors", ran.stderr.count("sysctl: "), document=0 if THERE else 1)
+        effect.compare("of tcp_tw_recycle", "tcp_tw_recycle" in ran.stderr, document=not THERE)
+        effect.compare("exit status other than 0", ran.returncode != 0, document=not THERE)
+    with claim.control("the same file without that line") as control:
+        ran = settings.apply("".join(line for line in FOUR_LINES.splitlines(True) if RECYCLE not in line))
+        control.expect("errors reported", (ran.returncode, ran.stderr), (0, ""))
+    with claim.control("the file as document 003 prints it, in one line: a value of tcp_syncookies") as control:
+        settings.sysctl["net.ipv4.tcp_syncookies"] = 0
+        settings.sysctl["net.ipv4.tcp_fin_timeout"] = 60
+        ran = settings.apply(ONE_LINE)
+        # The kernel reads one number and leaves the rest of the line (kernel/sysctl.c, do_proc_dointvec()).
+        control.expect("errors reported", (ran.returncode, ran.stderr), (0, ""))
+        control.expect("tcp_syncookies", settings.sysctl["net.ipv4.tcp_syncookies"], "1")
+        control.expect("tcp_fin_timeout, which it was to set to 30", settings.sysctl["net.ipv4.tcp_fin_timeout"], "60")
+
+
+@pytest.mark.claim("tw-recycle.default-off")
+def test_default_off(claim: ClaimRun, pair: Pair) -> None:
+    if lacks_recycle(claim, pair.server):
+        return
+    with claim.effect("a kernel that was told nothing") as effect:
+        effect.compare("tcp_tw_recycle", pair.server.sysctl[RECYCLE], document="0")
+    with claim.control("set to 1") as control:
+        pair.server.sysctl[RECYCLE] = 1
+        control.expect("tcp_tw_recycle", pair.server.sysctl[RECYCLE], "1")
