@@ -8,23 +8,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.laws.kernel import running
+from harness.evidence import output, port
+from harness.laws import since
 from harness.laws.ranges import at_least
 from harness.observe import count
 from harness.traffic import connect, listen
 from harness.traffic.crowd import crowd
+from harness.traffic.ports import PORT_RANGE, give_ports
 from harness.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.claims.record import ClaimRun
+    from harness.evidence.kinds import Port
     from harness.lab import Host, Lan, Pair
     from harness.traffic import Attempts
 
-RANGE = "net.ipv4.ip_local_port_range"
 RESERVED = "net.ipv4.ip_local_reserved_ports"
-TEN = "60000 60009"
 NO_PORT = errno.errorcode[errno.EADDRNOTAVAIL]
 
 
@@ -33,21 +34,26 @@ def outcome(attempts: Attempts) -> dict[str, int]:
     return dict(attempts.wait(deadline=30).results())
 
 
-def ports(attempts: Attempts) -> list[int]:
+def ports(attempts: Attempts) -> list[Port]:
     """The local ports of those that are connected."""
-    return sorted(connected.getsockname()[1] for connected in attempts.sockets)
+    return port(sorted(connected.getsockname()[1] for connected in attempts.sockets))
 
 
-def shown(host: Host) -> str:
+def printed_range(host: Host) -> str:
     """What the documents' command prints."""
     return " ".join(host.run("cat", "/proc/sys/net/ipv4/ip_local_port_range").stdout.split())
 
 
+def last_by_default() -> int:
+    """Where the range of local ports ends when nobody has set it."""
+    return 60999 if since("port-range-ends-at-60999") else 61000
+
+
 @pytest.mark.claim("limits.default-range")
 def test_default_range(claim: ClaimRun, pair: Pair) -> None:
-    last = 61000 if running() < "4.2" else 60999
+    last = last_by_default()
 
-    def taken() -> list[int]:
+    def taken() -> list[Port]:
         """The ports that clients get when only ten at either end of the range, and some beyond, are not reserved."""
         pair.client.sysctl[RESERVED] = "32778-60990"
         return ports(connect(pair.client, listen(pair.server), 30, wait=True, deadline=30))
@@ -55,9 +61,8 @@ def test_default_range(claim: ClaimRun, pair: Pair) -> None:
     with claim.effect(
         "a fresh namespace; all ports but those about the ends of the range are taken out of it"
     ) as effect:
-        effect.compare(
-            "ip_local_port_range as 000 prints it", shown(pair.client), document="32768 60999", kernel=f"32768 {last}"
-        )
+        printed = printed_range(pair.client)
+        effect.compare("ip_local_port_range as 000 prints it", printed, document="32768 60999", kernel=f"32768 {last}")
         effect.note("ip_local_port_range as 002 prints it", "32768 61000")
         effect.compare(
             "ports of 30 clients",
@@ -66,28 +71,28 @@ def test_default_range(claim: ClaimRun, pair: Pair) -> None:
             kernel=[*range(32768, 32778), *range(60991, last + 1)],
         )
     with claim.control("another range") as control:
-        pair.client.sysctl[RANGE] = "32766 61001"
+        pair.client.sysctl[PORT_RANGE] = "32766 61001"
         control.expect("ports of 30 clients", taken(), [*range(32766, 32778), *range(60991, 61002)])
 
 
 @pytest.mark.claim("limits.ten-ports")
 def test_ten_ports(claim: ClaimRun, pair: Pair) -> None:
     with claim.effect("a range of ten ports, twelve connect() calls to one destination") as effect:
-        pair.client.sysctl[RANGE] = TEN
+        give_ports(pair.client, 10, first=60000)
         clients = connect(pair.client, listen(pair.server), 12)
         effect.compare("how they end", outcome(clients), document={"connected": 10, NO_PORT: 2})
         effect.compare("their ports", ports(clients), document=[*range(60000, 60010)])
         effect.compare("established, inet_diag", count(pair.client, "state established"), document=10)
     clients.close()
     with claim.control("a range of twelve, twelve connect() calls to one destination") as control:
-        pair.client.sysctl[RANGE] = "60000 60011"
+        give_ports(pair.client, 12, first=60000)
         control.expect("how they end", outcome(connect(pair.client, listen(pair.server), 12)), {"connected": 12})
 
 
 @pytest.mark.claim("limits.four-tuple")
 def test_four_tuple(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
     client, server, other = lan(3).hosts
-    client.sysctl[RANGE] = TEN
+    give_ports(client, 10, first=60000)
     first = listen(server)
     with claim.control("a range of ten ports, one destination: ten connections, and no more") as control:
         clients = connect(client, first, 12)
@@ -118,7 +123,7 @@ def test_more_than_65535(claim: ClaimRun, pair: Pair) -> None:
     everyone.close()
     with claim.control("they are closed; a range of 1000 ports, six destinations that have them all") as control:
         until(lambda: gone(pair), deadline=120, what="the connections to end")
-        pair.client.sysctl[RANGE] = "40000 40999"
+        give_ports(pair.client, 1000, first=40000)
         everyone = crowd(pair.client, pair.server, 6_000, ports=6)
         control.expect("established", open_connections(pair.client)["inet_diag"], 6_000)
         refused = [outcome(connect(pair.client, (pair.server.ip, port))) for port in everyone.ports]
@@ -146,25 +151,27 @@ def gone(pair: Pair) -> bool:
 @pytest.mark.claim("limits.sysctl-p")
 def test_sysctl_p(claim: ClaimRun, pair: Pair) -> None:
     # Set once by us, so that a kernel in which the range is the whole machine's is noticed before a program sets it.
-    pair.client.sysctl[RANGE] = "40000 40999"
+    give_ports(pair.client, 1000, first=40000)
+    line = f"{PORT_RANGE} = 60000 60009\n"
     written = pair.client.lab.directory / "sysctl.conf"
-    written.write_text(f"# 增加(限制端口只能使用10个啦)\n{RANGE} = {TEN}\n")
+    written.write_text(f"# 增加(限制端口只能使用10个啦)\n{line}")
 
-    def eleven() -> tuple[list[str], list[int]]:
+    def eleven() -> tuple[list[str], list[Port]]:
         """How eleven connect() calls end, one by one, and the ports of those that are connected."""
         clients = connect(pair.client, listen(pair.server), 11, wait=True, deadline=30)
-        return [one.result for one in clients], ports(clients)
+        return [client.result for client in clients], ports(clients)
 
     with claim.control("000's lines are written to a file, and nothing has read it") as control:
-        control.expect("the range", shown(pair.client), "40000 40999")
+        control.expect("the range", printed_range(pair.client), "40000 40999")
         results, taken = eleven()
         control.expect("how eleven connect() calls end", results, ["connected"] * 11)
         control.expect("how many have one of the ten ports", len([port for port in taken if port >= 60000]), 0)
     with claim.effect("sysctl -p FILE has been run") as effect:
-        effect.compare("what it prints", pair.client.run("sysctl", "-p", written).stdout, document=f"{RANGE} = {TEN}\n")
-        effect.compare("the range", shown(pair.client), document=TEN)
+        printed = output(pair.client.run("sysctl", "-p", written).stdout)
+        effect.compare("what it prints", printed, document=line)
+        effect.compare("the range", printed_range(pair.client), document="60000 60009")
         results, taken = eleven()
         effect.compare("how eleven connect() calls end", results, document=["connected"] * 10 + [NO_PORT])
         effect.compare("their ports", taken, document=[*range(60000, 60010)])
     with claim.control("the other host of the cable, where it was not run") as control:
-        control.expect("the range", shown(pair.server), "32768 61000" if running() < "4.2" else "32768 60999")
+        control.expect("the range", printed_range(pair.server), f"32768 {last_by_default()}")
