@@ -1,7 +1,9 @@
-"""The application server of the incident with the silent database: a pool of threads that ask a database.
+"""An application server: a pool of threads, each of which asks a database for a page.
 
-`python shop.py PORT DATABASE-ADDRESS DATABASE-PORT [options]` serves, one request a connection, `GET /` out of the
-database (503 with the errno's name when there is none) and `GET /health` out of its own head.
+    python -S shop.py PORT DATABASE-ADDRESS DATABASE-PORT [options]
+
+It serves, one request a connection, `GET /` out of the database (503 with the errno's name when there is none) and
+`GET /health` out of its own head. Nothing but the standard library: it runs without the harness.
 """
 
 from __future__ import annotations
