@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.laws import queues, since
-from harness.laws.kernel import running
+from harness.instruments.accept_queue import room
+from harness.laws import since
 from harness.laws.queues import Knobs
 from harness.laws.ranges import at_least
 from harness.observe import accept_queue, sockets, ss
@@ -35,9 +35,8 @@ def test_capacity(claim: ClaimRun, pair: Pair) -> None:
             listener = listen(pair.server, backlog)
             clients = connect(pair.client, listener, limit + 5)
             until(lambda: clients.connected + effect.delta(pair.server).TcpExt.ListenOverflows >= limit + 5)
-            predicted = queues.waiting(running(), Knobs(backlog, somaxconn))
             measured = listener.waiting
-            effect.compare("connections waiting", measured, document=limit, kernel=predicted)
+            effect.compare("connections waiting", measured, document=limit, kernel=room(Knobs(backlog, somaxconn)))
             law.append((limit, measured))
             effect.series("waiting", law, x="min(somaxconn, backlog)", unit="connections")
             effect.series("the document", [(n, n) for n, _ in law], x="min(somaxconn, backlog)", unit="connections")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.evidence import state
-from harness.instruments.accept_queue import come_one_by_one
-from harness.instruments.syn_queue import ceiling, flooded, listening, room, set_knobs
+from harness.instruments.accept_queue import come_one_by_one, room
+from harness.instruments.syn_queue import ceiling, flooded, listening, set_knobs
 from harness.laws.queues import Knobs
 from harness.observe import count, netstat, ss, states_at
 from harness.traffic import RawPeer, listen

@@ -6,16 +6,24 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.laws import queues
+from harness.laws.kernel import running
 from harness.observe import counters, sockets
 from harness.traffic import connect, hold, listen
 from harness.waiting import until
 
 if TYPE_CHECKING:
     from harness.lab import Host
+    from harness.laws.queues import Knobs
     from harness.traffic import Attempts, Hold, Listener
 
 # The ports of clients whose handshakes are held, so that it is known which ACK to hold before it is sent.
 FIRST_HELD = 41001
+
+
+def room(knobs: Knobs) -> int:
+    """How many connections the running kernel lets wait for accept() under these settings (harness.laws.queues)."""
+    return queues.waiting(running(), knobs)
 
 
 def fill(client: Host, listener: Listener) -> Attempts:

@@ -44,11 +44,6 @@ def ceiling(knobs: Knobs) -> int:
     return queues.half_open(running(), knobs)
 
 
-def room(knobs: Knobs) -> int:
-    """How many connections the running kernel lets wait for accept() under these settings (harness.laws.queues)."""
-    return queues.waiting(running(), knobs)
-
-
 def flooded(near: Host, listener: Listener, n: int) -> int:
     """How many requests are half-open when the kernel has dealt with n SYNs that nobody will acknowledge.
 

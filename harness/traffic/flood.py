@@ -25,6 +25,7 @@ PACKET_QDISC_BYPASS = 20
 BATCH = 256
 DISTINCT = 16384
 LONGEST = 120.0
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.05
 
 
 class _IoVec(ctypes.Structure):
@@ -106,6 +107,8 @@ class Flood:
         self._count = count
         self._seconds = seconds
         self._rate = rate
+        # Until the next frame is due. Threads that look more often take the processor from what they flood.
+        self._pause = SHORTEST_PAUSE if rate is None else min(max(SHORTEST_PAUSE, 1 / rate), LONGEST_PAUSE)
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._error: OSError | None = None
@@ -143,12 +146,12 @@ class Flood:
         try:
             while (granted := self._grant()) is not None:
                 if granted == 0:
-                    self._stop.wait(0.001)
+                    self._stop.wait(self._pause)
                 while granted and not self._over():
                     sent = batches.send(sending.fileno(), granted)
                     granted -= sent
                     if sent == 0:  # see raw.put()
-                        self._stop.wait(0.001)
+                        self._stop.wait(SHORTEST_PAUSE)
                     with self._lock:
                         self.sent += sent
         except OSError as error:

@@ -8,7 +8,8 @@ import pytest
 
 from harness.errors import NotReady
 from harness.instruments import syncookies
-from harness.instruments.syn_queue import ceiling, dealt_with, flooded, listening, room
+from harness.instruments.accept_queue import room
+from harness.instruments.syn_queue import ceiling, dealt_with, flooded, listening
 from harness.instruments.syns import Answers, Fates, call, knock, send_syns
 from harness.laws.queues import Knobs
 from harness.observe import counters, counting
