@@ -62,8 +62,8 @@ def test_lifetime(claim: ClaimRun, pair: Pair) -> None:
         effect.compare("3.5 RTO, in seconds", wanted, document=between(LEAST, 0.85))
         began = time.monotonic()
         leave_time_wait(pair.client, listener, closer="server")
-        # A timer of that length is up to an eighth late since 4.8 (500462a9de65 "timers: Switch to a non-cascading
-        # wheel"); before 4.1 TIME-WAITs were reaped in slots of an eighth of a second or so.
+        # A timer so long is up to an eighth late since long-timers-are-coarse; before time-wait-has-its-own-timer
+        # TIME-WAITs were reaped in slots of an eighth of a second or so.
         latest = wanted * 1.25 + LATE
         effect.compare("TIME-WAIT lasts, in seconds", lasted(pair.server, began), document=between(LEAST, latest))
     with claim.control("tcp_tw_recycle 0: the server closes first") as control:

@@ -263,7 +263,9 @@ def test_a_mistake_with_boundaries_is_named(tmp_path: Path, rows: list[str], com
 
 
 @pytest.mark.parametrize(
-    "row", ["", 'before = "tw-recycle-is-gone"', 'since = "tw-reuse-said-to-be-on"'], ids=["all", "before", "document"]
+    "row",
+    ["", 'before = "tw-recycle-is-gone"', 'since = "tw-reuse-said-to-be-on"', 'since = "timestamps-per-namespace"'],
+    ids=["all", "before", "document", "no commit"],
 )
 def test_a_refuted_without_a_commit(tmp_path: Path, row: str) -> None:
     complaint = "it is refuted, so it needs the name of a boundary, as `since` or `cause`, of what made it so"
