@@ -20,7 +20,8 @@ import execnet
 
 from bench.first_test import SAID
 from bench.measure import Row
-from harness.kernels import archive, catalogue, gateway, places
+from harness.kernels import archive, catalogue, places, targets
+from harness.kernels.project import Project
 from harness.kernels.store import Store, Stored
 
 PROJECT = Path(__file__).parents[1]
@@ -38,7 +39,7 @@ def newest() -> Stored:
 def machine(kernel: Stored) -> tuple[execnet.Gateway, float]:
     """A restored machine that has answered, and how many seconds that took."""
     started = time.perf_counter()
-    made = execnet.makegateway(f"popen//python={gateway.command(kernel.release, PROJECT, ['scenarios'])}")
+    made = execnet.makegateway(targets.archived(kernel).worker(Project(PROJECT, ("scenarios",))))
     assert made.remote_exec("channel.send(1)").receive() == 1
     return made, time.perf_counter() - started
 

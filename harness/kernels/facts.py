@@ -6,11 +6,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Unsupported
+from harness.kernels.project import Project
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.kernels.store import Stored
+    from harness.kernels.targets import Target
 
 # Runs in the guest, in a namespace that nobody has touched.
 _PROBE = """
@@ -32,20 +33,18 @@ channel.send(json.dumps(found))
 """
 
 
-def of(kernel: Stored, root: Path) -> dict[str, Any]:
-    """The facts of a kernel, out of a machine that runs it."""
+def of(target: Target, root: Path) -> dict[str, Any]:
+    """The facts of a kernel, out of a worker on it."""
     import execnet
 
-    from harness.kernels.gateway import command
-
-    gateway = execnet.makegateway(f"popen//python={command(kernel.release, root, ['scenarios'])}")
+    gateway = execnet.makegateway(target.worker(Project(root, ("scenarios",))))
     try:
-        found: dict[str, Any] = json.loads(gateway.remote_exec(_PROBE).receive())
+        facts: dict[str, Any] = json.loads(gateway.remote_exec(_PROBE).receive())
     except (OSError, EOFError) as error:
-        raise Unsupported(f"{kernel.release}: its facts could not be read: {error}") from None
+        raise Unsupported(f"{target.names[-1]}: its facts could not be read: {error}") from None
     finally:
         gateway.exit()
-    return found
+    return facts
 
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""Hosts that one has ssh to, as workers: `--kernel ssh:HOST`, and machines of vagrant/: `--kernel vagrant:k6.12`.
+"""Hosts that one has ssh to, as workers.
 
     python -m harness.kernels.hosts --host HOST --root DIR --directory DIR [--config FILE] [--option KEY=VALUE]…
                                    [--python PATH] [--sudo] [--ours]
@@ -15,24 +15,22 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import re
 import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
-from harness.errors import BadInput, HarnessError, MissingProgram, Unsupported
-from harness.kernels.gateway import TROUBLE, own_words, report
-from harness.kernels.warm import Project
+from harness.errors import HarnessError, MissingProgram, Unsupported
+from harness.kernels import interpreters
+from harness.kernels.project import Project
 from harness.orphans import die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SSH, VAGRANT = "ssh:", "vagrant:"
 # Nobody is there to type a password; a host that has gone is noticed within half a minute.
 OPTIONS = {"BatchMode": "yes", "ServerAliveInterval": "10", "ServerAliveCountMax": "3", "ConnectTimeout": "20"}
 # What execnet has an interpreter begin with.
@@ -98,57 +96,14 @@ class RemoteHost:
         return ["ssh", "-T", *options, self.address, shell]
 
 
-def is_host(text: str) -> bool:
-    """Whether a user's word for a kernel means a host."""
-    return text.startswith((SSH, VAGRANT))
-
-
-def split(text: str) -> list[str]:
-    """The hosts of `ssh:A,vagrant:B`; other words, whose commas mean something else, as they are."""
-    return re.split(rf",(?={SSH}|{VAGRANT})", text) if is_host(text) else [text]
-
-
-def short(text: str) -> str:
-    """What a host is called in the ids of tests."""
-    return text.partition(":")[2].partition(",")[0]
-
-
-def named(text: str, root: Path, config: str | None = None) -> RemoteHost:
-    """The host that a user's word means: ssh:HOST[,python=PATH] or vagrant:MACHINE.
-
-    `config` is a file for ssh. Vagrant is asked how to reach its machines. BadInput or Unsupported when that fails.
-    """
-    kind, _, rest = text.partition(":")
-    name, *settings = rest.split(",")
-    python = None
-    for setting in settings:
-        key, _, value = setting.partition("=")
-        if key != "python" or not value:
-            raise BadInput(f"--kernel {text}: {setting!r} is not python=PATH")
-        python = value
-    if not name or name.startswith("-") or re.search(r"\s", name):
-        raise BadInput(f"--kernel {text}: write ssh:HOST[,python=PATH] or vagrant:MACHINE")
-    if f"{kind}:" == SSH:
-        if config is not None and not Path(config).is_file():
-            raise BadInput(f"--ssh-config {config}: there is no such file")
-        return RemoteHost(name, name, None if config is None else str(Path(config).absolute()), python=python)
-    from harness.vagrant import reach
-
-    # Machines of ours, in which we are root as on a kernel of --kernel 6.12.
-    options = reach.ssh_config(name, root)
-    address = options.pop("HostName")
-    return RemoteHost(name, address, None, tuple(options.items()), python or reach.PYTHON, sudo=True, ours=True)
-
-
-def command(host: RemoteHost, root: Path, directory: Path) -> str:
-    """This program as the value of python= in execnet's word for a worker: every value is percent-encoded."""
-    words = ["--host", host.address, "--root", str(root), "--directory", str(directory)]
+def command(host: RemoteHost, project: Project) -> str:
+    """This program as the value of python= in execnet's word for a worker."""
+    words = ["--host", host.address, "--root", str(project.root), "--directory", str(project.place)]
     words += ["--config", host.config] if host.config else []
     words += [word for key, value in host.options for word in ("--option", f"{key}={value}")]
     words += ["--python", host.python] if host.python else []
     words += ["--sudo"] * host.sudo + ["--ours"] * host.ours
-    encoded = [word if word.startswith("--") else quote(word, safe="") for word in words]
-    return shlex.join([os.path.normpath(sys.executable), "-m", "harness.kernels.hosts", *encoded])
+    return interpreters.command(__name__, words)
 
 
 def main() -> None:
@@ -163,7 +118,7 @@ def main() -> None:
     parser.add_argument("--python", type=unquote)
     parser.add_argument("--sudo", action="store_true")
     parser.add_argument("--ours", action="store_true")
-    asked = parser.parse_args(own_words())
+    asked = parser.parse_args(interpreters.own_words())
     options = tuple((key, value) for key, _, value in (option.partition("=") for option in asked.option))
     host = RemoteHost(asked.host, asked.host, asked.config, options, asked.python, asked.sudo, asked.ours)
     try:
@@ -171,13 +126,13 @@ def main() -> None:
         words = interpreter(host, place, python, asked.directory.relative_to(asked.root))
         os.execvp(words[0], words)
     except (HarnessError, OSError) as error:
-        report(str(error), to=os.environ.get(TROUBLE))
+        interpreters.report(str(error), to=os.environ.get(interpreters.TROUBLE))
         sys.exit(2)
 
 
 def deliver(host: RemoteHost, root: Path) -> tuple[str, str]:
     """Bring the project to a host; where it stands there, and the interpreter to run it with."""
-    packed = Project(root, ()).archive(below=root)
+    packed = Project(root).archive(below=root)
     digest = hashlib.sha256(packed).hexdigest()[:16]
     script = f"sh -c {shlex.quote(DELIVER)} deliver {digest} {shlex.quote(host.python or '')}"
     try:
@@ -201,8 +156,8 @@ def interpreter(host: RemoteHost, place: str, python: str, below: Path) -> list[
 
 def _environment(host: RemoteHost) -> Mapping[str, str]:
     """What of our environment matters there too."""
-    kept = {name: os.environ[name] for name in ("LANG", "TERM", "COLUMNS") if name in os.environ}
-    return kept | ({"TCP_HARNESS_OWN_KERNEL": "1"} if host.ours else {})
+    variables = {name: os.environ[name] for name in ("LANG", "TERM", "COLUMNS") if name in os.environ}
+    return variables | ({"TCP_HARNESS_OWN_KERNEL": "1"} if host.ours else {})
 
 
 if __name__ == "__main__":

@@ -55,11 +55,6 @@ class Stored:
     modules: dict[str, Path]
     enforce: bool = False
 
-    @property
-    def name(self) -> str:
-        """What it is called in test ids: the version."""
-        return self.version
-
 
 class Store:
     """The kernels of the user's cache, a directory each, named for the release."""
@@ -73,12 +68,19 @@ class Store:
 
     def all(self) -> list[Stored]:
         """Every kernel that is here."""
-        found = (file.parent for file in sorted(self.directory.glob("*/kernel.json")))
-        return [self._load(one) for one in found if self._about(one).get("chosen_by") == _CHOSEN_BY]
+        folders = (file.parent for file in sorted(self.directory.glob("*/kernel.json")))
+        return [self._load(folder) for folder in folders if self._about(folder).get("chosen_by") == _CHOSEN_BY]
 
     def get(self, kernel: Kernel) -> Stored:
         """A kernel that is here."""
         return self._load(self.directory / kernel.release)
+
+    def of_release(self, release: str) -> Stored:
+        """A kernel that is here, by its release; BadInput if it is not."""
+        for kernel in self.all():
+            if kernel.release == release:
+                return kernel
+        raise BadInput(f"kernel {release} is not in {self.directory}: harness kernels fetch {release}")
 
     def fetch(self, kernel: Kernel, archive: Archive) -> Stored:
         """Bring a kernel, unless it is here. It appears whole or not at all."""
@@ -97,21 +99,21 @@ class Store:
 
     def _bring(self, kernel: Kernel, archive: Archive) -> None:
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self.directory) as temporary:
-            packages, made = Path(temporary, "packages"), Path(temporary, "kernel")
+            packages, whole = Path(temporary, "packages"), Path(temporary, "kernel")
             packages.mkdir()
-            (made / "modules").mkdir(parents=True)
+            (whole / "modules").mkdir(parents=True)
             for package in archive.download(kernel.packages, packages):
-                _unpack(package, made)
+                _unpack(package, whole)
                 package.unlink()
-            if not (made / "image").exists():
+            if not (whole / "image").exists():
                 raise Unsupported(f"{kernel.release}: its packages hold no kernel image")
-            banner_of(made / "image")
+            banner_of(whole / "image")
             about = {"release": kernel.release, "version": kernel.version, "enforce": bool(kernel.missing)}
             about["chosen_by"] = _CHOSEN_BY
-            (made / "kernel.json").write_text(json.dumps(about))
+            (whole / "kernel.json").write_text(json.dumps(about))
             target = self.directory / kernel.release
             shutil.rmtree(target, ignore_errors=True)
-            made.rename(target)
+            whole.rename(target)
 
     @contextlib.contextmanager
     def _only_one(self) -> Iterator[None]:
@@ -137,50 +139,22 @@ class Store:
         return Stored(about["release"], about["version"], directory / "image", modules, about["enforce"])
 
 
-def is_path(text: str) -> bool:
-    """Whether --kernel's value is a path, and not 6.12, '>=6.12', newest, all."""
-    if "/" in text:
-        return True
-    a_word = re.fullmatch(r"[<>=!~].*|\d+\.\d+[\w.+~-]*|all|newest|running", text)
-    return not a_word and Path(text.partition(",")[0]).exists()
-
-
-def absolute(text: str) -> str:
-    """The same kernel, from wherever one looks."""
-    path, comma, option = text.partition(",")
-    key, equals, folder = option.partition("=")
-    return f"{Path(path).absolute()}{comma}{key}{equals}{Path(folder).absolute() if folder else ''}"
-
-
-def named(text: str) -> Stored:
-    """A kernel that the user names: `bzImage`, `bzImage,modules=DIR` or a built kernel tree.
+def built(image: Path, modules: Path | None = None) -> Stored:
+    """A kernel that the user has: its image, and the directory below which its modules are.
 
     BadInput if the file is no kernel of this architecture, or the modules are another kernel's.
     """
-    path, _, option = text.partition(",")
-    file = Path(path)
-    modules: Path | None = None
-    if option:
-        key, _, folder = option.partition("=")
-        if key != "modules" or not Path(folder).is_dir():
-            raise BadInput(f"--kernel {text}: after the comma stands modules=DIRECTORY")
-        modules = Path(folder)
-    if file.is_dir():
-        tree, file = file, file / "arch" / "x86" / "boot" / "bzImage"
-        if not file.is_file():
-            raise BadInput(f"--kernel {text}: no kernel is built there ({file} is missing; make bzImage)")
-        modules = modules or tree
-    banner = banner_of(file)
+    banner = banner_of(image)
     release = banner.split()[0]
-    found = {} if modules is None else _modules_below(modules)
-    for name, module in found.items():
+    files = {} if modules is None else _modules_below(modules)
+    for name, module in files.items():
         vermagic = modinfo(module.read_bytes()).get("vermagic", [release])[0].split()[0]
         if vermagic != release:
-            raise BadInput(f"--kernel {text}: module {name} is for {vermagic}, the kernel is {release}")
+            raise BadInput(f"{modules}: module {name} is for {vermagic}, the kernel {image} is {release}")
     exact = re.search(r"Debian (\d+\.\d+\.\d+)", banner) or re.match(r"(\d+\.\d+(?:\.\d+)?)", release)
     if exact is None:
-        raise BadInput(f"--kernel {text}: {release!r} is not a version")
-    return Stored(release, exact[1], file.absolute(), found)
+        raise BadInput(f"{image}: {release!r} is not a version")
+    return Stored(release, exact[1], image.absolute(), files)
 
 
 def banner_of(file: Path) -> str:
@@ -202,10 +176,10 @@ def banner_of(file: Path) -> str:
 
 def modinfo(module: bytes) -> dict[str, list[str]]:
     """What a module says of itself (depends, vermagic, alias): the NUL-terminated key=value texts of its .modinfo."""
-    found: dict[str, list[str]] = {}
+    said: dict[str, list[str]] = {}
     for key, value in re.findall(rb"\0(depends|vermagic|name)=([^\0]*)", module):
-        found.setdefault(key.decode(), []).append(value.decode())
-    return found
+        said.setdefault(key.decode(), []).append(value.decode())
+    return said
 
 
 def in_order(modules: dict[str, Path]) -> list[Path]:
@@ -278,16 +252,16 @@ def _keep_wanted(everything: dict[str, bytes], into: Path) -> None:
 def _wanted(names: Collection[str], bring: Callable[[str], Path]) -> dict[str, Path]:
     """Those of the modules that are wanted, and what they depend on; `bring` puts one where it can be read."""
     there = set(names)
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     todo = [name for name in names if WANTED.fullmatch(name)]
     while todo:
         name = todo.pop()
         if name not in there:  # done, or built in
             continue
         there.remove(name)
-        found[name] = bring(name)
-        todo += _depends(found[name])
-    return found
+        files[name] = bring(name)
+        todo += _depends(files[name])
+    return files
 
 
 def _depends(module: Path) -> list[str]:

@@ -10,25 +10,21 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import io
-import os
 import secrets
-import subprocess
 import sys
-import tarfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import BadInput
 from harness.kernels import guest, image, places
 from harness.kernels.machine import Mode, VirtualMachine, environment, made_with
+from harness.kernels.project import PACKAGE
 from harness.kernels.store import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from harness.kernels.project import Project
     from harness.kernels.store import Stored
 
 # Not those that pytest rewrites the assertions of, its plugins: pytest imports them, when it collects.
@@ -47,65 +43,6 @@ LIBRARIES = (
     *("packaging.specifiers", "tomllib", "difflib", "json", "subprocess", "asyncio", "pdb", "unittest", "doctest"),
 )
 WITHOUT_PROJECT = ("-p", "no:harness.plugin", "/var/tmp")
-# Of a project, in bytes: it has to fit into the guest's memory, twice.
-LARGEST = 256 << 20
-# Never part of a project.
-LEFT_OUT = (
-    *(".git", ".venv", "out", ".hypothesis", "node_modules", "__pycache__"),
-    *(".pytest_cache", ".mypy_cache", ".ruff_cache"),
-)
-
-
-@dataclass(frozen=True)
-class Project:
-    """The files that pytest needs in the guest, and what it is asked to collect there, in which directory of them."""
-
-    root: Path
-    arguments: tuple[str, ...]
-    directory: Path | None = None
-
-    @property
-    def place(self) -> str:
-        """Where pytest is started."""
-        return str(self.directory if self.directory and self.directory.is_relative_to(self.root) else self.root)
-
-    def archive(self, below: Path = Path("/")) -> bytes:
-        """A tar archive of the files below a directory, by their paths from there: the same files, the same bytes."""
-        packed = io.BytesIO()
-        size = 0
-        with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            for file in self._files():
-                if not file.is_relative_to(below):
-                    continue
-                about = tarfile.TarInfo(str(file.relative_to(below)))
-                content = file.read_bytes()
-                size += len(content)
-                if size > LARGEST:
-                    raise BadInput(
-                        f"{self.root}: a project of more than {LARGEST >> 20} MB cannot be delivered to a machine; "
-                        "if it is not the project, name it: --rootdir DIRECTORY"
-                    )
-                about.size, about.mode = len(content), 0o755 if os.access(file, os.X_OK) else 0o644
-                archive.addfile(about, io.BytesIO(content))
-        return packed.getvalue()
-
-    def _files(self) -> Iterator[Path]:
-        listed = subprocess.run(
-            ["git", "-C", self.root, "ls-files", "-coz", "--exclude-standard"], check=False, capture_output=True
-        )
-        if listed.returncode == 0:
-            files = [self.root / os.fsdecode(name) for name in sorted(set(listed.stdout.split(b"\0")) - {b""})]
-        else:
-            files = sorted(
-                file for file in self.root.rglob("*") if not set(file.relative_to(self.root).parts) & set(LEFT_OUT)
-            )
-        yield from (file for file in files if file.is_file())
-        # An editable installation of this package: the image has only the pointer to it.
-        package = Path(__file__).parents[1]
-        if not package.is_relative_to(self.root) and not package.is_relative_to(sys.prefix):
-            yield from (
-                file for file in sorted(package.rglob("*")) if file.is_file() and "__pycache__" not in file.parts
-            )
 
 
 def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = None) -> VirtualMachine:
@@ -129,17 +66,15 @@ def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = Non
                 _forget(booted.parent.glob(f"{name}-*"), but=booted)
                 machine.save(booted)
     packed = project.archive()
-    collected = booted.with_name(f"{booted.name}-{_digest(packed, project.place, *project.arguments)}")
+    collected = booted.with_name(f"{booted.name}-{_digest(packed, str(project.place), *project.arguments)}")
     with _only_one(collected):
         if not collected.exists():
             _say(say, f"{kernel.release}: delivering the project")
             with VirtualMachine(kernel, mode, initrd=initrd, state=booted) as machine:
                 machine.resume()
-                machine.tell(
-                    packed, do="deliver", bytes=len(packed), path=[str(project.root), str(Path(__file__).parents[2])]
-                )
+                machine.tell(packed, do="deliver", bytes=len(packed), path=[str(project.root), str(PACKAGE.parent)])
                 machine.ready()
-                machine.tell(do="collect", argv=list(project.arguments), directory=project.place)
+                machine.tell(do="collect", argv=list(project.arguments), directory=str(project.place))
                 machine.ready()
                 _forget(booted.parent.glob(f"{booted.name}-*"), but=collected)
                 machine.save(collected)
@@ -153,7 +88,7 @@ def become_interpreter(machine: VirtualMachine, project: Project, *, variables: 
         clock=time.time(),
         seed=secrets.token_hex(32),
         environment=environment() | variables,
-        directory=project.place,
+        directory=str(project.place),
         user=user,
     )
     machine.resume()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import ClaimError
+from harness.plugin.process import is_worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +42,20 @@ def assign(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
             item.stash[PROBLEM] = str(error)
             problems[str(error)] = None
     return list(problems)
+
+
+def give(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give each marked test its claim; one that does not exist is a mistake of usage, not of a test."""
+    problems = assign(config, items)
+    if problems and not is_worker(config):
+        raise pytest.UsageError(*problems)
+
+
+def refuse_malformed(config: pytest.Config) -> None:
+    """UsageError for claim files that are malformed, before anything is started."""
+    problems = [] if is_worker(config) else malformed(config)
+    if problems:
+        raise pytest.UsageError(*problems)
 
 
 def malformed(config: pytest.Config) -> list[str]:

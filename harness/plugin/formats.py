@@ -18,11 +18,10 @@ if TYPE_CHECKING:
 FORMATS = {"report": "html", "ktap": "ktap", "kcidb": "kcidb"}
 
 
-def add_options(group: pytest.OptionGroup) -> None:
-    """`--report`, `--ktap`, `--kcidb`."""
-    group.addoption("--report", metavar="PATH", help="write the results as one HTML page that needs no network")
-    group.addoption("--ktap", metavar="PATH", help="write the results in the kernel's own test format")
-    group.addoption("--kcidb", metavar="PATH", help="write the results as JSON for KCIDB")
+def begin(config: pytest.Config, results: Results) -> None:
+    """Write what is asked for when the session ends."""
+    if files := wanted(config):
+        config.pluginmanager.register(Reports(results, files), "harness-reports")
 
 
 def wanted(config: pytest.Config) -> dict[str, Path]:

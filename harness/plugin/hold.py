@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from harness.plugin.fixtures import LABS
+from harness.plugin.process import distributes
 
 if TYPE_CHECKING:
-    import pytest
-
     from harness.lab import Lab
+
+
+def begin(config: pytest.Config) -> None:
+    """With --hold, wait at the terminal when a test fails; workers have none."""
+    if not config.getoption("hold"):
+        return
+    if distributes(config):
+        raise pytest.UsageError("--hold waits at the terminal, which workers do not have: run with -n 0")
+    config.pluginmanager.register(HoldLab(config), "harness-hold")
 
 
 class HoldLab:

@@ -10,11 +10,6 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MARKERS = (
-    "slow(seconds=10): how long the test waits for timers of the kernel, or works hard; the longest begin first",
-    "full_size(reason): the test waits too long for real time; runs only with --full-size",
-    "machine_wide(*sysctls): the test sets knobs of the whole machine; runs only with --own-kernel, and alone",
-)
 # What a test takes that is not marked, or without a number, in seconds: only how it compares with the waits matters.
 ORDINARY, SLOW = 2.0, 10.0
 

@@ -21,11 +21,18 @@ from typing import TYPE_CHECKING, TextIO
 import pytest
 
 from harness import waiting
+from harness.plugin.kernels import name_of
+from harness.plugin.process import distributes
 from harness.waiting import TOLD_EVERY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from xdist.workermanage import WorkerController
+
+# The plugin that keeps the line, and how workers know where it listens.
+PROGRESS = "harness-progress"
+ADDRESS = "harness_progress"
 # A worker that says nothing for so long, in seconds, has stopped waiting, or is gone.
 STALE = 3 * TOLD_EVERY
 LONGEST_DATAGRAM = 4096
@@ -40,6 +47,34 @@ class Wait:
     since: float
     left: float
     told: float
+
+
+def begin(config: pytest.Config) -> None:
+    """Where somebody looks, show what is waited for."""
+    if config.getoption("collectonly") or not sys.stdout.isatty() or not config.pluginmanager.has_plugin("terminal"):
+        return
+    if not is_watched(config):
+        return
+    progress = Progress(config)
+    config.pluginmanager.register(progress, PROGRESS)
+    if distributes(config):
+        progress.listen()
+    else:
+        config.pluginmanager.register(Teller(progress.note), "harness-teller")
+
+
+def tell_worker(node: WorkerController) -> None:
+    """Say to a worker where to tell of its waits."""
+    progress: Progress | None = node.config.pluginmanager.get_plugin(PROGRESS)
+    if progress is not None:
+        node.workerinput[ADDRESS] = progress.address
+
+
+def tell_of_waits(config: pytest.Config) -> None:
+    """In a worker, tell the process at the terminal; a guest's worker cannot reach it."""
+    address = getattr(config, "workerinput", {}).get(ADDRESS)
+    if address and Path(address).is_socket():
+        config.pluginmanager.register(Teller(over(address)), "harness-teller")
 
 
 def is_watched(config: pytest.Config, stream: TextIO | None = None) -> bool:
@@ -104,9 +139,9 @@ class Progress:
         self._thread: threading.Thread | None = None
         self._ended = threading.Event()
 
-    def begin(self) -> None:
+    def listen(self) -> None:
         """Listen to workers; a session without any tells by itself and has no second thread."""
-        self._thread = threading.Thread(target=self._listen, name="progress", daemon=True)
+        self._thread = threading.Thread(target=self._hear, name="progress", daemon=True)
         self._thread.start()
 
     def end(self) -> None:
@@ -133,7 +168,7 @@ class Progress:
         """Bring the line up to date."""
         with self._lock:
             now = time.monotonic()
-            self._waits = {test: one for test, one in self._waits.items() if now - one.told < STALE}
+            self._waits = {test: wait for test, wait in self._waits.items() if now - wait.told < STALE}
             if self._waits:
                 self._line.show(told(list(self._waits.values())))
             elif self._machines:
@@ -147,7 +182,7 @@ class Progress:
             self._terminal.write(text)
             self._terminal.flush()
 
-    def _listen(self) -> None:
+    def _hear(self) -> None:
         while not self._ended.is_set():
             try:
                 self.note(Wait(**json.loads(self._socket.recv(LONGEST_DATAGRAM)), told=time.monotonic()))
@@ -179,17 +214,15 @@ class Progress:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_newgateway(self, gateway: object) -> None:
         """A worker of another kernel is being brought up."""
-        kernel = getattr(getattr(gateway, "spec", None), "harness_kernel", None)
-        if kernel:
+        if kernel := name_of(gateway):
             with self._lock:
                 self._machines.setdefault(f"Linux {kernel}", time.monotonic())
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodeready(self, node: object) -> None:
         """It is there."""
-        kernel = getattr(getattr(getattr(node, "gateway", None), "spec", None), "harness_kernel", None)
         with self._lock:
-            self._machines.pop(f"Linux {kernel}", None)
+            self._machines.pop(f"Linux {name_of(node)}", None)
 
 
 class Teller:

@@ -30,6 +30,13 @@ LOUD = ("not settled", "failed", "incomplete", "broken", "unexplained", "unexpec
 STATEMENT_WIDTH = 100
 
 
+def begin(config: pytest.Config) -> Results:
+    """Collect the results of a session."""
+    results = Results(config, Path(config.invocation_params.dir, config.getoption("evidence")))
+    config.pluginmanager.register(results, "harness-results")
+    return results
+
+
 class Results:
     """Keeps the runs of claims that the reports bring, writes their evidence, and says at the end what came out."""
 

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from harness.errors import MissingProgram, Unsupported
+from harness.kernels.hosts import RemoteHost
 from harness.vagrant import machine_room
 
 if TYPE_CHECKING:
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 
 # The environment that a machine comes with: it has no way to the network to make another.
 PYTHON = "/home/vagrant/tcp-harness/.venv/bin/python"
+
+
+def host(machine: str, root: Path, python: str | None = None) -> RemoteHost:
+    """A machine that is up, k6.12, as a host: ours alone, in which we are root as on a kernel of --kernel 6.12.
+
+    `python` is an interpreter there, if not the one that it comes with. Unsupported when no such machine is up.
+    """
+    options = ssh_config(machine, root)
+    address = options.pop("HostName")
+    return RemoteHost(machine, address, None, tuple(options.items()), python or PYTHON, sudo=True, ours=True)
 
 
 def ssh_config(machine: str, root: Path) -> dict[str, str]:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness import cli
+from harness.cli import bisect
 from harness.errors import Unsupported
-from harness.kernels import archive, bisect, places, selection
+from harness.kernels import archive, places, selection
 from harness.kernels.store import Store
 from tests.unit import debian_archive
 from tests.unit.debian_archive import DebianArchive, Key

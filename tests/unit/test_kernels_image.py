@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import BadInput, Unsupported
-from harness.kernels import warm
+from harness.kernels import project
 from harness.kernels.image import Tree, build, write
 
 if TYPE_CHECKING:
@@ -70,12 +70,12 @@ def test_an_archive_is_made_once(tmp_path: Path) -> None:
 
 
 def test_what_is_too_large_for_a_project_is_not_delivered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warm, "LARGEST", 4 << 20)
+    monkeypatch.setattr(project, "LARGEST", 4 << 20)
     (tmp_path / "file").write_bytes(bytes(3 << 20))
-    assert warm.Project(tmp_path, ()).archive()
+    assert project.Project(tmp_path, ()).archive()
     (tmp_path / "more").write_bytes(bytes(1 << 20))
     with pytest.raises(BadInput, match=r"a project of more than 4 MB cannot be delivered .*: --rootdir DIRECTORY"):
-        warm.Project(tmp_path, ()).archive()
+        project.Project(tmp_path, ()).archive()
 
 
 def test_no_room_leaves_nothing(tmp_path: Path) -> None:

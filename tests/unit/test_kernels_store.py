@@ -11,7 +11,7 @@ import pytest
 
 from harness.errors import BadInput
 from harness.kernels import places
-from harness.kernels.store import Store, absolute, banner_of, in_order, is_path, modinfo, named
+from harness.kernels.store import Store, banner_of, built, in_order, modinfo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,7 +59,7 @@ def test_a_kernel_that_the_user_names(tmp_path: Path) -> None:
     module(modules / "kernel" / "net", "nf_tables", depends="nfnetlink")
     module(modules / "kernel" / "net", "nfnetlink")
     module(modules / "kernel" / "drivers", "floppy")
-    kernel = named(f"{image(tmp_path / 'bzImage')},modules={modules}")
+    kernel = built(image(tmp_path / "bzImage"), modules)
     assert (kernel.release, kernel.version) == ("6.12.1-test", "6.12.1")
     assert set(kernel.modules) == {"nft_ct", "nf_tables", "nfnetlink"}
 
@@ -74,7 +74,7 @@ def test_a_kernel_that_the_user_names(tmp_path: Path) -> None:
     ],
 )
 def test_kernels_of_all_years(tmp_path: Path, banner: bytes, release: str, version: str) -> None:
-    kernel = named(str(image(tmp_path / "bzImage", banner)))
+    kernel = built(image(tmp_path / "bzImage", banner))
     assert (kernel.release, kernel.version, kernel.modules) == (release, version, {})
 
 
@@ -89,51 +89,15 @@ def test_modules_that_are_compressed_are_unpacked_to_the_cache(
     plain.unlink()
     packed = lzma.compress(content) if suffix == ".xz" else gzip.compress(content)
     (modules / f"veth.ko{suffix}").write_bytes(packed)
-    kernel = named(f"{image(tmp_path / 'bzImage')},modules={modules}")
+    kernel = built(image(tmp_path / "bzImage"), modules)
     assert kernel.modules["veth"].read_bytes() == content
     assert kernel.modules["veth"].is_relative_to(tmp_path / "cache")
 
 
-def test_what_is_a_path_and_what_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("bzImage", "6.12", "all"):
-        (tmp_path / name).touch()
-    assert [is_path(text) for text in ("bzImage", "bzImage,modules=x", "./6.12", "../x", "/boot/vmlinuz")] == [True] * 5
-    words = ("6.12", "all", "newest", ">=6.12,<7.1", "6.12.117+deb13-amd64", "latest")
-    assert not any(is_path(text) for text in words)
-    assert absolute("bzImage,modules=m") == f"{tmp_path}/bzImage,modules={tmp_path}/m"
-    assert absolute("./bzImage") == f"{tmp_path}/bzImage"
-
-
-def test_a_built_tree(tmp_path: Path) -> None:
-    (tmp_path / "arch" / "x86" / "boot").mkdir(parents=True)
-    image(tmp_path / "arch" / "x86" / "boot" / "bzImage", b"7.0.0-rc3+ (me@here) #2\0")
-    module(tmp_path / "drivers" / "net", "veth", release="7.0.0-rc3+")
-    kernel = named(str(tmp_path))
-    assert (kernel.release, kernel.version, set(kernel.modules)) == ("7.0.0-rc3+", "7.0.0", {"veth"})
-
-
-def test_a_folder_without_a_kernel_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"no kernel is built there \(.*bzImage is missing; make bzImage\)"):
-        named(str(tmp_path))
-    # One in which only vmlinux was made, or that file itself.
-    (tmp_path / "vmlinux").write_bytes(b"\x7fELF" + bytes(0x300))
-    with pytest.raises(BadInput, match=r"bzImage is missing; make bzImage"):
-        named(str(tmp_path))
-    with pytest.raises(BadInput, match=r"not a Linux kernel image for x86 .*; of a built tree take arch/x86/boot/bzIm"):
-        named(str(tmp_path / "vmlinux"))
-
-
 def test_modules_of_another_kernel_are_refused(tmp_path: Path) -> None:
     module(tmp_path / "modules", "veth", release="6.12.2")
-    with pytest.raises(BadInput, match=r"module veth is for 6.12.2, the kernel is 6.12.1-test"):
-        named(f"{image(tmp_path / 'bzImage')},modules={tmp_path / 'modules'}")
-
-
-@pytest.mark.parametrize("option", ["modules=/nowhere", "moduls=/", "x"])
-def test_an_option_that_is_none_is_refused(tmp_path: Path, option: str) -> None:
-    with pytest.raises(BadInput, match=r"after the comma stands modules=DIRECTORY"):
-        named(f"{image(tmp_path / 'bzImage')},{option}")
+    with pytest.raises(BadInput, match=r"modules: module veth is for 6.12.2, the kernel .*bzImage is 6.12.1"):
+        built(image(tmp_path / "bzImage"), tmp_path / "modules")
 
 
 def test_modules_come_after_those_they_need(tmp_path: Path) -> None:
@@ -151,7 +115,10 @@ def test_what_a_module_says() -> None:
 
 
 def test_an_empty_cache_has_nothing(tmp_path: Path) -> None:
-    assert Store(tmp_path / "none").all() == []
+    store = Store(tmp_path / "none")
+    assert store.all() == []
+    with pytest.raises(BadInput, match=r"kernel 6.12.1 is not in .*none: harness kernels fetch 6.12.1"):
+        store.of_release("6.12.1")
 
 
 def test_what_a_killed_process_left_is_swept_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,32 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.plugin.kernels import KERNEL, KERNELS, REMEMBERED, _told_apart, failed_elsewhere, remember
+from harness.kernels.targets import KERNEL
+from harness.plugin.kernels import KERNELS
+from harness.plugin.memory import REMEMBERED, failed_elsewhere, remember
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-ARCHIVE = ("6.12.117", "6.12.117+deb13-amd64", "6.12.117+deb13-amd64")
-BUILT = ("6.12.117", "6.12.117+", "/src/linux")
-AGAIN = ("6.12.117", "6.12.117+", "/src/linux two")
-
-
-@pytest.mark.parametrize(
-    ("found", "names"),
-    [
-        ([ARCHIVE], {"6.12.117": ARCHIVE[2]}),
-        ([ARCHIVE, ARCHIVE], {"6.12.117": ARCHIVE[2]}),
-        ([ARCHIVE, BUILT], {"6.12.117+deb13-amd64": ARCHIVE[2], "6.12.117+": "/src/linux"}),
-        (
-            [ARCHIVE, BUILT, AGAIN],
-            {"6.12.117+deb13-amd64": ARCHIVE[2], "src_linux": "/src/linux", "src_linux_two": "/src/linux two"},
-        ),
-    ],
-)
-def test_kernels_are_called_by_what_tells_them_apart(
-    found: list[tuple[str, str, str]], names: dict[str, str | None]
-) -> None:
-    assert _told_apart(found) == names
 
 
 def worker(failed: list[str], *, lf: bool = True, kernel: str | None = "7.3.4") -> Any:

@@ -300,9 +300,9 @@ import sys
 from pathlib import Path
 from harness.errors import HarnessError
 from harness.kernels import places
-from harness.kernels.gateway import find
-from harness.kernels.machine import VirtualMachine, Mode
-with VirtualMachine(find(sys.argv[1]), Mode(), initrd=Path(sys.argv[1])) as machine:
+from harness.kernels.machine import Mode, VirtualMachine
+from harness.kernels.store import built
+with VirtualMachine(built(Path(sys.argv[1])), Mode(), initrd=Path(sys.argv[1])) as machine:
     try:
         machine.save(places.cache() / "state")
     except HarnessError as error:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from harness.errors import BadInput
-from harness.kernels.bisect import halve
 from harness.kernels.catalogue import Kernel
 from harness.kernels.facts import differences
+from harness.kernels.halving import halve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,10 +27,10 @@ def changes_at(n: int) -> Callable[[Kernel], str]:
 @given(some.integers(2, 40), some.data())
 def test_halving_finds_the_neighbours(length: int, data: some.DataObject) -> None:
     boundary = data.draw(some.integers(1, length - 1))
-    found = halve(KERNELS[:length], changes_at(boundary))
-    assert (found.before, found.after) == (KERNELS[boundary - 1], KERNELS[boundary])
-    assert found.verdicts == ("holds", "refuted")
-    assert found.runs <= 2 + math.ceil(math.log2(length))
+    neighbours = halve(KERNELS[:length], changes_at(boundary))
+    assert (neighbours.before, neighbours.after) == (KERNELS[boundary - 1], KERNELS[boundary])
+    assert neighbours.verdicts == ("holds", "refuted")
+    assert neighbours.runs <= 2 + math.ceil(math.log2(length))
 
 
 def test_without_a_difference_there_is_no_boundary() -> None:

@@ -1,0 +1,31 @@
+"""The command `harness`: what one does with claims beside running them. Each command has a module of its own."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from harness.cli import bisect, claims, diff, kernels
+from harness.errors import HarnessError
+from harness.report.command import report
+from harness.report.compare import compare
+from harness.vagrant.command import vagrant
+
+
+@click.group()
+def cli() -> None:
+    """Settles claims about Linux TCP on real kernels. The claims themselves are run by `pytest scenarios/`."""
+
+
+for _command in (claims.claims, report, compare, vagrant, kernels.kernels, bisect.bisect, diff.diff):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Run the command; what was wrong with the input is one line, and exit code 2."""
+    try:
+        cli()
+    except HarnessError as error:
+        click.echo(f"harness: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,42 @@
+"""Programs that execnet takes for a Python interpreter, because their input and output are those of one elsewhere.
+
+execnet is given a text, `popen//python=COMMAND`, in which `//` and `=` are its own; so every value of the command is
+percent-encoded. What goes wrong before there is an interpreter goes to whoever starts them, by way of a file.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# The variable that names the file in which whoever starts interpreters looks for why one has not come up.
+TROUBLE = "TCP_HARNESS_TROUBLE"
+
+
+def command(module: str, words: Iterable[str]) -> str:
+    """A module of ours, run with these words, as the value of python= in execnet's word for a worker.
+
+    Words that begin with `--` are options of the module's, and stay as they are.
+    """
+    encoded = [word if word.startswith("--") else quote(word, safe="") for word in words]
+    return shlex.join([os.path.normpath(sys.executable), "-m", module, *encoded])
+
+
+def own_words() -> list[str]:
+    """The command line without what execnet adds to tell an interpreter: -u -c CODE."""
+    return sys.argv[1 : sys.argv.index("-u")] if "-u" in sys.argv else sys.argv[1:]
+
+
+def report(text: str, to: str | None) -> None:
+    """Say what went wrong: to the process that waits for the machine, if it wants to know, or on standard error."""
+    if to is None:
+        print(f"harness: {text}", file=sys.stderr)
+        return
+    with open(to, "a") as trouble:  # noqa: PTH123 - a file of another process's
+        trouble.write(f"{text}\n")

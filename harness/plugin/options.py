@@ -1,0 +1,95 @@
+"""The options and settings that pytest has of us.
+
+Options: `--evidence DIR` (default: out/evidence below the directory that pytest was started in), `--hold`, `--claim`,
+`--own-kernel`, `--full-size`; of other kernels `--kernel`, `--mirror`, `--suite`, `--keyring`, `--ssh-config`,
+`--real-time`; of results `--report`, `--ktap`, `--kcidb`.
+Ini options: `claims` (directories or files with claims; default: claims/ beside the test or above it, up to the
+root directory), `lab_isolation` ("first-use", or "startup", which ordinary users need with xdist).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+DEFAULT_EVIDENCE = "out/evidence"
+MARKERS = (
+    "claim(name): the test settles this claim of the claim files",
+    "ipv4_only(reason): the test's lab is for IPv4 alone",
+    "slow(seconds=10): how long the test waits for timers of the kernel, or works hard; the longest begin first",
+    "full_size(reason): the test waits too long for real time; runs only with --full-size",
+    "machine_wide(*sysctls): the test sets knobs of the whole machine; runs only with --own-kernel, and alone",
+)
+
+
+def add(parser: pytest.Parser) -> None:
+    """Add them all."""
+    group = parser.getgroup("harness", "TCP claims")
+    _of_running(group)
+    _of_kernels(group)
+    _of_results(group)
+    parser.addini("claims", "files or directories with claims (default: claims/ beside the test)", type="paths")
+    parser.addini("lab_isolation", "when an ordinary user's process makes its user namespace: first-use or startup",
+                  default="first-use")  # fmt: skip
+
+
+def add_markers(config: pytest.Config) -> None:
+    """Make the markers known."""
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+
+
+def _of_running(group: pytest.OptionGroup) -> None:
+    group.addoption(
+        "--evidence",
+        metavar="DIR",
+        default=DEFAULT_EVIDENCE,
+        help="where the evidence of claims goes, one JSON file a claim (default: %(default)s)",
+    )
+    group.addoption(
+        "--hold",
+        action="store_true",
+        help="when a test that has a lab fails, keep the lab and print how to enter its hosts, until Enter",
+    )
+    group.addoption(
+        "--claim",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="run only the scenarios of this claim (repeatable): accept-queue.capacity, or a group",
+    )
+    group.addoption(
+        "--own-kernel",
+        action="store_true",
+        help="the running kernel is ours alone (a virtual machine): scenarios may set knobs of the whole machine",
+    )
+    group.addoption(
+        "--full-size",
+        action="store_true",
+        help="run also what waits for minutes or hours, meant for a kernel with simulated time",
+    )
+
+
+def _of_kernels(group: pytest.OptionGroup) -> None:
+    group.addoption(
+        "--kernel",
+        action="append",
+        default=[],
+        metavar="KERNEL",
+        help="run on this kernel in a virtual machine (repeatable): 6.12, '>=6.12', newest, all, a full release, "
+        "path/to/bzImage[,modules=DIR], a built kernel tree; `running` is the machine's own; "
+        "ssh:HOST[,python=PATH] is a host, vagrant:MACHINE a machine of vagrant/ that is up",
+    )
+    group.addoption("--mirror", metavar="ADDRESS", help="the archive to take kernels from, in place of those of apt")
+    group.addoption("--suite", action="append", default=[], metavar="NAME", help="a suite of --mirror (repeatable)")
+    group.addoption("--keyring", metavar="FILE", help="the keys that sign the archive of --mirror (default: Debian's)")
+    group.addoption("--ssh-config", metavar="FILE", help="the file that says how to reach the HOST of ssh:HOST")
+    group.addoption("--real-time", action="store_true", help="let the virtual machines' time be real")
+
+
+def _of_results(group: pytest.OptionGroup) -> None:
+    group.addoption("--report", metavar="PATH", help="write the results as one HTML page that needs no network")
+    group.addoption("--ktap", metavar="PATH", help="write the results in the kernel's own test format")
+    group.addoption("--kcidb", metavar="PATH", help="write the results as JSON for KCIDB")

@@ -1,0 +1,34 @@
+"""The kernel as the last parameter of every test, so that its name ends the test's id."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.kernels.targets import KERNEL
+from harness.plugin.kernels import kernel_of, plan_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@pytest.fixture(name=KERNEL)
+def harness_kernel(request: pytest.FixtureRequest) -> str:
+    """The kernel that the test runs on, by the name in its id."""
+    return str(request.param)
+
+
+def parametrise(metafunc: pytest.Metafunc) -> None:
+    """Give every test the worker's kernel as a parameter; with --collect-only, all the kernels."""
+    own, session = kernel_of(metafunc.config), plan_of(metafunc.config)
+    kernels: Sequence[str] = [own] if own is not None else session.names if session is not None else ()
+    if kernels:
+        metafunc.fixturenames.append(KERNEL)
+        metafunc.parametrize(KERNEL, kernels, ids=kernels, indirect=True)
+
+
+def same_test(nodeid: str, kernel: str, other: str) -> str:
+    """The id of the same test on another kernel; the same id if the test is not one of the first."""
+    before = nodeid.removesuffix(f"{kernel}]")
+    return f"{before}{other}]" if before != nodeid and before.endswith(("[", "-")) else nodeid
