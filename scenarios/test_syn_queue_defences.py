@@ -54,7 +54,7 @@ def test_defences_compared(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
         services.open()
         control.expect("clients of 10 served", services.serve(10)["none"], 10)
     with claim.control(
-        "1000 SYNs at once: more than a longer queue holds, and sooner than a request leaves"
+        "1000 SYNs at once: more than the longer queue holds, and sooner than a request leaves"
     ) as control:
         services.open()
         services.burst(1000)
