@@ -64,8 +64,8 @@ def bytes_each(make: Callable[[], int], name: str) -> Each:
 
     def agreed() -> bool:
         before = _taken(name)
-        made = make()
-        seen.append((_taken(name) - before) / made)
+        sockets = make()
+        seen.append((_taken(name) - before) / sockets)
         return len(seen) >= 3 and max(seen[-3:]) - min(seen[-3:]) <= apart
 
     until(agreed, deadline=120, what="a machine quiet enough to measure memory")

@@ -144,8 +144,8 @@ def keep_asking(
     try:
         _ask_by_turns(workloads, started, seconds, stop_at_failure=stop_at_failure, within=within)
     finally:
-        for one in workloads:
-            one.close()
+        for workload in workloads:
+            workload.close()
     return started
 
 
@@ -159,20 +159,20 @@ def _ask_by_turns(
 ) -> None:
     asking = list(workloads)
     while asking:
-        nominal, next_one = min((len(one.results) / one.rate, i) for i, one in enumerate(asking))
+        nominal, turn = min((len(workload.results) / workload.rate, i) for i, workload in enumerate(asking))
         if nominal > seconds:
             return
-        due = started + nominal + asking[next_one].lost
+        due = started + nominal + asking[turn].lost
         let_clock_reach(due)
         now = time.monotonic()
         if within is not None and now - started >= within:
             return
         late = now - due
         if late > TOO_LATE:
-            for one in workloads:
-                one.lost += late
-            if within is None and (lost := asking[next_one].lost) > TOO_MUCH_LOST:
+            for workload in workloads:
+                workload.lost += late
+            if within is None and (lost := asking[turn].lost) > TOO_MUCH_LOST:
                 raise NotReady(f"no rate can be kept here: the machine was too busy to ask for {lost:.0f} s in all")
-        asking[next_one].ask(started)
-        if stop_at_failure and asking[next_one].results[-1][1] != OK:
-            del asking[next_one]
+        asking[turn].ask(started)
+        if stop_at_failure and asking[turn].results[-1][1] != OK:
+            del asking[turn]
