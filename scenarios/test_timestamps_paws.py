@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.evidence import state
 from harness.instruments.timestamp_clock import switch_timestamps
 from harness.instruments.wrap import stream_after_wrap, wrap_by_data, wrap_by_repair
 from harness.lab import pair as make_pair
@@ -22,6 +23,7 @@ from harness.waiting import until
 if TYPE_CHECKING:
     from harness.claims.phases import Phase
     from harness.claims.record import ClaimRun
+    from harness.evidence.kinds import State
     from harness.instruments.wrap import Wrap
     from harness.lab import Lab, Pair
     from harness.traffic import RawConnection
@@ -93,8 +95,8 @@ def test_paws_guards_wrap_really(claim: ClaimRun, lab: Lab) -> None:
 def test_paws_ignores_rst(claim: ClaimRun, pair: Pair) -> None:
     listener, peer = listen(pair.server), RawPeer(pair.server, pair.client)
 
-    def states(connection: RawConnection) -> list[str]:
-        return states_at(pair.server, connection.port)
+    def states(connection: RawConnection) -> list[State]:
+        return state(states_at(pair.server, connection.port))
 
     def send(phase: Phase, connection: RawConnection, flags: str, age: int, payload: bytes = b"") -> None:
         """A segment in turn whose timestamp is so much older than the last: rejected, or the connection ends."""
@@ -122,12 +124,12 @@ def test_paws_ignores_rst(claim: ClaimRun, pair: Pair) -> None:
     ask(half, CLOCK)
     half.expect_syn_ack()
     come_and_go(gone, listener, CLOCK)
-    for connection, state in ((half, "SYN-RECV"), (gone, "TIME-WAIT")):
-        with claim.effect(f"the same RST in {state}") as effect:
+    for connection, before in ((half, "SYN-RECV"), (gone, "TIME-WAIT")):
+        with claim.effect(f"the same RST in {before}") as effect:
             send(effect, connection, "R", 1000)
-            effect.premise("the server's state", states(connection), [state])
+            effect.premise("the server's state", states(connection), [before])
             effect.premise("rejected", rejected(effect.delta(pair.server)), 1)
-        with claim.control(f"an RST with the last timestamp in {state}") as control:
+        with claim.control(f"an RST with the last timestamp in {before}") as control:
             send(control, connection, "R", 0)
             control.expect("the server's state", states(connection), [])
             control.expect("rejected", rejected(control.delta(pair.server)), 0)
