@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.evidence import output, port
-from harness.laws import since
+from harness.laws.ports import default_range
 from harness.laws.ranges import at_least
 from harness.observe import count
 from harness.traffic import connect, listen
@@ -44,14 +44,9 @@ def printed_range(host: Host) -> str:
     return " ".join(host.run("cat", "/proc/sys/net/ipv4/ip_local_port_range").stdout.split())
 
 
-def last_by_default() -> int:
-    """Where the range of local ports ends when nobody has set it."""
-    return 60999 if since("port-range-ends-at-60999") else 61000
-
-
 @pytest.mark.claim("limits.default-range")
 def test_default_range(claim: ClaimRun, pair: Pair) -> None:
-    last = last_by_default()
+    last = default_range()[-1]
 
     def taken() -> list[Port]:
         """The ports that clients get when only ten at either end of the range, and some beyond, are not reserved."""
@@ -174,4 +169,4 @@ def test_sysctl_p(claim: ClaimRun, pair: Pair) -> None:
         effect.compare("how eleven connect() calls end", results, document=["connected"] * 10 + [NO_PORT])
         effect.compare("their ports", taken, document=[*range(60000, 60010)])
     with claim.control("the other host of the cable, where it was not run") as control:
-        control.expect("the range", printed_range(pair.server), f"32768 {last_by_default()}")
+        control.expect("the range", printed_range(pair.server), f"32768 {default_range()[-1]}")
