@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import resource
 import signal
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import NotReady
+from harness.instruments.programs import command
 from harness.waiting import until
 
 if TYPE_CHECKING:
     from harness.lab import Host, Program
 
-PROGRAMS = Path(__file__).with_name("programs")
 UNLIMITED = (1 << 64) - 1
 NOBODY = 65534
 # Above this, a descriptor table as long as fs.nr_open (8 bytes an entry) is too much to ask a machine for.
@@ -82,8 +81,8 @@ class AcceptingServer:
     """
 
     def __init__(self, host: Host, port: int, *, descriptors: int, wanted: int) -> None:
-        command = _python("accept_all.py", int(host.family), host.ip, port, wanted)
-        self.program = host.start(_limited(descriptors, command))
+        serving = command("accept_all.py", int(host.family), host.ip, port, wanted)
+        self.program = host.start(_limited(descriptors, serving))
         self._lines = 1
         _line(self.program, self._lines)
 
@@ -105,19 +104,19 @@ class AcceptingServer:
 
 def connect_up_to(host: Host, address: str, port: int, *, descriptors: int, wanted: int) -> Connected:
     """A program with so many descriptors connects as often as it can, or is wanted; its connections stay open."""
-    command = _python("connect_all.py", int(host.family), address, port, wanted)
-    return Connected(**_line(host.start(_limited(descriptors, command)), 1))
+    connecting = command("connect_all.py", int(host.family), address, port, wanted)
+    return Connected(**_line(host.start(_limited(descriptors, connecting)), 1))
 
 
 def ask_for_descriptors(host: Host, *limits: int, user: int = 0) -> Answers:
     """A program of this user asks for each of these limits in turn, soft and hard at once; nothing is undone."""
-    ran = host.run(_python("ask_for_descriptors.py", user, json.dumps(limits), LONGEST_TABLE))
+    ran = host.run(command("ask_for_descriptors.py", user, json.dumps(limits), LONGEST_TABLE))
     return Answers(**json.loads(ran.stdout))
 
 
 def open_sockets(host: Host, wanted: int, *, user: int = 0) -> Opened:
     """A program of this user opens so many sockets, or as many as it can."""
-    return Opened(**json.loads(host.run(_python("open_sockets.py", user, wanted)).stdout))
+    return Opened(**json.loads(host.run(command("open_sockets.py", user, wanted)).stdout))
 
 
 def users() -> list[tuple[str, int]]:
@@ -126,14 +125,9 @@ def users() -> list[tuple[str, int]]:
     return [("root", 0), ("an ordinary user", NOBODY)] if every else [("an ordinary user", 0)]
 
 
-def _python(program: str, *arguments: object) -> list[str]:
-    """The command line of a program of ours."""
-    return [sys.executable, "-I", "-S", str(PROGRAMS / program), *map(str, arguments)]
-
-
-def _limited(descriptors: int, command: list[str]) -> list[str]:
+def _limited(descriptors: int, argv: list[str]) -> list[str]:
     """The command line with what the documents name before it: ulimit -n."""
-    return ["sh", "-c", f'ulimit -S -n {descriptors} && exec "$@"', "sh", *command]
+    return ["sh", "-c", f'ulimit -S -n {descriptors} && exec "$@"', "sh", *argv]
 
 
 def _line(program: Program, number: int) -> dict[str, Any]:

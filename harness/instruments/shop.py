@@ -5,21 +5,19 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.instruments.patience import syn_waits_of
+from harness.instruments.programs import command
 from harness.observe import count
 from harness.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from harness.lab import Host
 
-PROGRAM = Path(__file__).with_name("programs") / "shop.py"
 THREADS = 3
 HTTP, DATABASE = 8080, 5432
 
@@ -45,7 +43,7 @@ class Shop:
         for knob, value in self.knobs.items():
             self.host.sysctl[knob] = value
         arguments = (HTTP, self.database.ip, DATABASE, "--threads", THREADS, *self.options)
-        self.host.start(sys.executable, "-S", PROGRAM, *arguments, ready=self._listens, deadline=60)
+        self.host.start(*command("shop.py", *arguments), ready=self._listens, deadline=60)
 
     @property
     def law(self) -> list[float]:

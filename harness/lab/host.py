@@ -13,6 +13,7 @@ from harness.lab import isolation, offload
 from harness.lab.netns import Namespace
 from harness.lab.program import Program, Ran, run
 from harness.lab.sysctl import Sysctls
+from harness.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from harness.lab.lab import Lab
 
 IPV4, IPV6 = socket.AF_INET, socket.AF_INET6
+NODAD = 0x02  # include/uapi/linux/if_addr.h, IFA_F_NODAD: usable at once
 # No reverse path check; no link-local address, hence no router solicitation and nothing to detect duplicates of.
 QUIET = {
     "ipv4/conf/all/rp_filter": "0",
@@ -32,6 +34,11 @@ QUIET = {
     "ipv6/conf/default/addr_gen_mode": "1",
     "ipv6/conf/default/accept_ra": "0",
 }
+
+
+def family_of(address: str) -> socket.AddressFamily:
+    """The family of an IP address."""
+    return IPV6 if ":" in address else IPV4
 
 
 @dataclass(frozen=True)
@@ -152,7 +159,7 @@ class Host:
                 offload.switch(control, interface.name, tx=False, tso=False, gso=False, gro=False)
         netlink.link("set", index=interface.index, state="up", mtu=interface.mtu)
         for family, address in interface.addresses.items():
-            prefix = {"prefixlen": 16} if family == IPV4 else {"prefixlen": 64, "flags": 0x02}  # IFA_F_NODAD
+            prefix = {"prefixlen": 16} if family == IPV4 else {"prefixlen": 64, "flags": NODAD}
             netlink.addr("add", index=interface.index, address=address, family=family, **prefix)
 
     def neighbour(self, interface: str, address: str, mac: str, family: int) -> None:
@@ -169,6 +176,21 @@ class Host:
     def route(self, destination: str, via: str, family: int) -> None:
         """A route; `destination` is a prefix or "default"."""
         self.netlink().route("replace", dst=destination, gateway=via, family=family)
+
+    def add_address(self, address: str) -> None:
+        """Give the host one more address, on its loopback interface; ready when what is sent to it arrives.
+
+        The kernel takes an IPv6 address for its own a little later than it has a route to it (net/ipv6/addrconf.c,
+        addrconf_dad_work()).
+        """
+        family = family_of(address)
+        prefix = {"prefixlen": 32} if family == IPV4 else {"prefixlen": 128, "flags": NODAD}
+        self.netlink().addr("add", index=1, address=address, family=family, **prefix)
+        self.close_netlink()
+        with self.socket(socket.SOCK_DGRAM, family) as datagrams:
+            datagrams.bind((address, 0))
+            datagrams.setblocking(False)
+            until(lambda: _hears_itself(datagrams), what=f"{self.name} to be reached at {address}")
 
     def close(self) -> None:
         """Stop what runs inside and let go of the namespace."""
@@ -188,6 +210,15 @@ class Host:
                 path = Path("/proc/sys/net", name)
                 if path.exists() and path.read_text().strip() != wanted:
                     path.write_text(wanted)
+
+
+def _hears_itself(datagrams: socket.socket) -> bool:
+    """Whether a datagram that a socket sends to itself arrives."""
+    try:
+        datagrams.sendto(b"?", datagrams.getsockname())
+        return bool(datagrams.recv(1))
+    except OSError:  # no route to it, or nothing has come
+        return False
 
 
 def _words(argv: Sequence[object]) -> list[str]:

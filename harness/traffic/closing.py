@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import errno
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from harness.errors import BadInput, NotReady
+from harness.lab.host import family_of
 from harness.observe import sockets
 from harness.traffic.connection import abort, check_closer, endpoint, far_endpoint, wait_for_end
 from harness.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from harness.lab import Host
     from harness.observe.sockets import Endpoint
     from harness.traffic.listener import Listener
@@ -85,12 +91,33 @@ def abort_connections(client: Host, listener: Listener, n: int) -> None:
         listener.accepted.clear()
 
 
+@contextmanager
+def churn(client: Host, listener: Listener) -> Iterator[None]:
+    """Meanwhile a host makes connections, one after another, and ends each with RST, some thousand a second.
+
+    The listener must be one from which nobody else accepts.
+    """
+    over = threading.Event()
+
+    def come_and_go() -> None:
+        while not over.is_set():
+            abort_connections(client, listener, 10)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="churn") as thread:
+        going = thread.submit(come_and_go)
+        try:
+            yield
+        finally:
+            over.set()
+            going.result()
+
+
 def _connect(client: Host, listener: Listener, n: int, source: tuple[str, int] | None) -> list[socket.socket]:
     connecting = []
     address = listener.address
     with client:
         for _ in range(n):
-            end = socket.socket(client.family, socket.SOCK_STREAM)
+            end = socket.socket(family_of(address[0]), socket.SOCK_STREAM)
             end.setblocking(False)
             connecting.append(end)
             if source is not None:
@@ -122,7 +149,8 @@ def _without_time_wait(closer: Host, to: str, ended: list[FourTuple], deadline: 
     left: dict[FourTuple, str] = {}
 
     def all_ended() -> bool:
-        connections = sockets(closer, to, family=closer.family, details=False)
+        family = family_of(ended[0][0][0])
+        connections = sockets(closer, to, family=family, details=False)
         states = {(connection.local, connection.remote): connection.state for connection in connections}
         left.clear()
         left.update((ends, states[ends]) for ends in ended if ends in states)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.errors import NotReady
+from harness.lab.host import family_of
 from harness.traffic.listener import Listener
 from harness.waiting import PATIENCE, let_clock_reach, until
 
@@ -222,13 +223,13 @@ def connect(
         for i in range(n):
             if rate:
                 let_clock_reach(started + i / rate)
-            attempts.each.append(_start(host, address, source))
+            attempts.each.append(_start(address, source))
             attempts.each[-1].timeout = timeout
     return attempts.wait(deadline=deadline) if wait else attempts
 
 
-def _start(host: Host, address: tuple[str, int], source: tuple[str, int] | None) -> Attempt:
-    connecting = socket.socket(host.family, socket.SOCK_STREAM)
+def _start(address: tuple[str, int], source: tuple[str, int] | None) -> Attempt:
+    connecting = socket.socket(family_of(address[0]), socket.SOCK_STREAM)
     connecting.setblocking(False)
     attempt = Attempt(connecting, time.monotonic())
     try:

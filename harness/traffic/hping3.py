@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from typing import TYPE_CHECKING
 
-from harness.errors import Unsupported
+from harness.errors import ProgramFailed, Unsupported
 
 if TYPE_CHECKING:
     from harness.lab import Host, Program
+
+
+def packets_sent(printed: str) -> int:
+    """How many packets hping3 reports to have sent; ProgramFailed if it does not say."""
+    report = re.search(r"(\d+) packets transmitted", printed)
+    if report is None:
+        raise ProgramFailed(f"hping3 reported no packets:\n{printed}")
+    return int(report[1])
 
 
 class Hping3Flood:

@@ -76,6 +76,19 @@ class Drop:
         self.lift()
 
 
+class Arrivals:
+    """How many of the TCP segments that match have arrived at a host, from its beginning on."""
+
+    def __init__(self, host: Host, wanted: Wanted) -> None:
+        chain = nft.Chain("prerouting", nft.RAW_PRIORITY, ((*_expressions(host, wanted), *nft.counter()),))
+        self._table = nft.Table(host.namespace, f"arrivals{next(_numbers)}", {"arriving": chain})
+
+    @property
+    def count(self) -> int:
+        """How many up to now."""
+        return self._table.counts()[0]
+
+
 class Hold(Drop):
     """Held segments: dropped now, delivered by release() in the order in which they arrived."""
 
@@ -149,6 +162,11 @@ def drop(
     handshake.
     """
     return Drop(host, Wanted(flags, sport, dport, ack, first, count))
+
+
+def arrivals(host: Host, flags: str | None = None, *, sport: int | None = None, dport: int | None = None) -> Arrivals:
+    """Count the TCP segments that arrive at a host from now on; the match is drop()'s."""
+    return Arrivals(host, Wanted(flags, sport, dport))
 
 
 def hold(host: Host, flags: str | None = None, *, sport: int | None = None, dport: int | None = None) -> Hold:

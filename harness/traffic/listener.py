@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from harness.errors import NotReady
+from harness.lab.host import family_of
 from harness.observe.queues import accept_queue, half_open
 from harness.waiting import PATIENCE, until
 
@@ -213,7 +214,7 @@ _ports: WeakKeyDictionary[Lab, Iterator[int]] = WeakKeyDictionary()
 def _bound(host: Host, address: str, port: int) -> sockets.socket:
     """A socket at a port; if any will do, at the next one that is new to the lab."""
     for number in [port] if port else _ports.setdefault(host.lab, itertools.count(FIRST_PORT)):
-        bound = host.socket()
+        bound = host.socket(family=family_of(address))
         bound.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
         try:
             bound.bind((address, number))
@@ -242,10 +243,10 @@ def listen(
     (net/ipv4/inet_connection_sock.c, reqsk_timer_handler()), and whoever looks for a listener's connections by its port
     must not find a client that has the same one.
 
-    By default nobody ever accepts, and the scenario does it on demand (Listener.accept). `accept=True` starts a
-    thread that accepts at once, `rate` (connections a second) one that accepts slowly; `answer` makes it a server
-    that answers each request with `answer(request)` and implies `accept`. Listener.stall() and resume() interrupt it.
-    Closed with the lab.
+    `address` is the host's own in the lab's family unless given; at "::" it takes IPv4 as well. By default nobody ever
+    accepts, and the scenario does it on demand (Listener.accept). `accept=True` starts a thread that accepts at once,
+    `rate` (connections a second) one that accepts slowly; `answer` makes it a server that answers each request with
+    `answer(request)` and implies `accept`. Listener.stall() and resume() interrupt it. Closed with the lab.
     """
     listening = _bound(host, address or host.ip, port)
     listening.setblocking(False)

@@ -12,7 +12,7 @@ from harness.waiting import until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.lab import Host, Program
+    from harness.lab import Host, Program, Ran
 
 CONFIGURATION = """
 daemon off;
@@ -28,17 +28,40 @@ http {{
     access_log {directory}/clients.log client if=$first;
     keepalive_timeout {keepalive};
     keepalive_requests {keepalive_requests};
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
+    {temporary}
     server {{
         listen {listen};
         location / {{ {location} }}
     }}
 }}
 """
+# What a configuration needs beside a server block that is only to be read.
+AROUND = """
+user root;
+pid {directory}/nginx.pid;
+error_log stderr;
+events {{}}
+http {{
+    access_log off;
+    {temporary}
+    {server_block}
+}}
+"""
+# Where nginx would write what it cannot keep in memory, instead of the machine's own nginx's directories.
+TEMPORARY = """client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;"""
+
+
+def check_configuration(host: Host, server_block: str) -> Ran:
+    """What `nginx -t` says of a configuration with this server block: its status, and why on its standard error."""
+    directory = host.lab.directory
+    file = directory / "tested.conf"
+    temporary = TEMPORARY.format(directory=directory)
+    file.write_text(AROUND.format(directory=directory, temporary=temporary, server_block=server_block))
+    return host.run("nginx", "-t", "-p", directory, "-c", file, check=False)
 
 
 class Nginx:
@@ -92,6 +115,7 @@ class Nginx:
         self._file.write_text(
             CONFIGURATION.format(
                 directory=self.directory,
+                temporary=TEMPORARY.format(directory=self.directory),
                 listen=f"{self._literal()}:{listen}",
                 **self._settings,
             )

@@ -1,6 +1,6 @@
 """An application server: a pool of threads, each of which asks a database for a page.
 
-    python -S shop.py PORT DATABASE-ADDRESS DATABASE-PORT [options]
+    python -I -S shop.py PORT DATABASE-ADDRESS DATABASE-PORT [options]
 
 It serves, one request a connection, `GET /` out of the database (503 with the errno's name when there is none) and
 `GET /health` out of its own head. Nothing but the standard library: it runs without the harness.
