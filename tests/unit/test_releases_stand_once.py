@@ -23,12 +23,6 @@ ROOT = Path(__file__).parents[2]
 SCENARIOS = sorted((ROOT / "scenarios").rglob("*.py"))
 CODE = SCENARIOS + sorted((ROOT / "harness").rglob("*.py"))
 CLAIM_FILES = sorted((ROOT / "scenarios" / "claims").glob("*.toml"))
-# Files that have not been converted yet: none of them may be added, and when the list is empty it goes.
-UNFINISHED = frozenset(
-    {
-        "test_commands.py",
-    }
-)
 RELEASE = re.compile(r"\d+\.\d+(\.\d+)?(-rc\d+)?(\.\*|\+)?|[<>=]=?\s*\d+\.\d+.*")
 VERSIONS = {"running", "KernelVersion"}
 QUESTIONS = {"since", "before", "uncertain", "boundary"}
@@ -76,8 +70,6 @@ def asked_in(code: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("file", SCENARIOS, ids=lambda file: file.name)
 def test_a_scenario_names_boundaries_and_no_releases(file: Path) -> None:
-    if str(file.relative_to(ROOT / "scenarios")) in UNFINISHED:
-        pytest.skip("not converted yet")
     lines = sorted(set(releases_in(file.read_text(encoding="utf-8"))))
     assert not lines, f"{file}: lines {lines} have a kernel's release; give the change a name in boundaries.toml"
 
@@ -89,8 +81,6 @@ def test_a_claim_names_boundaries(file: Path) -> None:
 
 @pytest.mark.parametrize("file", CODE, ids=lambda file: file.stem)
 def test_what_made_a_change_is_told_once(file: Path) -> None:
-    if str(file.relative_to(ROOT)).removeprefix("scenarios/") in UNFINISHED:
-        pytest.skip("not converted yet")
     names = list(told_again_in(file.read_text(encoding="utf-8")))
     assert not names, f"{file}: has commit and subject of {names} again: boundaries.toml has them"
 
