@@ -54,12 +54,12 @@ def test_dmesg_hash_table(claim: ClaimRun, pair: Pair) -> None:
     if not own_tables and not whole:
         why = "not for this user to read" if log.returncode else "overwritten"
         raise Unsupported(f"what the kernel logged at boot is {why}: run it as root, soon after boot")
-    kept = [size] if whole else []
+    at_boot = [size] if whole else []
     with claim.effect("a host that shares the machine's table") as effect:
         effect.note("the log reaches back to boot", whole)
         lines = (shell.printed(server, each) for each in (line, 'dmesg | grep "TCP bind hash table"'))
         effect.note("lines", [output(each) for each in lines])
-        effect.compare("entries that the log has", logged(), document=[size], kernel=kept)
+        effect.compare("entries that the log has", logged(), document=[size], kernel=at_boot)
     with claim.control("the kernel's own word for it") as control:
         control.expect("tcp_max_tw_buckets, half of it", int(server.sysctl["net.ipv4.tcp_max_tw_buckets"]), size // 2)
     if own_tables:
@@ -68,7 +68,7 @@ def test_dmesg_hash_table(claim: ClaimRun, pair: Pair) -> None:
             with server:
                 child = server.lab.host("child")
             effect.premise("entries", int(child.sysctl[EHASH]), 1024)
-            effect.compare("entries that the log has", logged(), document=[1024], kernel=kept)
+            effect.compare("entries that the log has", logged(), document=[1024], kernel=at_boot)
 
 
 @pytest.mark.claim("commands.cat-proc-sys")

@@ -58,7 +58,7 @@ def give_up_after(claim: ClaimRun, lan: Callable[..., Lan], values: Sequence[int
             give_up(stranded)
             for connection in stranded:
                 compare_with_law(effect, connection, seen)
-            points = [(float(one.name), seconds(round(one.seconds(seen), 3))) for one in by_retries]
+            points = [(float(given.retries or 0), seconds(round(given.seconds(seen), 3))) for given in by_retries]
             effect.series("given up", points, x="tcp_retries2", unit="s")
         with claim.control("tried at the same time: tcp_retries2 left at 15") as control:
             if max(together) < 15 and since("retries2-per-namespace"):

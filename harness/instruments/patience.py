@@ -248,10 +248,10 @@ class Stranded:
 def give_up(stranded: Sequence[Stranded]) -> None:
     """Let all speak to the peer that has fallen silent, and wait until the kernel has ended each connection."""
     ends = Ends()
-    for one in stranded:
-        ends.watch(one.socket)
-        one.speak()
-    longest = max(one.patience for one in stranded)
-    ends.wait(*(one.socket for one in stranded), deadline=4 * longest + 60)
-    for one in stranded:
-        one.end = ends[one.socket]
+    for connection in stranded:
+        ends.watch(connection.socket)
+        connection.speak()
+    longest = max(connection.patience for connection in stranded)
+    ends.wait(*(connection.socket for connection in stranded), deadline=4 * longest + 60)
+    for connection in stranded:
+        connection.end = ends[connection.socket]

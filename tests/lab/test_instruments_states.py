@@ -1,18 +1,23 @@
-"""Sockets in many states, connections that come and go, other addresses, arrivals that are counted."""
+"""Sockets in many states, what they cost, connections that come and go, other addresses, programs that are started."""
 
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.errors import ProgramFailed
+from harness.instruments.memory import Growth, Memory, receive_memory
 from harness.instruments.programs import command
+from harness.instruments.shop import DATABASE, THREADS, Shop, Visit
 from harness.instruments.six_states import SIX_STATES, UNREAD, six_states
 from harness.observe import count, counters, shell, tally
-from harness.traffic import arrivals, connect, drop, listen
+from harness.observe.memory import Cache
+from harness.traffic import arrivals, connect, drop, echo, listen
 from harness.traffic.closing import churn, leave_time_wait
+from harness.traffic.connection import establish
 from harness.traffic.hping3 import packets_sent
 from harness.traffic.nginx import check_configuration
 from harness.waiting import until
@@ -97,3 +102,34 @@ def test_hping3_says_what_it_sent() -> None:
     assert packets_sent("--- 10.0.0.1 hping statistic ---\n12 packets transmitted, 0 packets received") == 12
     with pytest.raises(ProgramFailed, match="hping3 reported no packets:\nnothing"):
         packets_sent("nothing")
+
+
+def test_growth_is_what_each_connection_added(pair: Pair) -> None:
+    held = Cache("TCP", 100, 2000, 2048.0, 204800)
+    before, after = Memory(10, 1 << 20, {"TCP": held}), Memory(30, 3 << 20, {"TCP": replace(held, objects=300)})
+    growth = after.since(before, 100)
+    assert growth == Growth((2 << 20) / 100, {"TCP": 2.0})
+    assert Growth.middle([growth, Growth(1.0, {"TCP": 9.0}), Growth(9e9, {"TCP": 1.0})]) == growth
+    assert Memory.now(pair.client).slab > 0
+
+
+def test_receive_memory_is_what_nobody_has_read(pair: Pair) -> None:
+    ends = establish(pair.client, listen(pair.server))
+    assert receive_memory(pair.server) == 0
+    ends.client.send(b"x" * 1000)
+    assert until(lambda: receive_memory(pair.server), what="the bytes to arrive") >= 1000
+
+
+def test_a_shop_and_its_customers(pair: Pair) -> None:
+    shop = Shop("shop", pair.server, pair.client, options=("--connect-timeout", 1), gives_up=1)
+    assert Visit(pair.client, shop, "/health").served() == "200 well"
+    with listen(pair.client, port=DATABASE, answer=echo):
+        assert Visit(pair.client, shop).served() == "200 SELECT 1"
+    assert Visit(pair.client, shop).served() == "503 ECONNREFUSED"
+    with drop(pair.client, "S", dport=DATABASE):
+        shop.besiege(pair.client)
+        shop.all_threads_connect()
+        assert [visit.waits for visit in shop.visits] == [True] * THREADS
+        assert [visit.served() for visit in shop.visits] == ["503 timeout"] * THREADS
+    assert shop.law == [1]
+    assert all(1 <= visit.seconds < 20 for visit in shop.visits)
