@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from harness.claims import instruments as reading
+from harness.claims import reading
 from harness.claims.failures import Broken
-from harness.claims.stored import jsonable
 from harness.errors import renamed
+from harness.evidence import types
+from harness.evidence.types import (
+    Check,
+    Comparison,
+    Judgement,
+    Knob,
+    Moved,
+    Note,
+    PhaseKind,
+    Premise,
+    Result,
+    Series,
+    SocketTable,
+    wanted_of,
+)
+from harness.evidence.values import Kind, storable, value_of
 from harness.laws.ranges import matches
 
 if TYPE_CHECKING:
@@ -22,20 +37,25 @@ if TYPE_CHECKING:
 
 COMPARISONS_KEPT = 300
 
-_SAME: Any = object()
+_SAME = object()
 
 
-class Phase:
+class LivePhase:
     """One part of an experiment, a `with` block: the counters of every host at its start and its end, the sockets
     at its end, the knobs in force, and what was measured."""
 
-    kind = "phase"
+    kind: ClassVar[PhaseKind]
 
     def __init__(self, run: ClaimRun, title: str) -> None:
         self.title = title
-        self.evidence: dict[str, Any] = {"kind": self.kind, "title": title}
-        self.comparisons: list[dict[str, Any]] = []
+        self.comparisons: list[Comparison] = []
         self._run = run
+        self._notes: dict[str, Note] = {}
+        self._series: dict[str, Series] = {}
+        self._knobs: dict[str, dict[str, Knob]] = {}
+        self._counters: dict[str, dict[str, Moved]] = {}
+        self._sockets: dict[str, SocketTable] = {}
+        self._interrupted = ""
         self._before: dict[int, Counters] = {}
         self._deltas: dict[int, Delta] | None = None
 
@@ -45,51 +65,60 @@ class Phase:
         `wanted` is a value, or a range of harness.laws.ranges. What a document says is no premise: see compare().
         """
         __tracebackhide__ = True
-        self._must_be(what, measured, wanted)
-
-    def _must_be(self, what: str, measured: object, wanted: object) -> None:
-        __tracebackhide__ = True
         met = matches(wanted, measured)
-        self._note_comparison(what, measured, "met" if met else "not met", depth=3, wanted=wanted)
+        where = "" if met else _caller()
+        seen = value_of(measured)
+        self.comparisons.append(Premise(storable(what), seen, wanted_of(wanted, seen), met, where))
         if not met:
-            raise Broken(f"{self.kind} {self.title!r}: {what}: measured {measured!r}, must be {wanted!r}")
+            raise Broken(self._not_met(what, measured, wanted))
 
     def delta(self, host: Host) -> Delta:
         """How far a host's counters moved since the phase began; until its end, once it has ended."""
         if self._deltas is not None and id(host) in self._deltas:
             return self._deltas[id(host)]
-        return reading.moved(self._before.get(id(host)), self._run.instruments.counters(host))[0]
+        return reading.moved(self._before.get(id(host)), self._run.reader.counters(host))[0]
 
-    def note(self, key: str, value: object) -> None:
+    def note(self, label: str, value: object) -> None:
         """Keep something else that was seen as evidence."""
-        self.evidence.setdefault("notes", {})[key] = jsonable(value)
+        self._notes[label] = Note(storable(label), value_of(value))
 
     def series(self, name: str, points: Sequence[tuple[float | str, float]], *, unit: str = "", x: str = "s") -> None:
         """Keep a law or a course of time for the plots: (x, y) points, y in `unit`, x in seconds unless told.
 
         Where x is a name, the plot has a bar for each.
         """
-        curve = {"x": x, "unit": unit, "points": jsonable(points)}
-        self.evidence.setdefault("series", {})[name] = curve
+        stored = tuple((value_of(at).value, value_of(y).value) for at, y in points)
+        kinds = {"kind": value_of(points[0][1]).kind, "x_kind": value_of(points[0][0]).kind} if points else {}
+        if x == "s" and points and not isinstance(points[0][0], str):
+            kinds["x_kind"] = Kind.SECONDS
+        self._series[name] = Series(storable(name), stored, unit=unit, x=x, **kinds)  # type: ignore[arg-type]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_evidence(self) -> types.Phase:
         """The phase as evidence."""
-        evidence = self.evidence | {"comparisons": self.comparisons[:COMPARISONS_KEPT]}
-        if len(self.comparisons) > COMPARISONS_KEPT:
-            evidence["comparisons_left_out"] = len(self.comparisons) - COMPARISONS_KEPT
-        return evidence
+        return types.Phase(
+            self.kind,
+            storable(self.title),
+            tuple(self.comparisons[:COMPARISONS_KEPT]),
+            self._knobs,
+            self._counters,
+            self._sockets,
+            tuple(self._notes.values()),
+            tuple(self._series.values()),
+            storable(self._interrupted)[:500],
+            max(0, len(self.comparisons) - COMPARISONS_KEPT),
+        )
 
     def __enter__(self) -> Self:
         self._run.begin(self)
         for host in self._run.hosts().values():
-            self._before[id(host)] = self._run.instruments.counters(host)
+            self._before[id(host)] = self._run.reader.counters(host)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            self.evidence["interrupted"] = f"{type(error).__name__}: {error}"[:500]
+            self._interrupted = f"{type(error).__name__}: {error}"
         try:
             self._read()
         except Exception as unreadable:  # what broke the phase must not be hidden by what it broke
@@ -103,34 +132,34 @@ class Phase:
         self._deltas = {}
         hosts = self._run.hosts()
         # All counters first: reading a socket table costs memory and time, and none of it is the experiment's.
-        after = {name: self._run.instruments.counters(host) for name, host in hosts.items()}
+        after = {name: self._run.reader.counters(host) for name, host in hosts.items()}
         for name, host in hosts.items():
             self._deltas[id(host)], changed = reading.moved(self._before.get(id(host)), after[name])
-            self._keep("counters", name, changed)
-            self._keep("knobs", name, {knob: list(values) for knob, values in host.sysctl.changed.items()})
-            table = reading.socket_table(host, self._run.instruments)
-            self._keep("sockets", name, table if table["total"] else {})
+            if changed:
+                self._counters[name] = changed
+            self._keep_knobs(name, host.sysctl.changed)
+            table = reading.socket_table(host, self._run.reader)
+            if table.total:
+                self._sockets[name] = table
         for lab in self._run.labs:
-            self._keep("knobs", "machine", {knob: list(values) for knob, values in lab.machine_sysctl.changed.items()})
+            self._keep_knobs("machine", lab.machine_sysctl.changed)
 
-    def _keep(self, part: str, host: str, value: dict[str, Any]) -> None:
-        if value:
-            self.evidence.setdefault(part, {})[host] = jsonable(value)
+    def _keep_knobs(self, host: str, changed: dict[str, tuple[str, str]]) -> None:
+        if changed:
+            self._knobs[host] = {name: Knob(*values) for name, values in changed.items()}
 
-    def _note_comparison(self, what: str, measured: object, result: str, *, depth: int = 2, **sides: object) -> None:
-        comparison: dict[str, Any] = {"what": what, "measured": jsonable(measured)}
-        comparison |= {side: jsonable(value) for side, value in sides.items()}
-        comparison["result"] = result
-        if result in ("neither", "not met"):
-            frame = sys._getframe(depth)  # noqa: SLF001 - the public inspect.stack() reads source files
-            comparison["where"] = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
-        self.comparisons.append(comparison)
+    def _not_met(self, what: str, measured: object, wanted: object) -> str:
+        return f"{self.kind} {self.title!r}: {what}: measured {measured!r}, must be {wanted!r}"
 
 
-class Control(Phase):
+# The name of before, while scenarios still use it.
+Phase = LivePhase
+
+
+class Control(LivePhase):
     """The same measurement with the cause removed: all that it measures must be as wanted."""
 
-    kind = "control"
+    kind = PhaseKind.CONTROL
 
     def expect(self, what: str, measured: object, wanted: object) -> None:
         """State what is seen without the cause; Broken, and the run ends here, if it is not.
@@ -138,19 +167,18 @@ class Control(Phase):
         `wanted` is a value, or a range of harness.laws.ranges.
         """
         __tracebackhide__ = True
-        self._must_be(what, measured, wanted)
+        met = matches(wanted, measured)
+        where = "" if met else _caller()
+        seen = value_of(measured)
+        self.comparisons.append(Check(storable(what), seen, wanted_of(wanted, seen), met, where))
+        if not met:
+            raise Broken(self._not_met(what, measured, wanted))
 
 
-class Effect(Phase):
+class Effect(LivePhase):
     """The measurement with the cause present."""
 
-    kind = "effect"
-
-    def expect(self, what: str, measured: object, wanted: object) -> None:
-        """premise(), by its name of before."""
-        __tracebackhide__ = True
-        renamed("effect.expect()", "effect.premise()")
-        self._must_be(what, measured, wanted)
+    kind = PhaseKind.EFFECT
 
     def compare(self, what: str, measured: object, *, document: object, kernel: object = _SAME) -> None:
         """Compare a measurement with what the document says and with our account of the kernel.
@@ -161,5 +189,26 @@ class Effect(Phase):
         """
         if kernel is _SAME:
             kernel = document
-        result = "document" if matches(document, measured) else "kernel" if matches(kernel, measured) else "neither"
-        self._note_comparison(what, measured, result, document=document, kernel=kernel)
+        result = Result.NEITHER
+        if matches(document, measured):
+            result = Result.DOCUMENT
+        elif matches(kernel, measured):
+            result = Result.KERNEL
+        where = _caller() if result is Result.NEITHER else ""
+        seen = value_of(measured)
+        sides = wanted_of(document, seen), wanted_of(kernel, seen)
+        self.comparisons.append(Judgement(storable(what), seen, *sides, result, where))
+
+    def expect(self, what: str, measured: object, wanted: object) -> None:
+        """premise(), by its name of before."""
+        __tracebackhide__ = True
+        renamed("effect.expect()", "effect.premise()")
+        self.premise(what, measured, wanted)
+
+
+def _caller() -> str:
+    """Where the scenario compared: the file and line outside this module."""
+    frame = sys._getframe(1)  # noqa: SLF001 - the public inspect.stack() reads source files
+    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"

@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import time
-from dataclasses import asdict
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness.claims import instruments as reading
-from harness.claims.data import Claim, Expectation, Verdict
+from harness.claims import reading
 from harness.claims.failures import Broken, ClaimFailure, Incomplete, Unexpected, Unexplained
-from harness.claims.phases import Control, Effect, Phase
-from harness.claims.stored import jsonable
+from harness.claims.phases import Control, Effect
 from harness.errors import BadInput
-from harness.lab.impairment import Impairment, SegmentMatch
+from harness.evidence.types import (
+    Absence,
+    Check,
+    Judgement,
+    Kernel,
+    Outcome,
+    Result,
+    Run,
+    Verdict,
+)
+from harness.evidence.values import storable, value_of
 from harness.laws.kernel import KernelVersion, running
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from harness.claims.phases import LivePhase
+    from harness.evidence.types import Claim, Comparison, Expectation
     from harness.lab.host import Host
+    from harness.lab.impairment import Impairment
     from harness.lab.lab import Lab
     from harness.observe.capture import Capture
 
 PHASES_KEPT = 64
 PACKETS_KEPT = 2000
 IMPAIRMENTS_KEPT = 200
-
-
-class Outcome(StrEnum):
-    """What became of a run."""
-
-    EXPECTED = "expected"
-    UNEXPECTED = "unexpected"
-    UNEXPLAINED = "unexplained"
-    BROKEN = "broken"
-    INCOMPLETE = "incomplete"
-    FAILED = "failed"
-    UNSETTLED = "unsettled"
 
 
 _OUTCOMES: dict[type[BaseException], Outcome] = {
@@ -52,12 +50,12 @@ class ClaimRun:
     """One run of one claim's scenario: what the `claim` fixture hands to the test."""
 
     def __init__(
-        self, claim: Claim, *, kernel: KernelVersion | None = None, instruments: reading.Instruments | None = None
+        self, claim: Claim, *, kernel: KernelVersion | None = None, reader: reading.Reader | None = None
     ) -> None:
         self.claim = claim
         self.kernel = kernel or running()
         self.labs: list[Lab] = []
-        self.phases: list[Phase] = []
+        self.phases: list[LivePhase] = []
         self.verdict: Verdict | None = None
         self.outcome: Outcome | None = None
         self.reason = ""
@@ -65,10 +63,11 @@ class ClaimRun:
         self.duration = 0.0
         self.captures: list[Capture] = []
         self.packets: bytes | None = None
-        self._instruments = instruments
-        self._open: Phase | None = None
-        self._absence: dict[str, Any] | None = None
-        self._impairments: list[dict[str, Any]] = []
+        self._reader = reader
+        self._open: LivePhase | None = None
+        self._absence: Absence | None = None
+        self._shown = False
+        self._impairments: list[Impairment] = []
 
     # For the scenario.
 
@@ -82,7 +81,8 @@ class ClaimRun:
 
     def not_applicable(self, why: str, *, shown: object) -> None:
         """This kernel has nothing that the claim could be about; `shown` is what the kernel said to that."""
-        self._absence = {"why": why, "shown": jsonable(shown)}
+        self._absence = Absence(storable(why), value_of(shown))
+        self._shown = bool(shown)
 
     def watch(self, lab: Lab) -> None:
         """Include a lab that the scenario built itself; those of the fixtures are."""
@@ -105,24 +105,24 @@ class ClaimRun:
     # For the phases.
 
     @property
-    def instruments(self) -> reading.Instruments:
+    def reader(self) -> reading.Reader:
         """What the phases read the kernel with."""
-        if self._instruments is None:
-            self._instruments = reading.of_the_kernel()
-        return self._instruments
+        if self._reader is None:
+            self._reader = reading.of_the_kernel()
+        return self._reader
 
     def hosts(self) -> dict[str, Host]:
         """Every host of the run's labs."""
         return reading.hosts_of(self.labs)
 
-    def begin(self, phase: Phase) -> None:
+    def begin(self, phase: LivePhase) -> None:
         """Note that a phase begins; phases follow each other."""
         if self._open is not None:
             raise BadInput(f"{phase.kind} {phase.title!r} begins within {self._open.kind} {self._open.title!r}")
         self._open = phase
         self.phases.append(phase)
 
-    def end(self, phase: Phase) -> None:
+    def end(self, phase: LivePhase) -> None:
         """Note that a phase has ended."""
         assert self._open is phase
         self._open = None
@@ -165,25 +165,25 @@ class ClaimRun:
         """What was captured, as lines, by where it was."""
         return [(_place(capture), capture.exchange()) for capture in self.captures]
 
-    def as_dict(self) -> dict[str, Any]:
-        """The run as evidence; harness.claims.evidence says what each part means."""
+    def as_evidence(self, nodeid: str, params: str = "", options: Sequence[str] = ()) -> Run:
+        """The run as evidence; `nodeid`, `params` and `options` are pytest's."""
         expectation = self.expectation
-        run: dict[str, Any] = {
-            "outcome": self.outcome,
-            "verdict": self.verdict,
-            "expected": expectation and expectation.verdict,
-            "reason": self.reason,
-            "started": round(self.started, 3),
-            "duration": round(self.duration, 3),
-        }
-        if self._absence is not None:
-            run["absence"] = self._absence
-        if impairments := [*self._impairments, *_impairments(self.labs)][:IMPAIRMENTS_KEPT]:
-            run["impairments"] = impairments
-        run["phases"] = [phase.as_dict() for phase in self.phases[:PHASES_KEPT]]
-        if len(self.phases) > PHASES_KEPT:
-            run["phases_left_out"] = len(self.phases) - PHASES_KEPT
-        return run
+        return Run(
+            kernel=kernel_of(self.kernel),
+            nodeid=nodeid,
+            outcome=self.outcome or Outcome.FAILED,
+            started=round(self.started, 3),
+            duration=round(self.duration, 3),
+            params=params,
+            options=tuple(options),
+            verdict=self.verdict,
+            expected=None if expectation is None else expectation.verdict,
+            reason=storable(self.reason),
+            absence=self._absence,
+            impairments=(*self._impairments, *_impairments(self.labs))[:IMPAIRMENTS_KEPT],
+            phases=tuple(phase.as_evidence() for phase in self.phases[:PHASES_KEPT]),
+            phases_left_out=max(0, len(self.phases) - PHASES_KEPT),
+        )
 
     def _forget(self, lab: Lab) -> None:
         if self._open is not None:
@@ -193,52 +193,56 @@ class ClaimRun:
 
     def _draw_verdict(self) -> Verdict:
         if self._absence is not None:
-            if not self._absence["shown"]:
+            if not self._shown:
                 raise Incomplete("not applicable, but nothing was shown for it: give not_applicable() what was seen")
             return Verdict.NOT_APPLICABLE
-        effects = [one for phase in self.phases if isinstance(phase, Effect) for one in phase.comparisons]
-        compared = [one for one in effects if "document" in one]
-        controls = [one for phase in self.phases if isinstance(phase, Control) for one in phase.comparisons]
         if not self.phases:
             raise Incomplete(
                 "the scenario measured nothing: it has to use the `claim` fixture's effect() and control()"
             )
-        if not compared:
+        judgements = [comparison for comparison in self._comparisons() if isinstance(comparison, Judgement)]
+        if not judgements:
             raise Incomplete("the scenario compared no effect: claim.effect(…) with a compare(…) in it is missing")
-        if not controls:
+        if not any(isinstance(comparison, Check) for comparison in self._comparisons()):
             raise Incomplete("the scenario measured no control: claim.control(…) with an expect(…) in it is missing")
-        unexplained = [one for one in compared if one["result"] == "neither"]
+        unexplained = [judgement for judgement in judgements if judgement.result is Result.NEITHER]
         if unexplained:
-            raise Unexplained("\n".join(_neither(one) for one in unexplained[:10]))
-        return Verdict.REFUTED if any(one["result"] == "kernel" for one in compared) else Verdict.HOLDS
+            raise Unexplained("\n".join(map(_neither, unexplained[:10])))
+        refuted = any(judgement.result is Result.KERNEL for judgement in judgements)
+        return Verdict.REFUTED if refuted else Verdict.HOLDS
+
+    def _comparisons(self) -> Iterator[Comparison]:
+        return (comparison for phase in self.phases for comparison in phase.comparisons)
 
     def _meet_expectation(self, verdict: Verdict) -> None:
         expected = self.expectation
         if expected is None:
             raise Unexpected(f"{self.claim.name} on {self.kernel}: {verdict}, and nothing is expected of this kernel")
         if expected.verdict is not verdict:
-            commit = expected.boundary and f", {expected.boundary}"
+            commit = expected.change and f", {expected.change}"
             raise Unexpected(
                 f"{self.claim.name} on {self.kernel}: {verdict}, but {expected.verdict} is expected for "
                 f"{expected.kernels} ({expected.because}{commit or ''})"
             )
 
 
-def _neither(comparison: dict[str, Any]) -> str:
+def kernel_of(version: KernelVersion) -> Kernel:
+    """A kernel as evidence names it."""
+    release = ".".join(str(number) for number in version.release)
+    candidate = f"-rc{version.candidate}" if version.candidate else ""
+    return Kernel(str(version), release + candidate, os.uname().machine)
+
+
+def _neither(judgement: Judgement) -> str:
     return (
-        f"{comparison['where']}: {comparison['what']}: measured {comparison['measured']}, "
-        f"the document says {comparison['document']}, our account of the kernel {comparison['kernel']}"
+        f"{judgement.where}: {judgement.what}: measured {judgement.measured}, "
+        f"the document says {judgement.document}, our account of the kernel {judgement.kernel}"
     )
 
 
-def _impairments(labs: Sequence[Lab]) -> list[dict[str, Any]]:
+def _impairments(labs: Sequence[Lab]) -> tuple[Impairment, ...]:
     """What the scenario did to the traffic of these labs."""
-    return [_impairment(seen()) for lab in labs for seen in lab.impairments]
-
-
-def _impairment(rule: Impairment) -> dict[str, Any]:
-    given = {key: value for key, value in asdict(rule.match).items() if value != getattr(SegmentMatch, key)}
-    return asdict(rule) | {"match": given}
+    return tuple(seen() for lab in labs for seen in lab.impairments)
 
 
 def _place(capture: Capture) -> str:

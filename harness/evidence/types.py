@@ -43,6 +43,11 @@ class Outcome(StrEnum):
     UNSETTLED = "unsettled"
 
 
+# What may be said of a run (Run.said), the loudest first.
+WRONG = ("unexpected", "unexplained", "broken", "incomplete", "failed")
+SAID = (*WRONG, "not settled", "refuted", "holds", "not applicable")
+
+
 class Result(StrEnum):
     """Whose account of the kernel a measurement agrees with."""
 
@@ -355,13 +360,38 @@ class EvidenceFile(msgspec.Struct, frozen=True):
     runs: tuple[Run, ...]
 
 
-def wanted_of(wanted: object, unit: str = "") -> Wanted:
-    """What a measurement is held against, as it is stored: a value of a kind, or a range as data."""
+# What a plain value may stand for.
+_MARKED = {
+    Kind.COUNT: {Kind.SECONDS, Kind.TICKS, Kind.BYTES, Kind.PORT, Kind.DRAWN, Kind.NUMBER},
+    Kind.NUMBER: {Kind.SECONDS},
+    Kind.TEXT: {Kind.ADDRESS, Kind.STATE, Kind.OUTPUT},
+}
+
+
+def wanted_of(wanted: object, measured: Value | None = None) -> Wanted:
+    """What a measurement is held against, as it is stored: a value of a kind, or a range as data.
+
+    A plain value is of the kind of what was `measured`: a count that a port is held against is a port.
+    """
     if isinstance(wanted, (Between, AtLeast, AtMost)):
         return wanted
     if isinstance(wanted, OneOf):
-        return Choice(tuple(value_of(option, unit) for option in wanted.values))
+        return Choice(tuple(_like(value_of(option), measured) for option in wanted.values))
     if isinstance(wanted, Range):
-        fields = value_of(wanted).fields
-        return Law(type(wanted).__name__, storable(repr(wanted)), fields)
-    return value_of(wanted, unit)
+        return Law(type(wanted).__name__, storable(repr(wanted)), value_of(wanted).fields)
+    return _like(value_of(wanted), measured)
+
+
+def _like(wanted: Value, measured: Value | None) -> Value:
+    """A value with the kinds of another that has the same shape."""
+    if measured is None:
+        return wanted
+    if wanted.kind is Kind.SEVERAL and len(wanted.parts) == len(measured.parts):
+        parts = zip(wanted.parts, measured.parts, strict=True)
+        return msgspec.structs.replace(wanted, parts=tuple(_like(part, other) for part, other in parts))
+    if wanted.kind is Kind.NAMED:
+        fields = {name: _like(field, measured.fields.get(name)) for name, field in wanted.fields.items()}
+        return msgspec.structs.replace(wanted, fields=fields)
+    if measured.kind in _MARKED.get(wanted.kind, ()):
+        return msgspec.structs.replace(wanted, kind=measured.kind)
+    return wanted

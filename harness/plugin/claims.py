@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     from _pytest.runner import CallInfo
 
-    from harness.claims.data import Claim
     from harness.claims.record import ClaimRun
+    from harness.evidence.types import Claim
 
 CLAIM: pytest.StashKey[Claim] = pytest.StashKey()
 PROBLEM: pytest.StashKey[str] = pytest.StashKey()
 RECORD: pytest.StashKey[ClaimRun] = pytest.StashKey()
 
-# Attributes of a report: a JSON text {claim, run}, and the bytes of a pcapng file.
+# Attributes of a report: a run with its claim as harness.evidence.codec writes it, and the bytes of a pcapng file.
 EVIDENCE = "harness_evidence"
 PACKETS = "harness_packets"
 
@@ -202,17 +202,12 @@ def attach(item: pytest.Item, call: CallInfo[None], report: pytest.TestReport) -
         else:
             record.fail(call.excinfo.value)
         item.user_properties += _properties(record)
-    import json
-
-    from harness.claims import evidence, render
+    from harness.claims import render
+    from harness.evidence.codec import encode_settled
 
     params = item.callspec.id if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ""
-    run = {"kernel": evidence.kernel_as_dict(record.kernel), "nodeid": item.nodeid, "params": params}
-    run |= record.as_dict()
-    if options := _options(item):
-        run["options"] = options
-    claim = evidence.claim_as_dict(record.claim)
-    setattr(report, EVIDENCE, json.dumps({"claim": claim, "run": run}, ensure_ascii=False))
+    run = record.as_evidence(item.nodeid, params, _options(item))
+    setattr(report, EVIDENCE, encode_settled(record.claim, run))
     if record.packets is not None:
         setattr(report, PACKETS, record.packets)
     if report.failed:

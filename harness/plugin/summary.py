@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.claims.evidence import EvidenceDirectory
-from harness.claims.render import comparison_line
+from harness.claims.render import comparison_line, telling_result
 from harness.errors import BadInput
+from harness.evidence.codec import decode_settled
+from harness.evidence.directory import EvidenceDirectory
+from harness.evidence.types import SAID, WRONG, Judgement, Run
 from harness.plugin.claims import EVIDENCE, PACKETS, claim_places
 from harness.plugin.formats import shortest
 
-# Headings of the summary in their order, with pytest's colours: the loudest last, nearest to the prompt.
-HEADINGS = {
-    "holds": {"green": True},
-    "refuted": {"green": True},
-    "not applicable": {"green": True},
-    "not settled": {"yellow": True},
-    "failed": {"red": True},
-    "incomplete": {"red": True},
-    "broken": {"red": True},
-    "unexplained": {"red": True, "bold": True},
-    "unexpected": {"red": True, "bold": True},
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+NOT_SETTLED = "not settled"
+# The summary's headings in their order: the loudest last, nearest to the prompt.
+HEADINGS = ("holds", "refuted", "not applicable", *(said for said in reversed(SAID) if said in (NOT_SETTLED, *WRONG)))
+LOUD = (NOT_SETTLED, *WRONG)
+# pytest's colours.
+GREEN, YELLOW, RED, BOLD = {"green": True}, {"yellow": True}, {"red": True}, {"red": True, "bold": True}
+COLOURS = {
+    NOT_SETTLED: YELLOW,
+    "failed": RED,
+    "incomplete": RED,
+    "broken": RED,
+    "unexplained": BOLD,
+    "unexpected": BOLD,
 }
-LOUD = ("not settled", "failed", "incomplete", "broken", "unexplained", "unexpected")
 STATEMENT_WIDTH = 100
 
 
@@ -49,59 +54,55 @@ class Results:
         text = getattr(report, EVIDENCE, None)
         if text is None:
             return
-        found = json.loads(text)
         try:
-            self.evidence.add(found["claim"], found["run"], getattr(report, PACKETS, None))
+            settled = decode_settled(text)
+            self.evidence.add(settled.claim, settled.run, getattr(report, PACKETS, None))
         except BadInput as error:
             pytest.exit(str(error), returncode=int(pytest.ExitCode.USAGE_ERROR))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The claims by verdict, a part for each kernel."""
         runs = [(name, run) for name, by_test in self.evidence.runs.items() for run in by_test.values()]
-        for kernel in sorted({run["kernel"]["release"] for _, run in runs}):
-            here = [(name, run) for name, run in runs if run["kernel"]["release"] == kernel]
+        for kernel in sorted({run.kernel.release for _, run in runs}):
             terminalreporter.section(f"claims on Linux {kernel}", sep="=")
-            self._one_kernel(terminalreporter, here)
+            self._one_kernel(terminalreporter, [(name, run) for name, run in runs if run.kernel.release == kernel])
         if runs:
             missing = self._never_run()
             if missing:
                 terminalreporter.write_line(f"no result for: {', '.join(missing)}", yellow=True)
             terminalreporter.write_line(f"evidence: {shortest(self.evidence.path)}")
 
-    def _one_kernel(self, terminal: pytest.TerminalReporter, runs: list[tuple[str, dict[str, Any]]]) -> None:
-        grouped: dict[str, dict[str, list[dict[str, Any]]]] = {heading: {} for heading in HEADINGS}
-        for name, run in sorted(runs, key=lambda one: (one[0], one[1]["nodeid"])):
-            grouped[heading_of(run)].setdefault(name, []).append(run)
-        every: dict[str, list[dict[str, Any]]] = {}
-        for name, run in runs:
-            every.setdefault(name, []).append(run)
-        width = max(len(self._label(name, runs_, every[name])) for by in grouped.values() for name, runs_ in by.items())
-        for heading, colour in HEADINGS.items():
-            claims = grouped[heading]
+    def _one_kernel(self, terminal: pytest.TerminalReporter, runs: list[tuple[str, Run]]) -> None:
+        by_heading: dict[str, dict[str, list[Run]]] = {heading: {} for heading in HEADINGS}
+        by_claim: dict[str, list[Run]] = {}
+        for name, run in sorted(runs, key=lambda pair: (pair[0], pair[1].nodeid)):
+            by_heading[run.said].setdefault(name, []).append(run)
+            by_claim.setdefault(name, []).append(run)
+        labels = {
+            (heading, name): _label(name, its_runs, by_claim[name])
+            for heading, claims in by_heading.items()
+            for name, its_runs in claims.items()
+        }
+        width = max(map(len, labels.values()))
+        for heading, claims in by_heading.items():
             if not claims or (self.config.get_verbosity() < 0 and heading not in LOUD):
                 continue
-            terminal.write_line(f"{heading} ({len(claims)})", **colour)
+            terminal.write_line(f"{heading} ({len(claims)})", **COLOURS.get(heading, GREEN))
             for name, its_runs in claims.items():
-                label = self._label(name, its_runs, every[name])
-                text = _shorten(self.evidence.claims[name]["statement"])
-                if heading == "not settled":
-                    text = "; ".join(dict.fromkeys(run["reason"] for run in its_runs))
-                terminal.write_line(f"  {label:<{width}}  {text}".rstrip(), **(colour if heading in LOUD else {}))
-                if heading in LOUD and heading != "not settled":
-                    for line in _why(its_runs):
-                        terminal.write_line(f"      {line}", **colour)
-        counts = ", ".join(f"{len(by)} {heading}" for heading, by in grouped.items() if by)
-        bad = any(grouped[heading] for heading in LOUD if heading != "not settled")
-        terminal.write_line(f"{len(every)} claim{'s' * (len(every) != 1)}: {counts}", red=bad, green=not bad, bold=True)
+                colour = COLOURS[heading] if heading in LOUD else {}
+                line = f"  {labels[heading, name]:<{width}}  {self._text(heading, name, its_runs)}"
+                terminal.write_line(line.rstrip(), **colour)
+                for why in _why(its_runs) if heading in WRONG else ():
+                    terminal.write_line(f"      {why}", **colour)
+        counts = ", ".join(f"{len(claims)} {heading}" for heading, claims in by_heading.items() if claims)
+        bad = any(by_heading[heading] for heading in WRONG)
+        plural = "s" * (len(by_claim) != 1)
+        terminal.write_line(f"{len(by_claim)} claim{plural}: {counts}", red=bad, green=not bad, bold=True)
 
-    @staticmethod
-    def _label(name: str, runs: list[dict[str, Any]], all_runs: list[dict[str, Any]]) -> str:
-        """The claim's name; which of its runs are meant, if it is not all."""
-        if len(runs) == len(all_runs):
-            return name
-        tests = {run["nodeid"].partition("[")[0] for run in all_runs}
-        which = [run["params"] if len(tests) == 1 else run["nodeid"].rpartition("::")[2] for run in runs]
-        return f"{name} [{', '.join(which)}]"
+    def _text(self, heading: str, name: str, runs: Sequence[Run]) -> str:
+        if heading == NOT_SETTLED:
+            return "; ".join(dict.fromkeys(run.reason for run in runs))
+        return _shorten(self.evidence.claims[name].statement)
 
     def _never_run(self) -> list[str]:
         """Claims that no test brought a result for, if a directory was run as a whole; a worker may have died."""
@@ -116,24 +117,31 @@ class Results:
         return [name for name in names if name not in self.evidence.runs]
 
 
-def heading_of(run: dict[str, Any]) -> str:
-    """Under which heading of the summary a run belongs."""
-    outcome: str = run["outcome"]
-    if outcome == "expected":
-        return str(run["verdict"]).replace("-", " ")
-    return "not settled" if outcome == "unsettled" else outcome
+def _label(name: str, runs: Sequence[Run], all_runs: Sequence[Run]) -> str:
+    """The claim's name; which of its runs are meant, if it is not all."""
+    if len(runs) == len(all_runs):
+        return name
+    tests = {run.nodeid.partition("[")[0] for run in all_runs}
+    which = [run.params if len(tests) == 1 else run.nodeid.rpartition("::")[2] for run in runs]
+    return f"{name} [{', '.join(which)}]"
 
 
-def _why(runs: list[dict[str, Any]]) -> list[str]:
+def _why(runs: Sequence[Run]) -> list[str]:
     """Expectation and measurement of the runs that went wrong; equal lines of several runs once."""
     lines: dict[str, None] = {}
     for run in runs:
-        lines |= dict.fromkeys(run["reason"].splitlines()[:4])
-        if run["outcome"] == "unexpected":
-            wanted = "kernel" if run["verdict"] == "refuted" else "document"
-            told = [one for phase in run["phases"] for one in phase["comparisons"] if one["result"] == wanted]
-            lines |= dict.fromkeys(comparison_line(one) for one in told[:3])
+        lines |= dict.fromkeys(run.reason.splitlines()[:4])
+        lines |= dict.fromkeys(map(comparison_line, list(_telling(run))[:3]))
     return list(lines)
+
+
+def _telling(run: Run) -> Iterator[Judgement]:
+    """The comparisons that made an unexpected verdict."""
+    result = telling_result(run)
+    for phase in run.phases:
+        for comparison in phase.comparisons:
+            if isinstance(comparison, Judgement) and comparison.result is result:
+                yield comparison
 
 
 def _shorten(statement: str) -> str:

@@ -8,17 +8,32 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from harness.claims.data import Claim, Expectation, Source, Verdict
 from harness.claims.failures import Broken, Incomplete, Unexpected, Unexplained
-from harness.claims.instruments import Instruments
+from harness.claims.reading import Reader
 from harness.claims.record import ClaimRun
 from harness.claims.render import failure_lines
-from harness.claims.stored import jsonable
 from harness.errors import BadInput
+from harness.evidence import port, seconds
+from harness.evidence.types import (
+    Choice,
+    Endpoint,
+    Knob,
+    Law,
+    Moved,
+    Outcome,
+    Run,
+    Series,
+    SocketRow,
+    Source,
+    Verdict,
+    wanted_of,
+)
+from harness.evidence.values import Kind, Value, value_of
 from harness.lab.impairment import Impairment, SegmentMatch
 from harness.laws.kernel import KernelVersion
 from harness.laws.ranges import at_least, at_most, between, matches, one_of
 from harness.observe.counters import Counters
+from tests.unit.evidence_of_a_run import a_claim, a_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +71,7 @@ class FakeLab:
             callback()
 
 
-INSTRUMENTS = Instruments(
+READER = Reader(
     counters=lambda host: Counters({"TcpExt": dict(cast("FakeHost", host).counted)}),
     sockets=lambda host, _: cast("FakeHost", host).sockets,
     tally=lambda host: dict(Counter(one.state for one in cast("FakeHost", host).sockets)),
@@ -64,9 +79,11 @@ INSTRUMENTS = Instruments(
 
 
 def begin(expected: Verdict | None = Verdict.HOLDS) -> ClaimRun:
-    kernels = [Expectation(">=3.0", (((3, 0, 0), None),), expected, "so")] if expected else []
-    claim = Claim("queue", "limit", "ten wait", (Source("000", "h"),), tuple(kernels))
-    return ClaimRun(claim, kernel=KERNEL, instruments=INSTRUMENTS)
+    return ClaimRun(a_claim(expected), kernel=KERNEL, reader=READER)
+
+
+def evidence_of(run: ClaimRun) -> Run:
+    return run.as_evidence("test_queue.py::test_limit")
 
 
 def watched(run: ClaimRun, *names: str) -> FakeLab:
@@ -173,7 +190,7 @@ def test_a_control_that_is_not_as_wanted_breaks_the_experiment_at_once() -> None
         measure(run, 10, document=10, control=3)
     run.fail(raised.value)
     assert run.outcome == "broken"
-    assert run.as_dict()["phases"][1]["interrupted"].startswith("Broken: ")
+    assert evidence_of(run).phases[1].interrupted.startswith("Broken: ")
 
 
 def test_not_applicable_needs_what_was_seen() -> None:
@@ -184,7 +201,9 @@ def test_not_applicable_needs_what_was_seen() -> None:
     run = begin(Verdict.NOT_APPLICABLE)
     run.not_applicable("no such knob", shown={"open": "ENOENT"})
     run.settle()
-    assert run.as_dict()["absence"] == {"why": "no such knob", "shown": {"open": "ENOENT"}}
+    absence = evidence_of(run).absence
+    assert absence is not None
+    assert (absence.why, absence.shown.plain()) == ("no such knob", {"open": "ENOENT"})
 
 
 def test_deltas_are_live_within_a_phase_and_frozen_after_it() -> None:
@@ -199,9 +218,10 @@ def test_deltas_are_live_within_a_phase_and_frozen_after_it() -> None:
     assert effect.delta(host).TcpExt.ListenDrops == 3
     with run.control("no cause") as control:
         assert control.delta(host).TcpExt.ListenDrops == 0
-    phases = run.as_dict()["phases"]
-    assert phases[0]["counters"] == {"server": {"TcpExt.ListenDrops": [5, 8, 3]}}
-    assert "counters" not in phases[1]
+    phases = evidence_of(run).phases
+    assert phases[0].counters == {"server": {"TcpExt.ListenDrops": Moved(5, 8)}}
+    assert phases[0].counters["server"]["TcpExt.ListenDrops"].by == 3
+    assert phases[1].counters == {}
 
 
 def test_a_host_made_within_a_phase_counts_from_zero() -> None:
@@ -209,7 +229,7 @@ def test_a_host_made_within_a_phase_counts_from_zero() -> None:
     with run.effect("cause") as effect:
         server = watched(run, "server").all_hosts["server"]
         assert effect.delta(cast("Host", server)).TcpExt.ListenDrops == 5
-    assert run.as_dict()["phases"][0]["counters"] == {"server": {"TcpExt.ListenDrops": [0, 5, 5]}}
+    assert evidence_of(run).phases[0].counters == {"server": {"TcpExt.ListenDrops": Moved(0, 5)}}
 
 
 def test_a_lab_closed_within_a_phase_is_named() -> None:
@@ -217,17 +237,18 @@ def test_a_lab_closed_within_a_phase_is_named() -> None:
     lab = watched(run, "client", "server")
     with run.effect("cause"):
         lab.close()
-    assert run.as_dict()["phases"][0]["notes"] == {"closed before the phase ended": ["client", "server"]}
+    (note,) = evidence_of(run).phases[0].notes
+    assert (note.label, note.value.plain()) == ("closed before the phase ended", ["client", "server"])
 
 
 def test_what_the_scenario_did_to_traffic_is_kept_from_open_labs_and_closed_ones() -> None:
     run = begin()
-    assert "impairments" not in run.as_dict()
+    assert evidence_of(run).impairments == ()
     closed, still_open = watched(run, "client"), watched(run, "server")
     closed.impairments.append(lambda: Impairment("drop", "client", SegmentMatch(), 1.0, 2.0, 1))
     closed.close()
     still_open.impairments.append(lambda: Impairment("hold", "server", SegmentMatch(), 1.0, None, 2))
-    kept = [(rule["kind"], rule["dropped"]) for rule in run.as_dict()["impairments"]]
+    kept = [(rule.kind, rule.dropped) for rule in evidence_of(run).impairments]
     assert kept == [("drop", 1), ("hold", 2)]
 
 
@@ -251,13 +272,14 @@ def test_evidence_keeps_knobs_and_a_limited_socket_table() -> None:
     server.sockets.append(SimpleNamespace(**listening, remote=("0.0.0.0", 0), timer=None))
     with run.effect("cause"):
         pass
-    phase = run.as_dict()["phases"][0]
-    assert phase["knobs"] == {"server": {"net.core.somaxconn": ["4096", "10"]}}
-    table = phase["sockets"]["server"]
-    assert (table["total"], table["states"], len(table["rows"])) == (61, {"LISTEN": 1, "SYN-RECV": 60}, 20)
-    assert table["rows"][0] == ["LISTEN", 11, 10, "10.0.0.2:80", "0.0.0.0:0", ""]
-    assert table["rows"][1] == ["SYN-RECV", 0, 0, "[fd00::2]:80", "[fd00::1]:0", "on 0.996s, 2 retransmits"]
-    lines = failure_lines({"outcome": "failed", "verdict": None, "phases": [phase]})
+    (phase,) = evidence_of(run).phases
+    assert phase.knobs == {"server": {"net.core.somaxconn": Knob("4096", "10")}}
+    table = phase.sockets["server"]
+    assert (table.total, table.states, len(table.rows)) == (61, {"LISTEN": 1, "SYN-RECV": 60}, 20)
+    assert table.rows[0] == SocketRow("LISTEN", 11, 10, Endpoint("10.0.0.2", 80), Endpoint("0.0.0.0", 0))
+    half_open = table.rows[1]
+    assert (str(half_open.local), str(half_open.timer)) == ("[fd00::2]:80", "on 0.996s, 2 retransmits")
+    lines = failure_lines(a_run(outcome=Outcome.FAILED, phases=(phase,)))
     assert "  sockets of server: 1 LISTEN, 60 SYN-RECV" in lines
     assert "    … 41 more" in lines
 
@@ -274,9 +296,13 @@ def test_notes_and_series_are_kept() -> None:
     with run.effect("cause") as effect:
         effect.note("argv", ("ss", "-lnt"))
         effect.series("half-open", [(0.0, 1), (1.0, 2)], unit="sockets")
-    phase = run.as_dict()["phases"][0]
-    assert phase["notes"] == {"argv": ["ss", "-lnt"]}
-    assert phase["series"] == {"half-open": {"x": "s", "unit": "sockets", "points": [[0.0, 1], [1.0, 2]]}}
+        effect.series("age", [("first", seconds(1.5))], unit="s", x="client")
+    (phase,) = evidence_of(run).phases
+    assert [(note.label, note.value.plain()) for note in phase.notes] == [("argv", ["ss", "-lnt"])]
+    assert phase.series == (
+        Series("half-open", ((0.0, 1), (1.0, 2)), Kind.COUNT, "sockets"),
+        Series("age", (("first", 1.5),), Kind.SECONDS, "s", "client", Kind.TEXT),
+    )
 
 
 def test_a_failure_shows_the_phase_that_matters() -> None:
@@ -284,7 +310,7 @@ def test_a_failure_shows_the_phase_that_matters() -> None:
     measure(run, 11, document=10, kernel=11)
     with pytest.raises(Unexpected):
         run.settle()
-    assert failure_lines(run.as_dict()) == [
+    assert failure_lines(evidence_of(run)) == [
         "effect: cause",
         "  not what the document says: waiting: measured 11, document 10, kernel 11",
         "control: no cause: 1 comparison, as it should be",
@@ -293,7 +319,7 @@ def test_a_failure_shows_the_phase_that_matters() -> None:
 
 def test_a_long_exchange_is_cut_with_a_count() -> None:
     run = begin()
-    lines = failure_lines(run.as_dict() | {"phases": []}, [("server", [f"packet {n}" for n in range(45)])])
+    lines = failure_lines(evidence_of(run), [("server", [f"packet {n}" for n in range(45)])])
     assert lines[0] == "packets at server"
     assert lines[-2:] == ["    packet 39", "    … 5 more"]
 
@@ -325,12 +351,36 @@ def test_ranges_read_as_prose() -> None:
     ]
 
 
-def test_anything_becomes_json() -> None:
-    assert jsonable({1: (b"x", {"b", "a"}, KERNEL.parse, between(1, 2), Verdict.HOLDS)})["1"][:2] == [
-        "b'x'",
-        ["a", "b"],
-    ]
-    assert jsonable(between(1, 2)) == "between 1 and 2"
-    assert jsonable(Source("000", "h")) == {"document": "000", "heading": "h"}
-    assert jsonable(Verdict.HOLDS) == "holds"
-    assert len(jsonable("x" * 5000)) == 2000
+def test_a_value_is_stored_with_its_kind() -> None:
+    plain = [(3, Kind.COUNT), (2.5, Kind.NUMBER), ("x", Kind.TEXT), (b"x", Kind.TEXT), (None, Kind.NOTHING)]
+    for measured, kind in [*plain, (seconds(2.5), Kind.SECONDS), (Verdict.HOLDS, Kind.TEXT), (KERNEL.parse, Kind.TEXT)]:
+        assert value_of(measured).kind is kind
+    assert value_of(True) == Value(Kind.FLAG, True)
+    assert value_of((1, None)).plain() == [1, None]
+    assert value_of({"b", "a"}).plain() == ["a", "b"]
+    assert value_of(Source("000", "h")).plain() == {"document": "000", "heading": "h"}
+    assert value_of({1: b"\xff"}).plain() == {"1": "\\xff"}
+    assert len(str(value_of("x" * 5000))) == 2000
+    assert value_of(1 << 80).plain() == str(1 << 80)
+
+
+def test_what_a_value_is_held_against_is_of_its_kind() -> None:
+    assert wanted_of(80, value_of(port(80))) == Value(Kind.PORT, 80)
+    assert wanted_of((80, "x"), value_of((port(80), 1))) == Value(
+        Kind.SEVERAL, parts=(Value(Kind.PORT, 80), Value(Kind.TEXT, "x"))
+    )
+    assert wanted_of({"a": 1}, value_of({"a": seconds(1.0)})) == value_of({"a": seconds(1)})
+    assert wanted_of(None, value_of(port(80))) == Value(Kind.NOTHING)
+
+
+def test_a_range_is_stored_as_data() -> None:
+    class Even:
+        def accepts(self, measured: int) -> bool:
+            return measured % 2 == 0
+
+        def __repr__(self) -> str:
+            return "an even number"
+
+    assert wanted_of(between(1, 2)) == between(1, 2)
+    assert wanted_of(one_of("a", 1)) == Choice((value_of("a"), value_of(1)))
+    assert wanted_of(Even()) == Law("Even", "an even number")

@@ -1,0 +1,62 @@
+"""The directory that a session's evidence goes to: a file for each claim, rewritten whole after each run."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from harness.errors import BadInput
+from harness.evidence.codec import encode_file, write_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.evidence.types import Claim, Run
+
+# A claim's name becomes the name of a file: nothing else may.
+NAME = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")
+# Kernel and test.
+Key = tuple[str, str]
+
+
+@dataclass
+class EvidenceDirectory:
+    """What a session has measured up to now; the directory is made with the first run.
+
+    A session begins a claim's file anew, so an interrupted session leaves files that can be read.
+    """
+
+    path: Path
+    claims: dict[str, Claim] = field(default_factory=dict)
+    runs: dict[str, dict[Key, Run]] = field(default_factory=dict)
+    _packet_files: dict[str, Key] = field(default_factory=dict)
+
+    def add(self, claim: Claim, run: Run, packets: bytes | None = None) -> None:
+        """Keep a run, and write its claim's file; a run of the same test on the same kernel is replaced.
+
+        BadInput if the directory cannot be written, or for a name of a claim that is none.
+        """
+        if not NAME.fullmatch(claim.name):
+            raise BadInput(f"a worker's evidence names the claim {claim.name!r}: not GROUP.ID in lower case")
+        key = (run.kernel.release, run.nodeid)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if packets is not None:
+                run = msgspec.structs.replace(run, packets=self._packet_file(claim.name, run.params, key))
+                write_whole(self.path / run.packets, packets)
+            self.claims[claim.name] = claim
+            self.runs.setdefault(claim.name, {})[key] = run
+            write_whole(self.path / f"{claim.name}.json", encode_file(claim, list(self.runs[claim.name].values())))
+        except OSError as error:
+            raise BadInput(f"evidence cannot be written to {self.path}: {error.strerror}; see --evidence") from None
+
+    def _packet_file(self, claim: str, params: str, key: Key) -> str:
+        stem = "-".join(part for part in (claim, re.sub(r"[^\w.-]+", "-", params).strip("-")) if part)
+        name, number = f"{stem}.pcapng", 1
+        while self._packet_files.setdefault(name, key) != key:
+            number += 1
+            name = f"{stem}-{number}.pcapng"
+        return name
