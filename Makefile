@@ -17,7 +17,7 @@ LOCK_TOOL = uv==0.13.9
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help scenarios test test-vm vagrant claims report check format bench install testing venv lock clean
+.PHONY: help scenarios test test-vm vagrant claims report schema check format bench install testing venv lock clean
 
 help: ## what can be typed
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -41,6 +41,9 @@ claims: install ## docs/claims.md: the documents corrected, from the evidence of
 
 report: install ## report.html: the results of `make scenarios` to look at
 	"$(VENV)/bin/harness" report $(ARGS)
+
+schema: venv ## docs/evidence.schema.json: the schema of evidence, from its types
+	$(RUN) harness.evidence.codec > docs/evidence.schema.json
 
 check: venv ## format, lint and types
 	$(RUN) ruff format --check $(SOURCES)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from bench.measure import Row, seconds
 
-BOUND = 30.0
+BOUND = 12.0
 
 
 def report_of_kernels(kernels: int) -> Row:
     """The page of so many kernels with 125 claims each, from evidence that is made up for it."""
     from harness.report.page import render
-    from harness.report.stored import read
+    from harness.report.table import read
     from tests.report.made_evidence import full_run
 
     with tempfile.TemporaryDirectory(prefix="tcp-harness-bench-") as directory:

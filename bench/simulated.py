@@ -8,18 +8,21 @@ late with, a round trip or an acknowledgement, is in its timers. So a claim that
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness.claims.verdicts import measurements
+from harness.evidence.codec import read
+from harness.evidence.values import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from harness.evidence.types import EvidenceFile
+    from harness.evidence.values import Value
 
 PROJECT = Path(__file__).parents[1]
 CLAIMS = (
@@ -44,14 +47,25 @@ def run(kernel: str, claims: Sequence[str], place: Path, *more: str) -> float:
     return time.perf_counter() - started
 
 
-def durations(evidence: dict[str, Any]) -> dict[str, float]:
-    """The measured durations: each number with a fraction, those of a list by their place."""
-    found = {}
-    for what, value in measurements(evidence).items():
-        for number, one in enumerate(value if isinstance(value, list) else [value]):
-            if isinstance(one, float) and one >= SHORTEST:
-                found[f"{what} ({number + 1})" if isinstance(value, list) else what] = one
-    return found
+def durations(evidence: EvidenceFile) -> dict[tuple[object, ...], tuple[str, float]]:
+    """What clocks measured, by test and place: what it is called, and seconds."""
+    measured: dict[tuple[object, ...], tuple[str, float]] = {}
+    for run in evidence.runs:
+        for place, phase in enumerate(run.phases):
+            for number, comparison in enumerate(phase.comparisons):
+                for part, duration in enumerate(clocks(comparison.measured)):
+                    what = f"{phase.title}: {comparison.what}" + (f" ({part + 1})" if part else "")
+                    if duration >= SHORTEST:
+                        measured[run.test, place, number, part] = what, duration
+    return measured
+
+
+def clocks(value: Value) -> Iterator[float]:
+    """What a clock read, in a value and in its parts."""
+    if value.kind is Kind.SECONDS and isinstance(value.value, (int, float)):
+        yield float(value.value)
+    for part in (*value.parts, *value.fields.values()):
+        yield from clocks(part)
 
 
 def compare(claim: str, simulated: Path, real: Path) -> list[str]:
@@ -59,10 +73,10 @@ def compare(claim: str, simulated: Path, real: Path) -> list[str]:
     files = [place / f"{claim}.json" for place in (simulated, real)]
     if not all(file.exists() for file in files):
         return [f"{claim}: no evidence"]
-    left, right = (durations(json.loads(file.read_text(encoding="utf-8"))) for file in files)
+    left, right = (durations(read(file)) for file in files)
     worst = []
-    for what, a in left.items():
-        b = right.get(what, float("nan"))
+    for place, (what, a) in left.items():
+        _, b = right.get(place, (what, float("nan")))
         good = abs(a - b) <= max(STEP * a, TICKS)
         print(f"| {claim} | {what} | {a:.3f} | {b:.3f} | {abs(a - b):.3f}{'' if good else ' !'} |")
         worst += [] if good else [f"{claim}: {what}: {a:.3f} and {b:.3f}"]

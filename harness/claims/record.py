@@ -165,8 +165,10 @@ class ClaimRun:
         """What was captured, as lines, by where it was."""
         return [(_place(capture), capture.exchange()) for capture in self.captures]
 
-    def as_evidence(self, nodeid: str, params: str = "", options: Sequence[str] = ()) -> Run:
-        """The run as evidence; `nodeid`, `params` and `options` are pytest's."""
+    def as_evidence(
+        self, nodeid: str, params: str = "", options: Sequence[str] = (), *, kernel_name: str = ""
+    ) -> Run:  # fmt: skip
+        """The run as evidence; `nodeid`, `params` and `options` are pytest's, `kernel_name` is that of --kernel."""
         expectation = self.expectation
         return Run(
             kernel=kernel_of(self.kernel),
@@ -175,6 +177,7 @@ class ClaimRun:
             started=round(self.started, 3),
             duration=round(self.duration, 3),
             params=params,
+            kernel_name=kernel_name,
             options=tuple(options),
             verdict=self.verdict,
             expected=None if expectation is None else expectation.verdict,

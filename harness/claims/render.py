@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.evidence.types import Judgement, Outcome, Result, Verdict, is_wrong
+from harness.evidence.types import NOISE, Judgement, Outcome, Result, Verdict, is_wrong
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 PACKETS_SHOWN = 40
 ROWS_SHOWN = 20
-# Bytes and ECN marks move with every packet and say nothing about it.
-NOISE = ("Octets", "NoECTPkts", "Ect0Pkts")
 HEADER = ("State", "Recv-Q", "Send-Q", "Local", "Peer", "Timer")
 
 

@@ -6,10 +6,8 @@ import sys
 
 import click
 
-from harness.cli import bisect, claims, diff, kernels
+from harness.cli import bisect, claims, compare, diff, kernels, report
 from harness.errors import HarnessError
-from harness.report.command import report
-from harness.report.compare import compare
 from harness.vagrant.command import vagrant
 
 
@@ -18,7 +16,7 @@ def cli() -> None:
     """Settles claims about Linux TCP on real kernels. The claims themselves are run by `pytest scenarios/`."""
 
 
-for _command in (claims.claims, report, compare, vagrant, kernels.kernels, bisect.bisect, diff.diff):
+for _command in (claims.claims, report.report, compare.compare, vagrant, kernels.kernels, bisect.bisect, diff.diff):
     cli.add_command(_command)
 
 

@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.notes import note
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-def note(text: str) -> None:
-    """A line for what does not stop the work."""
-    click.echo(f"harness: {text}", err=True)
 
 
 def archive_options(command: Callable[..., None]) -> Callable[..., None]:

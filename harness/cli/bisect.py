@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -30,14 +27,14 @@ if TYPE_CHECKING:
 @archive_options
 def bisect(claim: str, first: str, last: str, every: bool, selection: Selection) -> None:
     """Find the two neighbouring kernels between which the verdict of CLAIM changes."""
-    from harness.claims.verdicts import side_by_side
     from harness.kernels import halving
+    from harness.report.comparison import lines
 
     with Runs(claim, selection.fetch, click.echo) as runs:
         neighbours = halving.halve(_between(first, last, selection, every=every), runs.verdict)
         (before, after), (old, new) = neighbours.verdicts, (neighbours.before.release, neighbours.after.release)
         click.echo(f"{claim}: {before} on {old}, {after} on {new}")
-        for line in side_by_side(runs.evidence[old], runs.evidence[new]):
+        for line in lines.printable(runs.differences(old, new)):
             click.echo(f"  {line}")
 
 
@@ -59,7 +56,6 @@ class Runs:
     def __init__(self, claim: str, fetch: Callable[[Kernel], Stored], say: Callable[[str], None]) -> None:
         self.claim = claim
         self._fetch = fetch
-        self.evidence: dict[str, dict[str, Any]] = {}
         self._say = say
         self._directory = tempfile.TemporaryDirectory(prefix="harness-bisect-")
 
@@ -72,24 +68,40 @@ class Runs:
     def verdict(self, kernel: Kernel) -> str:
         """Run the claim on a kernel, brought if it is not here: by its release it is then known without an archive."""
         from harness.claims.verdicts import verdict_of
+        from harness.evidence.codec import read_directory
 
         self._fetch(kernel)
         place = Path(self._directory.name, kernel.release)
-        self.evidence[kernel.release] = settle(self.claim, kernel.release, place)
-        verdict = verdict_of(self.evidence[kernel.release])
+        settle(self.claim, kernel.release, Path(self._directory.name))
+        verdict = verdict_of(run for file in read_directory(place).files for run in file.runs)
         self._say(f"{kernel.version:<10} {kernel.release:<28} {verdict}")
         return verdict
 
+    def differences(self, before: str, after: str) -> list[str]:
+        """What was measured differently on two kernels that were run, a line each."""
+        from harness.report.comparison.changes import changes
+        from harness.report.comparison.lines import difference_line
+        from harness.report.comparison.sides import pairs
+        from harness.report.table import read
 
-def settle(claim: str, kernel: str, evidence: Path, scenarios: str = "scenarios") -> dict[str, Any]:
-    """Run a claim's scenarios on a kernel; the claim's evidence. Unsupported, with pytest's end, if there is none."""
-    argv = [sys.executable, "-m", "pytest", scenarios, "-q", "--claim", claim, "--kernel", kernel]
-    ran = subprocess.run(
-        [*argv, "--evidence", str(evidence)], check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
-    file = evidence / f"{claim}.json"
-    if not file.exists():
-        tail = "\n".join((ran.stdout + ran.stderr).strip().splitlines()[-8:])
-        raise Unsupported(f"{claim} came to nothing on {kernel}:\n{tail}")
-    whole: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return whole
+        places = [Path(self._directory.name, release) for release in (before, after)]
+        (sides,), _ = pairs(read(places), *places)
+        return [
+            f"{test.test}  {difference_line(difference)}"
+            for claim in changes(sides).claims
+            for test in claim.tests
+            for difference in test.changed
+        ]
+
+
+def settle(claim: str, release: str, directory: Path, scenarios: Path = Path("scenarios")) -> None:
+    """Run a claim's scenarios on a kernel, into a directory of its name.
+
+    Unsupported, with pytest's last words, if they did not run to their end.
+    """
+    from harness.cli.settling import sessions
+
+    with sessions([(release, release)], directory, scenarios=scenarios, claims=[claim]) as (session,):
+        if shortfall := session.shortfall():
+            tail = "\n".join(session.last_words(8))
+            raise Unsupported(f"{claim} came to nothing: {shortfall}\n{tail}")

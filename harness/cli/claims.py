@@ -14,18 +14,9 @@ import click
 @click.option("--output", "-o", default="-", show_default="standard output", help="the Markdown file to write")
 def claims(place: str, documents: str, evidence: str, output: str) -> None:
     """Write the corrected edition of the documents: each statement with verdict, measurement, and since when."""
-    from harness.claims.data import load
     from harness.claims.documents import load_documents
-    from harness.claims.edition import corrected
+    from harness.claims.files import load
+    from harness.report import edition
+    from harness.report.output import write
 
-    text = corrected(load(place), load_documents(Path(documents)), Path(evidence))
-    if output == "-":
-        click.echo(text, nl=False)
-        return
-    whole = Path(f"{output}.part")
-    try:
-        whole.parent.mkdir(parents=True, exist_ok=True)
-        whole.write_text(text, encoding="utf-8")
-        whole.replace(output)
-    except OSError as error:
-        raise click.ClickException(f"{output}: cannot be written: {error.strerror}") from None
+    write(output, edition.write(load(place), load_documents(Path(documents)), Path(evidence)))

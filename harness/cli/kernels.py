@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.archive import archive_options, note
+from harness.cli.archive import archive_options
+from harness.cli.notes import note
 
 if TYPE_CHECKING:
     from harness.kernels.selection import Selection

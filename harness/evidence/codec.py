@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -17,6 +17,7 @@ from harness.errors import BadInput
 from harness.evidence.types import SCHEMA, Claim, EvidenceFile, Run
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
 
@@ -62,10 +63,10 @@ def harness_version() -> str:
         return "uninstalled"
 
 
-def schema() -> dict[str, Any]:
+def schema_text() -> str:
     """The JSON Schema of an evidence file, made from the types."""
-    described = msgspec.json.schema(EvidenceFile)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | described
+    described = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | msgspec.json.schema(EvidenceFile)
+    return msgspec.json.format(msgspec.json.encode(described, order="sorted"), indent=1).decode() + "\n"
 
 
 def encode_file(claim: Claim, runs: list[Run]) -> bytes:
@@ -102,8 +103,8 @@ class Directory:
     notices: tuple[str, ...]
 
 
-def read_directory(directory: Path) -> Directory:
-    """Every evidence file of a directory, as far as each can be read.
+def read_directory(directory: Path, claims: Collection[str] | None = None) -> Directory:
+    """The evidence files of a directory, as far as each can be read; of these claims or groups alone, if any are named.
 
     What an interrupted run left is used: a file that is not whole is left out with a notice, and so is a run.
     BadInput if there is no such directory, or if evidence in it is of another schema.
@@ -113,6 +114,8 @@ def read_directory(directory: Path) -> Directory:
     files: list[EvidenceFile] = []
     notices: list[str] = []
     for path in sorted(directory.glob("*.json")):
+        if claims is not None and path.stem not in claims and path.stem.partition(".")[0] not in claims:
+            continue
         try:
             envelope = _decode(path, _envelopes)
         except OtherSchema:
@@ -162,3 +165,7 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError:
         beside.unlink(missing_ok=True)
         raise
+
+
+if __name__ == "__main__":
+    print(schema_text(), end="")

@@ -7,6 +7,7 @@ in seconds: `started`, `since` and `until` since the epoch. What is empty is lef
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -15,7 +16,7 @@ from harness.lab.impairment import Impairment
 from harness.laws.kernel import KernelVersion, Release
 from harness.laws.ranges import AtLeast, AtMost, Between, OneOf, Range
 
-SCHEMA = 2
+SCHEMA: Final = 2
 
 
 class Verdict(StrEnum):
@@ -45,7 +46,8 @@ class Outcome(StrEnum):
 
 # What may be said of a run (Run.said), the loudest first.
 WRONG = ("unexpected", "unexplained", "broken", "incomplete", "failed")
-SAID = (*WRONG, "not settled", "refuted", "holds", "not applicable")
+NOT_SETTLED = "not settled"
+SAID = (*WRONG, NOT_SETTLED, "refuted", "holds", "not applicable")
 
 
 class Result(StrEnum):
@@ -195,6 +197,13 @@ def is_wrong(comparison: Comparison) -> bool:
     return not comparison.met
 
 
+def judged(comparison: Comparison) -> str:
+    """What came of it: document, kernel or neither; met or not met."""
+    if isinstance(comparison, Judgement):
+        return str(comparison.result)
+    return "met" if comparison.met else "not met"
+
+
 # What a phase read.
 
 
@@ -236,6 +245,10 @@ class SocketTable(msgspec.Struct, frozen=True):
     total: int
     states: dict[str, int]
     rows: tuple[SocketRow, ...]
+
+
+# Bytes and ECN marks move with every packet and say nothing about it: how such counters' names end.
+NOISE = ("Octets", "NoECTPkts", "Ect0Pkts")
 
 
 class Moved(msgspec.Struct, frozen=True, array_like=True):
@@ -309,7 +322,7 @@ class Kernel(msgspec.Struct, frozen=True, order=True):
     """A kernel: `release` as `uname -r` has it, `version` as expectations take it, `machine` the processor."""
 
     release: str
-    version: str
+    version: Annotated[str, msgspec.Meta(pattern=r"^\d+\.\d+")]
     machine: str = ""
 
 
@@ -323,8 +336,9 @@ class Absence(msgspec.Struct, frozen=True):
 class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     """One run of a claim's scenario: a test, with its parameters, on a kernel.
 
-    `nodeid` is pytest's name of the test, `params` what stands in its brackets, `options` those of pytest that it does
-    not run without. `packets` names the pcapng file beside the evidence. `duration` is that of the test's call.
+    `nodeid` is pytest's name of the test, `params` what stands in its brackets, `kernel_name` what --kernel called the
+    kernel there, last; `options` are those of pytest that it does not run without. `packets` names the pcapng file
+    beside the evidence. `duration` is that of the test's call.
     """
 
     kernel: Kernel
@@ -333,6 +347,7 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     started: float
     duration: float
     params: str = ""
+    kernel_name: str = ""
     options: tuple[str, ...] = ()
     verdict: Verdict | None = None
     expected: Verdict | None = None
@@ -348,13 +363,21 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
         """The verdict in words if it is the expected one; otherwise what became of the run."""
         if self.outcome is Outcome.EXPECTED and self.verdict is not None:
             return self.verdict.words
-        return "not settled" if self.outcome is Outcome.UNSETTLED else str(self.outcome)
+        return NOT_SETTLED if self.outcome is Outcome.UNSETTLED else str(self.outcome)
+
+    @property
+    def test(self) -> str:
+        """The test with its parameters, without the kernel: a run of it on another kernel is of the same test."""
+        bare = self.nodeid.removesuffix(f"{self.kernel_name}]")
+        if not self.kernel_name or bare == self.nodeid or not bare.endswith(("[", "-")):
+            return self.nodeid
+        return bare[:-1] if bare.endswith("[") else f"{bare[:-1]}]"
 
 
 class EvidenceFile(msgspec.Struct, frozen=True):
     """What a session measured of one claim, a run for each test and kernel."""
 
-    schema: int
+    schema: Literal[2]
     harness: str
     claim: Claim
     runs: tuple[Run, ...]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from harness.errors import Unsupported
 from harness.kernels.project import Project
@@ -33,23 +34,29 @@ channel.send(json.dumps(found))
 """
 
 
-def of(target: Target, root: Path) -> dict[str, Any]:
+class Facts(msgspec.Struct, frozen=True):
+    """The values of a kernel's sysctls before anybody sets them, and the names of its counters."""
+
+    sysctls: dict[str, str]
+    counters: list[str]
+
+
+def of(target: Target, root: Path) -> Facts:
     """The facts of a kernel, out of a worker on it."""
     import execnet
 
     gateway = execnet.makegateway(target.worker(Project(root, ("scenarios",))))
     try:
-        facts: dict[str, Any] = json.loads(gateway.remote_exec(_PROBE).receive())
-    except (OSError, EOFError) as error:
+        return msgspec.json.decode(gateway.remote_exec(_PROBE).receive(), type=Facts)
+    except (OSError, EOFError, msgspec.MsgspecError) as error:
         raise Unsupported(f"{target.names[-1]}: its facts could not be read: {error}") from None
     finally:
         gateway.exit()
-    return facts
 
 
-def differences(a: dict[str, Any], b: dict[str, Any]) -> dict[str, list[str]]:
+def differences(a: Facts, b: Facts) -> dict[str, list[str]]:
     """Lines for what differs: defaults of sysctls, sysctls and counters that only one has."""
-    knobs, others = a["sysctls"], b["sysctls"]
+    knobs, others = a.sysctls, b.sysctls
     return {
         "sysctls with other defaults": [
             f"{name}: {knobs[name]} -> {others[name]}"
@@ -58,6 +65,11 @@ def differences(a: dict[str, Any], b: dict[str, Any]) -> dict[str, list[str]]:
         ],
         "sysctls of the first alone": [f"{name} = {knobs[name]}" for name in sorted(set(knobs) - set(others))],
         "sysctls of the second alone": [f"{name} = {others[name]}" for name in sorted(set(others) - set(knobs))],
-        "counters of the first alone": sorted(set(a["counters"]) - set(b["counters"])),
-        "counters of the second alone": sorted(set(b["counters"]) - set(a["counters"])),
+        "counters of the first alone": sorted(set(a.counters) - set(b.counters)),
+        "counters of the second alone": sorted(set(b.counters) - set(a.counters)),
     }
+
+
+def as_json(different: dict[str, list[str]]) -> str:
+    """The differences for programs."""
+    return msgspec.json.format(msgspec.json.encode(different), indent=1).decode() + "\n"

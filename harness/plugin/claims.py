@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import ClaimError
+from harness.plugin import kernels
 from harness.plugin.process import is_worker
 
 if TYPE_CHECKING:
@@ -206,7 +207,8 @@ def attach(item: pytest.Item, call: CallInfo[None], report: pytest.TestReport) -
     from harness.evidence.codec import encode_settled
 
     params = item.callspec.id if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ""
-    run = record.as_evidence(item.nodeid, params, _options(item))
+    kernel = kernels.kernel_of(item.config) or ""
+    run = record.as_evidence(item.nodeid, params, _options(item), kernel_name=kernel)
     setattr(report, EVIDENCE, encode_settled(record.claim, run))
     if record.packets is not None:
         setattr(report, PACKETS, record.packets)

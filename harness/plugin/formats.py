@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from harness.plugin.summary import Results
 
-# Option, and the format of harness.report.command.
+# Option, and the format of harness.report.formats.
 FORMATS = {"report": "html", "ktap": "ktap", "kcidb": "kcidb"}
 
 
@@ -60,13 +60,14 @@ class Reports:
             terminalreporter.write_line(line, red=bad)
 
     def _write(self) -> Iterable[tuple[str, bool]]:
-        from harness.report.command import made, write
-        from harness.report.stored import read
+        from harness.report.formats import render
+        from harness.report.output import write
+        from harness.report.table import read
 
         evidence = self._results.evidence
         table = read([evidence.path], claims=set(evidence.runs))
         for form, path in self._files.items():
-            write(str(path), made(form, table))
+            write(str(path), render(form, table))
             yield f"{form}: {shortest(path)}", False
 
 

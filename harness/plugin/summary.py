@@ -11,14 +11,13 @@ from harness.claims.render import comparison_line, telling_result
 from harness.errors import BadInput
 from harness.evidence.codec import decode_settled
 from harness.evidence.directory import EvidenceDirectory
-from harness.evidence.types import SAID, WRONG, Judgement, Run
+from harness.evidence.types import NOT_SETTLED, SAID, WRONG, Judgement, Run
 from harness.plugin.claims import EVIDENCE, PACKETS, claim_places
 from harness.plugin.formats import shortest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-NOT_SETTLED = "not settled"
 # The summary's headings in their order: the loudest last, nearest to the prompt.
 HEADINGS = ("holds", "refuted", "not applicable", *(said for said in reversed(SAID) if said in (NOT_SETTLED, *WRONG)))
 LOUD = (NOT_SETTLED, *WRONG)

@@ -8,23 +8,103 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from harness.errors import BadInput, Unsupported
+from harness.evidence.types import Outcome, Verdict
 
 if TYPE_CHECKING:
-    from harness.report.stored import Column, Row, Run, Table
+    from harness.evidence.types import Kernel
+    from harness.report.table import Column, Entry, Row, Table
 
 ORIGIN = "tcp_harness"
 # Ours to KCIDB's: FAIL blames the kernel, ERROR the test, SKIP nobody. An unexpected verdict may be either's fault; it
 # is for a reader to find out, and FAIL is what is looked at.
-STATUS = {"unexpected": "FAIL", "unexplained": "FAIL", "broken": "ERROR", "incomplete": "ERROR", "failed": "ERROR"}
+STATUS = {
+    Outcome.EXPECTED: "PASS",
+    Outcome.UNEXPECTED: "FAIL",
+    Outcome.UNEXPLAINED: "FAIL",
+    Outcome.BROKEN: "ERROR",
+    Outcome.INCOMPLETE: "ERROR",
+    Outcome.FAILED: "ERROR",
+    Outcome.UNSETTLED: "SKIP",
+}
 _ORIGIN = re.compile(r"[a-z0-9_]+")
 
 
-def document(table: Table, origin: str = ORIGIN) -> dict[str, Any]:
+class Version(msgspec.Struct):
+    """Of KCIDB's schema."""
+
+    major: int
+    minor: int
+
+
+class Checkout(msgspec.Struct):
+    """A source tree; all that is known of it is the kernel that was made of it."""
+
+    id: str
+    origin: str
+    comment: str
+    misc: dict[str, str]
+
+
+class Build(msgspec.Struct, omit_defaults=True):
+    """A kernel."""
+
+    id: str
+    checkout_id: str
+    origin: str
+    comment: str
+    misc: dict[str, str]
+    architecture: str = ""
+
+
+class Misc(msgspec.Struct):
+    """What KCIDB has no place for."""
+
+    claim: str
+    nodeid: str
+    verdict: Verdict | str
+    expected: Verdict | str
+    outcome: Outcome
+    reason: str
+
+
+class Environment(msgspec.Struct):
+    """Where a test ran."""
+
+    comment: str
+
+
+class Test(msgspec.Struct, omit_defaults=True):
+    """A run of a claim."""
+
+    id: str
+    build_id: str
+    origin: str
+    path: str
+    comment: str
+    status: str
+    environment: Environment
+    misc: Misc
+    start_time: str | None = None
+    duration: float | None = None
+    log_excerpt: str = ""
+
+
+class Submission(msgspec.Struct):
+    """What is handed to KCIDB."""
+
+    version: Version
+    checkouts: list[Checkout]
+    builds: list[Build]
+    tests: list[Test]
+
+
+def submission(table: Table, origin: str = ORIGIN) -> Submission:
     """The evidence as KCIDB's objects, checked against the newest schema of the installed kcidb-io.
 
     `origin` names the system that submits: lower-case letters, digits and underscores. BadInput for another;
@@ -36,71 +116,60 @@ def document(table: Table, origin: str = ORIGIN) -> dict[str, Any]:
         from kcidb_io.schema import LATEST
     except ImportError:
         raise Unsupported("KCIDB's schema needs kcidb-io; pip install 'tcp-harness[report]'") from None
-    builds = [_build(column, origin) for column in table.columns]
-    whole = {
-        "version": {"major": LATEST.major, "minor": LATEST.minor},
-        "checkouts": [_checkout(column, origin) for column in table.columns],
-        "builds": builds,
-        "tests": [
-            _test(row, column, run, origin) for row, column, cell in table.cells() for run in cell.runs
-        ],
-    }  # fmt: skip
-    LATEST.validate(whole)
+    whole = Submission(
+        Version(LATEST.major, LATEST.minor),
+        [_checkout(column, origin) for column in table.columns],
+        [_build(column, origin) for column in table.columns],
+        [_test(row, column, entry, origin) for row, column, cell in table.cells() for entry in cell.entries],
+    )
+    LATEST.validate(msgspec.to_builtins(whole))
     return whole
 
 
 def write(table: Table, origin: str = ORIGIN) -> str:
-    """document() as text."""
-    return json.dumps(document(table, origin), ensure_ascii=False, indent=1) + "\n"
+    """submission() as text."""
+    return msgspec.json.format(msgspec.json.encode(submission(table, origin)), indent=1).decode() + "\n"
 
 
-def _checkout(column: Column, origin: str) -> dict[str, Any]:
-    return {
-        "id": _id(origin, "checkout", column.release, column.directory),
-        "origin": origin,
-        "comment": f"Linux {column.release}",
-        "misc": {"release": column.release, "version": column.version},
-    }
+def _checkout(column: Column, origin: str) -> Checkout:
+    kernel = column.kernel
+    ident = _id(origin, "checkout", kernel.release, column.place)
+    return Checkout(ident, origin, f"Linux {kernel.release}", _versions(kernel))
 
 
-def _build(column: Column, origin: str) -> dict[str, Any]:
-    build = {
-        "id": _id(origin, "build", column.release, column.directory),
-        "checkout_id": _id(origin, "checkout", column.release, column.directory),
-        "origin": origin,
-        "comment": f"Linux {column.release}, as it was found running",
-        "misc": {"release": column.release, "version": column.version},
-    }
-    # KCIDB's names are the kernel's own for the architectures that it has; x86_64 is both.
-    return build | ({"architecture": column.machine} if re.fullmatch(r"[a-z0-9_]+", column.machine) else {})
+def _build(column: Column, origin: str) -> Build:
+    kernel = column.kernel
+    return Build(
+        id=_id(origin, "build", kernel.release, column.place),
+        checkout_id=_id(origin, "checkout", kernel.release, column.place),
+        origin=origin,
+        comment=f"Linux {kernel.release}, as it was when the tests ran",
+        misc=_versions(kernel),
+        # KCIDB's names are the kernel's own for the architectures that it has; x86_64 is both.
+        architecture=kernel.machine if re.fullmatch(r"[a-z0-9_]+", kernel.machine) else "",
+    )
 
 
-def _test(row: Row, column: Column, run: Run, origin: str) -> dict[str, Any]:
-    test: dict[str, Any] = {
-        "id": _id(origin, "test", column.release, column.directory, run.nodeid, str(run.data.get("started"))),
-        "build_id": _id(origin, "build", column.release, column.directory),
-        "origin": origin,
-        "path": ".".join(["tcp_harness", *(_segment(part) for part in (*row.name.split("."), run.which))]),
-        "comment": str(row.claim.get("statement", "")),
-        "status": "SKIP" if run.state == "not settled" else STATUS.get(run.state, "PASS"),
-        "environment": {"comment": f"Linux {column.release} {column.machine}".strip()},
-        "misc": {
-            "claim": row.name,
-            "nodeid": run.nodeid,
-            "verdict": run.data.get("verdict") or "",
-            "expected": run.data.get("expected") or "",
-            "outcome": run.data["outcome"],
-            "reason": str(run.data.get("reason") or ""),
-        },
-    }
-    started, duration = run.data.get("started"), run.data.get("duration")
-    if isinstance(started, (int, float)) and 0 < started < 1 << 33:
-        test["start_time"] = datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat()
-    if isinstance(duration, (int, float)) and duration >= 0:
-        test["duration"] = duration
-    if run.data.get("reason"):
-        test["log_excerpt"] = str(run.data["reason"])[:16000]
-    return test
+def _versions(kernel: Kernel) -> dict[str, str]:
+    return {"release": kernel.release, "version": kernel.version}
+
+
+def _test(row: Row, column: Column, entry: Entry, origin: str) -> Test:
+    claim, kernel, run = row.claim, column.kernel, entry.run
+    known = 0 < run.started < 1 << 33
+    return Test(
+        id=_id(origin, "test", kernel.release, column.place, run.nodeid, str(run.started)),
+        build_id=_id(origin, "build", kernel.release, column.place),
+        origin=origin,
+        path=".".join(["tcp_harness", *(_segment(part) for part in (*claim.name.split("."), entry.test))]),
+        comment=claim.statement,
+        status=STATUS[run.outcome],
+        environment=Environment(f"Linux {kernel.release} {kernel.machine}".strip()),
+        misc=Misc(claim.name, run.nodeid, run.verdict or "", run.expected or "", run.outcome, run.reason),
+        start_time=datetime.datetime.fromtimestamp(run.started, datetime.UTC).isoformat() if known else None,
+        duration=run.duration if run.duration >= 0 else None,
+        log_excerpt=run.reason[:16000],
+    )
 
 
 def _segment(text: str) -> str:

@@ -7,23 +7,31 @@ import re
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from markupsafe import escape
 
 from harness.errors import Unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from harness.evidence.types import Run
 
 # matplotlib knows no CSS variable: it draws in these colours, and they are replaced in what it wrote.
 INK, FAINT = "#010203", "#040506"
 LINES = tuple(f"#0a0b{n:02x}" for n in range(8))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-DASHES: tuple[Any, ...] = ("-", "--", "-.", ":")
+DASHES = ("-", "--", "-.", ":")
 HATCHES = ("", "////", "....", "xxxx")
 # In inches; what is below the axes comes to the height.
 WIDTH, HEIGHT = 6.4, 2.6
+# In points, of which an inch has 72.
+KEY_HEIGHT, KEY_WIDTH, KEY_TEXT = 14, 24, 9
 MOST_LINES, MOST_PANELS = 16, 6
 POINTS_DRAWN = 400
 SETTINGS: Any = {
@@ -33,7 +41,7 @@ SETTINGS: Any = {
     "hatch.linewidth": 0.6,
 }  # fmt: skip
 
-Point = tuple[Any, float]
+Point = tuple[float | str, float]
 
 
 @dataclass(frozen=True)
@@ -51,163 +59,225 @@ class Curve:
     points: tuple[Point, ...]
 
     @property
-    def named(self) -> bool:
+    def has_names(self) -> bool:
         """Whether x has names: such a series is bars."""
         return any(isinstance(x, str) for x, _ in self.points)
 
 
-def curves(run: dict[str, Any], label: str = "") -> list[Curve]:
+def curves(run: Run, label: str = "") -> list[Curve]:
     """The series of a run's phases; one that another continues from the same start is left out.
 
     `label` tells the run from others in the same plot.
     """
-    found: dict[tuple[str, str], list[Curve]] = defaultdict(list)
-    for phase in run["phases"]:
-        series = phase.get("series", {})
-        for name, one in series.items() if isinstance(series, dict) else ():
-            points = _points(one)
-            if points:
-                kind = str(phase.get("kind"))
-                curve = Curve(kind, label, str(name), str(one.get("x", "")), str(one.get("unit", "")), points)
-                found[kind, curve.name].append(curve)
-    return [one for alike in found.values() for one in _longest(alike)]
-
-
-def _points(series: object) -> tuple[Point, ...]:
-    listed = series.get("points") if isinstance(series, dict) else None
-    if not isinstance(listed, list):
-        return ()
-    step = max(1, len(listed) // POINTS_DRAWN)
-    return tuple(
-        (one[0], float(one[1]))
-        for one in listed[::step]
-        if isinstance(one, list) and len(one) == 2 and isinstance(one[0], (int, float, str)) and _number(one[1])
-    )
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    alike: dict[tuple[str, str], list[Curve]] = defaultdict(list)
+    for phase in run.phases:
+        for series in phase.series:
+            if series.points:
+                step = max(1, len(series.points) // POINTS_DRAWN)
+                curve = Curve(phase.kind, label, series.name, series.x, series.unit, series.points[::step])
+                alike[phase.kind, series.name].append(curve)
+    return [curve for each in alike.values() for curve in _longest(each)]
 
 
 def _longest(alike: Sequence[Curve]) -> list[Curve]:
     """Of series that grow from phase to phase the last."""
-    kept: list[Curve] = []
-    for one in alike:
-        if kept and one.points[: len(kept[-1].points)] == kept[-1].points:
-            kept.pop()
-        kept.append(one)
-    return kept
+    longest: list[Curve] = []
+    for curve in alike:
+        if longest and curve.points[: len(longest[-1].points)] == longest[-1].points:
+            longest.pop()
+        longest.append(curve)
+    return longest
 
 
 def draw(series: Iterable[Curve]) -> list[str]:
     """A plot for each pair of axes, as SVG elements; Unsupported if matplotlib is not installed."""
     panels: dict[tuple[str, str, bool], list[Curve]] = defaultdict(list)
     for curve in series:
-        panels[curve.x, curve.unit, curve.named].append(curve)
-    return [_panel(each[:MOST_LINES]) for each in list(panels.values())[:MOST_PANELS]]
-
-
-def _panel(alike: Sequence[Curve]) -> str:
+        panels[curve.x, curve.unit, curve.has_names].append(curve)
+    if not panels:
+        return []
     try:
         import matplotlib
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
     except ImportError:
         raise Unsupported("plots need matplotlib; pip install 'tcp-harness[report]'") from None
-    written = io.StringIO()
     # A glyph that matplotlib's own font lacks is no news: the reader's browser draws the text.
     with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        rows = len({str(x) for one in alike for x, _ in one.points}) * len(alike) if alike[0].named else 0
-        keys = _keys(alike)
-        body, legend = (0.5 + 0.16 * rows if rows else HEIGHT), 0.2 * len(keys) + 0.1
-        # Margins of a fixed size, in inches: to lay the figure out by what stands in it takes longer than to draw it.
-        whole = body + legend + 0.62
-        left = min(0.46, 0.03 + 0.0138 * max(len(part) for one in alike for x, _ in one.points
-                                             for part in str(x).split("\n"))) if rows else 0.11  # fmt: skip
-        figure = Figure(figsize=(WIDTH, whole))
-        figure.subplots_adjust(left=left, right=0.97, top=1 - 0.12 / whole, bottom=(legend + 0.5) / whole)
-        figure.patch.set_visible(False)
-        axes = figure.add_subplot()
-        axes.patch.set_visible(False)
-        axes.grid(visible=True, axis="x" if rows else "both", alpha=0.25, linewidth=0.6)
-        (_bars if rows else _lines)(axes, alike)
-        figure.legend(*zip(*keys, strict=True), loc="lower left", bbox_to_anchor=(left - 0.02, 0.0), frameon=False,
-                      fontsize=9, borderaxespad=0.0, labelspacing=0.25)  # fmt: skip
-        # Not savefig(), which goes through all of it once more to see how large it is.
-        print_svg: Any = FigureCanvasSVG(figure).print_svg
-        print_svg(written, metadata={"Date": None, "Creator": None})
-    return _for_the_page(written.getvalue(), f"{', '.join(dict.fromkeys(label for _, label in keys))}")
+        return [_panel(_Panel(tuple(each[:MOST_LINES]))) for each in list(panels.values())[:MOST_PANELS]]
 
 
-def _styles(alike: Sequence[Curve]) -> tuple[list[tuple[str, str]], list[str]]:
-    """What colour and marker tell apart (phase and name), and what the dash does (the run)."""
-    return list(dict.fromkeys((one.kind, one.name) for one in alike)), list(dict.fromkeys(one.run for one in alike))
+@dataclass(frozen=True)
+class _Panel:
+    """The curves of a plot; colour and marker tell phases and names apart, dash or hatch tells runs apart."""
+
+    curves: tuple[Curve, ...]
+
+    @property
+    def whats(self) -> list[tuple[str, str]]:
+        """The phases and names, in the order of their colours."""
+        return list(dict.fromkeys((curve.kind, curve.name) for curve in self.curves))
+
+    @property
+    def runs(self) -> list[str]:
+        """The runs, in the order of their dashes."""
+        return list(dict.fromkeys(curve.run for curve in self.curves))
+
+    @property
+    def x_names(self) -> list[str]:
+        """The names on the axis of bars."""
+        return list(dict.fromkeys(str(x) for curve in self.curves for x, _ in curve.points))
+
+    @property
+    def has_bars(self) -> bool:
+        """Whether it is of bars."""
+        return self.curves[0].has_names
+
+    def colour(self, curve: Curve) -> int:
+        """The number of a curve's colour and marker."""
+        return self.whats.index((curve.kind, curve.name)) % len(LINES)
+
+    def dash(self, curve: Curve) -> int:
+        """The number of a curve's dash or hatch."""
+        return self.runs.index(curve.run) % len(DASHES)
 
 
-def _keys(alike: Sequence[Curve]) -> list[tuple[Any, str]]:
-    """The legend: what each colour and marker is, and each dash or hatch where there are several."""
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
-    what, runs = _styles(alike)
-    keys: list[tuple[Any, str]] = []
-    for index, (kind, name) in enumerate(what):
-        colour = LINES[index % len(LINES)]
-        sign = (
-            Patch(facecolor=colour)
-            if alike[0].named
-            else Line2D([], [], color=colour, marker=_marker(index), markersize=5)
-        )
-        keys.append((sign, f"{name} ({kind})"))
-    for index, run in enumerate(runs if len(runs) > 1 else ()):
-        hatched = Patch(facecolor="none", edgecolor=INK, hatch=HATCHES[index % len(HATCHES)], linewidth=0.5)
-        dashed = Line2D([], [], color=INK, linestyle=DASHES[index % len(DASHES)])
-        keys.append((hatched if alike[0].named else dashed, run))
-    return keys
+def _panel(panel: _Panel) -> str:
+    keys = list(_keys(panel))
+    body = 0.5 + 0.16 * len(panel.x_names) * len(panel.curves) if panel.has_bars else HEIGHT
+    legend = len(keys) * KEY_HEIGHT / 72 + 0.1
+    # Margins of a fixed size, in inches: to lay the figure out by what stands in it takes longer than to draw it.
+    whole = body + legend + 0.62
+    longest = max((len(part) for name in panel.x_names for part in name.split("\n")), default=0)
+    left = min(0.46, 0.03 + 0.0138 * longest) if panel.has_bars else 0.11
+    figure, axes = _axes(bars=panel.has_bars)
+    figure.set_size_inches(WIDTH, whole)
+    figure.subplots_adjust(left=left, right=0.97, top=1 - 0.12 / whole, bottom=(legend + 0.5) / whole)
+    (_bars if panel.has_bars else _lines)(axes, panel)
+    written = io.StringIO()
+    # Not savefig(), which goes through all of it once more to see how large it is.
+    figure.canvas.print_svg(written, metadata={"Date": None, "Creator": None})  # type: ignore[attr-defined]
+    top = 72 * (whole - legend)
+    drawn = [_key(key, 72 * WIDTH * left, top + KEY_HEIGHT * (place + 0.5)) for place, key in enumerate(keys)]
+    return _for_the_page(written.getvalue(), ", ".join(dict.fromkeys(key.text for key in keys)), "".join(drawn))
 
 
-def _marker(index: int) -> str:
-    return MARKERS[index % len(MARKERS)]
+@cache
+def _axes(*, bars: bool) -> tuple[Figure, Axes]:
+    """A figure with axes: to make them and their ticks takes as long as to draw them, so they are used again."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    FigureCanvasSVG(figure)
+    figure.patch.set_visible(False)
+    axes = figure.add_subplot()
+    axes.patch.set_visible(False)
+    axes.grid(visible=True, axis="x" if bars else "both", alpha=0.25, linewidth=0.6)
+    if bars:
+        axes.invert_yaxis()
+    else:
+        axes.locator_params(nbins=7)
+    return figure, axes
 
 
-def _lines(axes: Axes, alike: Sequence[Curve]) -> None:
-    what, runs = _styles(alike)
-    for curve in alike:
+def _lines(axes: Axes, panel: _Panel) -> None:
+    for line in list(axes.lines):
+        line.remove()
+    axes.set_prop_cycle(None)
+    for curve in panel.curves:
         # Colour tells the lines apart, and so does the marker.
-        index = what.index((curve.kind, curve.name))
+        colour = panel.colour(curve)
         axes.plot(
-            [x for x, _ in curve.points], [y for _, y in curve.points], color=LINES[index % len(LINES)], linewidth=1.6,
-            linestyle=DASHES[runs.index(curve.run) % len(DASHES)], marker=_marker(index), markersize=4.5,
+            [x for x, _ in curve.points], [y for _, y in curve.points], color=LINES[colour], linewidth=1.6,
+            linestyle=DASHES[panel.dash(curve)], marker=MARKERS[colour], markersize=4.5,
             markevery=max(1, len(curve.points) // 30),
         )  # fmt: skip
-    axes.set_xlabel({"s": "seconds"}.get(alike[0].x, alike[0].x))
-    axes.set_ylabel({"s": "seconds"}.get(alike[0].unit, alike[0].unit))
-    axes.set_ylim(bottom=min(0.0, *(y for one in alike for _, y in one.points)))
-    axes.locator_params(nbins=7)
+    axes.set_xlabel(_axis(panel.curves[0].x))
+    axes.set_ylabel(_axis(panel.curves[0].unit))
+    axes.relim()
+    axes.autoscale(enable=True)
+    axes.autoscale_view()
+    axes.set_ylim(bottom=min(0.0, *(y for curve in panel.curves for _, y in curve.points)))
 
 
-def _bars(axes: Axes, alike: Sequence[Curve]) -> None:
-    what, runs = _styles(alike)
-    names = list(dict.fromkeys(str(x) for one in alike for x, _ in one.points))
-    thick = 0.8 / len(alike)
-    for index, curve in enumerate(alike):
-        at = [names.index(str(x)) + (index - (len(alike) - 1) / 2) * thick for x, _ in curve.points]
+def _bars(axes: Axes, panel: _Panel) -> None:
+    for artist in (*axes.patches, *axes.texts):
+        artist.remove()
+    axes.containers.clear()
+    names = panel.x_names
+    thick = 0.8 / len(panel.curves)
+    for place, curve in enumerate(panel.curves):
+        at = [names.index(str(x)) + (place - (len(panel.curves) - 1) / 2) * thick for x, _ in curve.points]
         bars = axes.barh(
             at, [y for _, y in curve.points], thick * 0.9, edgecolor=INK, linewidth=0.5,
-            color=LINES[what.index((curve.kind, curve.name)) % len(LINES)],
-            hatch=HATCHES[runs.index(curve.run) % len(HATCHES)],
+            color=LINES[panel.colour(curve)], hatch=HATCHES[panel.dash(curve)],
         )  # fmt: skip
         axes.bar_label(bars, fmt="%g", fontsize=8, padding=2)
     axes.set_yticks(range(len(names)), names, fontsize=9)
-    axes.invert_yaxis()
-    axes.set_xlabel({"s": "seconds"}.get(alike[0].unit, alike[0].unit))
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel(_axis(panel.curves[0].unit))
+    axes.relim()
+    axes.autoscale(enable=True, axis="x")
+    axes.autoscale_view(scaley=False)
 
 
-def _for_the_page(written: str, title: str) -> str:
+def _axis(unit: str) -> str:
+    return "seconds" if unit == "s" else unit
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A line of the legend: a colour with its marker, or a dash or hatch with its run."""
+
+    text: str
+    colour: int | None
+    dash: int | None
+    bar: bool
+
+
+def _keys(panel: _Panel) -> Iterator[_Key]:
+    """The legend: what each colour and marker is, and each dash or hatch where there are several."""
+    for number, (kind, name) in enumerate(panel.whats):
+        yield _Key(f"{name} ({kind})", number % len(LINES), None, panel.has_bars)
+    if len(panel.runs) > 1:
+        for number, run in enumerate(panel.runs):
+            yield _Key(run, None, number % len(DASHES), panel.has_bars)
+
+
+# SVG's own dashes and hatches; the shapes of the markers, around the middle.
+STROKES = ("", "6 2.5", "6 2.5 1.5 2.5", "1.5 2.5")
+STRIPES = ("", "M2 4L5 -4M7 4L10 -4M12 4L15 -4M17 4L20 -4", "M4 0h.1M9 0h.1M14 0h.1M19 0h.1", "M3 -3L8 3M8 -3L3 3M13 -3L18 3M18 -3L13 3")  # fmt: skip  # noqa: E501
+SHAPES = (
+    "M-2.5 0a2.5 2.5 0 1 0 5 0a2.5 2.5 0 1 0 -5 0z",
+    "M-2.3 -2.3h4.6v4.6h-4.6z",
+    "M0 -2.5L2.5 2.5h-5z",
+    "M0 -3.2L3.2 0L0 3.2L-3.2 0z",
+    "M0 2.5L2.5 -2.5h-5z",
+    "M-.8 -2.5h1.6v1.7h1.7v1.6h-1.7v1.7h-1.6v-1.7h-1.7v-1.6h1.7z",
+    "M-2.5 -1.4L-1.4 -2.5L0 -1.1L1.4 -2.5L2.5 -1.4L1.1 0L2.5 1.4L1.4 2.5L0 1.1L-1.4 2.5L-2.5 1.4L-1.1 0z",
+    "M0 -3L.7 -1L2.9 -.9L1.1 .4L1.8 2.4L0 1.2L-1.8 2.4L-1.1 .4L-2.9 -.9L-.7 -1z",
+)
+
+
+def _key(key: _Key, x: float, y: float) -> str:
+    """A line of the legend, drawn."""
+    paint = "currentColor" if key.colour is None else f"var(--line{key.colour})"
+    if key.bar:
+        stripes = f'<path d="{STRIPES[key.dash or 0]}" stroke="currentColor" fill="none"/>' if key.dash else ""
+        fill = "none" if key.colour is None else paint
+        sign = f'<path d="M0 -4h{KEY_WIDTH}v8h-{KEY_WIDTH}z" fill="{fill}" stroke="currentColor"/>{stripes}'
+    else:
+        shape = (
+            "" if key.colour is None else f'<path d="{SHAPES[key.colour]}" transform="translate({KEY_WIDTH / 2} 0)"/>'
+        )
+        dash = f' stroke-dasharray="{STROKES[key.dash]}"' if key.dash else ""
+        sign = f'<path d="M0 0h{KEY_WIDTH}"{dash} stroke="{paint}" stroke-width="1.6" fill="none"/>{shape}'
+    text = f'<text x="{KEY_WIDTH + 8}" y="3" fill="currentColor" font-size="{KEY_TEXT}">{escape(key.text)}</text>'
+    return f'<g transform="translate({x:.1f} {y:.1f})" fill="{paint}" stroke-width="0.6">{sign}{text}</g>'
+
+
+def _for_the_page(written: str, title: str, legend: str) -> str:
     """The <svg> element alone, with variables for colours, and names that no other plot of the page has."""
-    from markupsafe import escape
-
     svg = written[written.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
@@ -219,4 +289,5 @@ def _for_the_page(written: str, title: str) -> str:
     # The size in points is matplotlib's; the page gives the width.
     svg = re.sub(r' width="[\d.]+pt"| height="[\d.]+pt"', "", svg, count=2)
     head, _, rest = svg.partition(">")
-    return f'{head} class="plot" role="img"><title>{escape(title)}</title>{rest}'
+    rest = rest.rstrip().removesuffix("</svg>")
+    return f'{head} class="plot" role="img"><title>{escape(title)}</title>{rest}{legend}</svg>'

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.report.stored import Run
+    from harness.evidence.types import Run
 
 # What pytest's -k takes for one word (_pytest/mark/expression.py).
 _WORD = re.compile(r"[\w:+.\[\]\\/-]+")
@@ -28,19 +28,11 @@ def command(claim: str, runs: Sequence[Run]) -> str:
         words += ["-k", name] if len(runs) == 1 else []
     kernel = _kernel_option(runs[0])
     words += ["--kernel", kernel] if kernel else []
-    words += dict.fromkeys(option for run in runs for option in _options(run))
+    words += dict.fromkeys(option for run in runs for option in run.options)
     return shlex.join(words)
 
 
 def _kernel_option(run: Run) -> str:
-    """The value of --kernel that the run had: pytest puts it last into the brackets of the test's name."""
-    inside = run.nodeid.rpartition("[")[2].removesuffix("]") if run.nodeid.endswith("]") else ""
-    for kernel in (run.kernel["version"], RUNNING):
-        if inside == kernel or inside.endswith(f"-{kernel}"):
-            return kernel
-    return ""
-
-
-def _options(run: Run) -> list[str]:
-    listed = run.data.get("options")
-    return [str(one) for one in listed] if isinstance(listed, list) else []
+    """The value of --kernel that the run had; "" for a kernel of somebody's own, whose name is not its path."""
+    known = (run.kernel.version, run.kernel.release, RUNNING)
+    return run.kernel_name if run.kernel_name in known else ""

@@ -12,46 +12,95 @@ incomplete, failed.
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from harness.evidence.types import Outcome, Source, Verdict
 
 if TYPE_CHECKING:
-    from harness.report.stored import Cell, Table
+    from harness.report.table import Cell, Entry, Table
 
 SCHEMA = 1
 
 
-def document(table: Table) -> dict[str, Any]:
+class KernelResults(msgspec.Struct):
+    """A kernel of the matrix."""
+
+    release: str
+    version: str
+    machine: str
+    directory: str
+
+
+class RunResult(msgspec.Struct):
+    """What a run came to."""
+
+    test: str
+    outcome: Outcome
+    verdict: Verdict | None
+    expected: Verdict | None
+    reason: str
+    duration: float
+
+
+class CellResult(msgspec.Struct):
+    """What a claim came to on a kernel."""
+
+    kernel: int
+    state: str
+    runs: list[RunResult]
+
+
+class ClaimResults(msgspec.Struct):
+    """A claim, and what it came to on each kernel that it was run on."""
+
+    name: str
+    statement: str
+    sources: tuple[Source, ...]
+    results: list[CellResult]
+
+
+class Results(msgspec.Struct):
+    """The matrix."""
+
+    schema: int
+    harness: str
+    kernels: list[KernelResults]
+    claims: list[ClaimResults]
+
+
+def results(table: Table) -> Results:
     """The matrix as data."""
-    return {
-        "schema": SCHEMA,
-        "harness": table.harness,
-        "kernels": [
-            {"release": one.release, "version": one.version, "machine": one.machine, "directory": one.directory}
-            for one in table.columns
-        ],
-        "claims": [
-            {
-                "name": row.name,
-                "statement": row.claim.get("statement", ""),
-                "sources": row.claim.get("sources", []),
-                "results": [
-                    {"kernel": index, **_cell(row.cells[column])}
-                    for index, column in enumerate(table.columns)
-                    if column in row.cells
-                ],
-            }
-            for row in table.rows
-        ],
-    }
+    kernels = [
+        KernelResults(column.kernel.release, column.kernel.version, column.kernel.machine, column.place)
+        for column in table.columns
+    ]
+    claims = [
+        ClaimResults(
+            row.claim.name,
+            row.claim.statement,
+            row.claim.sources,
+            [
+                _cell(number, row.cells[column])
+                for number, column in enumerate(table.columns)
+                if column in row.cells
+            ],
+        )
+        for row in table.rows
+    ]  # fmt: skip
+    return Results(SCHEMA, table.harness, kernels, claims)
 
 
 def write(table: Table) -> str:
-    """document() as text."""
-    return json.dumps(document(table), ensure_ascii=False, indent=1) + "\n"
+    """results() as text."""
+    return msgspec.json.format(msgspec.json.encode(results(table)), indent=1).decode() + "\n"
 
 
-def _cell(cell: Cell) -> dict[str, Any]:
-    kept = ("outcome", "verdict", "expected", "reason", "duration")
-    runs = [{"test": run.nodeid, **{key: run.data.get(key) for key in kept}} for run in cell.runs]
-    return {"state": cell.state, "runs": runs}
+def _cell(kernel: int, cell: Cell) -> CellResult:
+    return CellResult(kernel, cell.said, [_run(entry) for entry in cell.entries])
+
+
+def _run(entry: Entry) -> RunResult:
+    run = entry.run
+    return RunResult(run.nodeid, run.outcome, run.verdict, run.expected, run.reason, run.duration)

@@ -173,8 +173,9 @@ def _room() -> MachineRoom:
 
 def _report(outcomes: list[Outcome]) -> None:
     """A page of each kernel's evidence and one of all, and a line for each."""
-    from harness.report.command import made, write
-    from harness.report.stored import read
+    from harness.report.formats import render
+    from harness.report.output import write
+    from harness.report.table import read
     from harness.vagrant.run import RESULTS
 
     # Made here: in an emulated machine that alone takes a minute.
@@ -183,7 +184,7 @@ def _report(outcomes: list[Outcome]) -> None:
     pages = {directory.parent / "report.html": [directory] for directory in evidence}
     pages[RESULTS / "report.html"] = evidence
     for page, sources in pages.items() if evidence else ():
-        write(str(page), made("html", read(sources)))
+        write(str(page), render("html", read(sources)))
         click.echo(str(page))
     for outcome in outcomes:
         click.echo(str(outcome))

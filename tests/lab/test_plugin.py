@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.errors import Forbidden
+from harness.evidence import codec
+from harness.evidence.types import Moved
 from tests.claim_file import claim_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from harness.evidence.types import Run
 
 pytest_plugins = ["pytester"]
 
@@ -68,9 +71,8 @@ def scenario(pytester: pytest.Pytester, session: Callable[..., pytest.RunResult]
     return run
 
 
-def runs(pytester: pytest.Pytester) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((pytester.path / "out/evidence/queue.limit.json").read_text())["runs"]
-    return found
+def runs(pytester: pytest.Pytester) -> tuple[Run, ...]:
+    return codec.read(pytester.path / "out/evidence/queue.limit.json").runs
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
@@ -79,19 +81,20 @@ def test_evidence_of_an_overflow(
 ) -> None:
     scenario(SCENARIO, "-n", workers).assert_outcomes(passed=2)
     for run, family in zip(runs(pytester), ("ipv4", "ipv6"), strict=True):
-        assert run["nodeid"] == f"test_scenario.py::test_limit[{family}]"
-        assert (run["params"], run["verdict"], run["outcome"]) == (family, "refuted", "expected")
-        effect, control = run["phases"]
-        before, sought = effect["knobs"]["server"]["net.core.somaxconn"]
-        assert (int(before) > 10, sought) == (True, "10")
-        assert effect["counters"]["server"]["TcpExt.ListenOverflows"] == [0, 3, 3]
-        assert effect["counters"]["client"]["Tcp.ActiveOpens"] == [0, 14, 14]
-        assert effect["sockets"]["server"]["states"] == {"LISTEN": 1, "ESTAB": 11}
-        assert effect["sockets"]["server"]["rows"][0][:3] == ["LISTEN", 11, 10]
-        assert effect["sockets"]["client"]["states"] == {"ESTAB": 11, "SYN-SENT": 3}
-        assert not any(name.startswith("Tcp") for name in control.get("counters", {}).get("server", {}))
-        assert run["packets"] == f"queue.limit-{family}.pcapng"
-        packets = (pytester.path / "out/evidence" / run["packets"]).read_bytes()
+        assert run.nodeid == f"test_scenario.py::test_limit[{family}]"
+        assert (run.params, run.verdict, run.outcome) == (family, "refuted", "expected")
+        effect, control = run.phases
+        knob = effect.knobs["server"]["net.core.somaxconn"]
+        assert (int(knob.before) > 10, knob.now) == (True, "10")
+        assert effect.counters["server"]["TcpExt.ListenOverflows"] == Moved(0, 3)
+        assert effect.counters["client"]["Tcp.ActiveOpens"] == Moved(0, 14)
+        assert effect.sockets["server"].states == {"LISTEN": 1, "ESTAB": 11}
+        listener = effect.sockets["server"].rows[0]
+        assert (listener.state, listener.recv_q, listener.send_q) == ("LISTEN", 11, 10)
+        assert effect.sockets["client"].states == {"ESTAB": 11, "SYN-SENT": 3}
+        assert not any(name.startswith("Tcp") for name in control.counters.get("server", {}))
+        assert run.packets == f"queue.limit-{family}.pcapng"
+        packets = (pytester.path / "out/evidence" / run.packets).read_bytes()
         assert packets[:4] == b"\x0a\x0d\x0d\x0a"
         # 11 handshakes of three packets, and three SYNs without an answer
         assert packets.count(b"\x1f\x90") >= 11 * 3 + 3

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.evidence import codec
 from harness.observe import read_pcapng
+from harness.report.arrows import Fate
 from harness.report.reproduce import command
-from harness.report.sightings import Fate, exchanges
-from harness.report.stored import Cell, Table, read
+from harness.report.sightings import exchanges
+from harness.report.table import Cell, Table, read
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
+
+    from harness.evidence.types import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 CLAIMS = ("accept-queue.capacity", "accept-queue.client-thinks-established", "tw-recycle.nat-keeps-timestamps")
@@ -47,19 +50,19 @@ def table(evidence: Path) -> Table:
 
 
 def cell_of(table: Table, claim: str) -> Cell:
-    return next(cell for row, _, cell in table.cells() if row.name == claim)
+    return next(cell for row, _, cell in table.cells() if row.claim.name == claim)
 
 
 def test_the_report_is_there(evidence: Path, table: Table) -> None:
     page = (evidence / "report.html").read_text(encoding="utf-8")
-    assert [row.name for row in table.rows] == sorted(CLAIMS)
+    assert [row.claim.name for row in table.rows] == sorted(CLAIMS)
     assert all(f'id="claim-{claim}"' in page for claim in CLAIMS)
 
 
 def test_the_ladder_shows_where_the_full_queue_dropped(table: Table) -> None:
-    for run in cell_of(table, "accept-queue.client-thinks-established").runs:
-        assert run.packets is not None
-        full, room = exchanges(read_pcapng(run.packets.read_bytes()).packets, run.data["phases"])
+    for entry in cell_of(table, "accept-queue.client-thinks-established").entries:
+        assert entry.packets is not None
+        full, room = exchanges(read_pcapng(entry.packets.read_bytes()).packets, entry.run.phases)
         assert full.lanes == room.lanes == ["client", "server"]
         dropped = [arrow for arrow in full.arrows if arrow.fate is Fate.DROPPED]
         assert {arrow.target for arrow in dropped} == {"server"}
@@ -70,30 +73,30 @@ def test_the_ladder_shows_where_the_full_queue_dropped(table: Table) -> None:
 
 
 def test_the_ladder_goes_through_the_gateway(table: Table) -> None:
-    for run in cell_of(table, "tw-recycle.nat-keeps-timestamps").runs:
-        assert run.packets is not None
-        nat, *_ = exchanges(read_pcapng(run.packets.read_bytes()).packets, run.data["phases"])
+    for entry in cell_of(table, "tw-recycle.nat-keeps-timestamps").entries:
+        assert entry.packets is not None
+        nat, *_ = exchanges(read_pcapng(entry.packets.read_bytes()).packets, entry.run.phases)
         assert nat.lanes == ["client1", "client2", "gateway", "server"]
         assert {(arrow.source, arrow.target) for arrow in nat.arrows if arrow.segment.flags == "S"} == {
             ("client1", "gateway"), ("client2", "gateway"), ("gateway", "server")
         }  # fmt: skip
 
 
-def outcomes(nodes: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
-    return sorted((run["nodeid"], run["verdict"]) for run in nodes)
+def outcomes(runs: Iterable[Run]) -> list[tuple[str, str]]:
+    return sorted((run.nodeid, str(run.verdict)) for run in runs)
 
 
 @pytest.mark.parametrize("alone", [False, True])
 def test_the_command_of_a_cell_makes_exactly_that_cell_again(table: Table, tmp_path: Path, alone: bool) -> None:
     claim = "accept-queue.capacity"
-    runs = cell_of(table, claim).runs[: 1 if alone else None]
+    runs = [entry.run for entry in cell_of(table, claim).entries][: 1 if alone else None]
     program, *words = shlex.split(command(claim, runs))
     assert program == "pytest"
     ran = pytest_run(*words, "-q", "--evidence", str(tmp_path))
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    again = json.loads((tmp_path / f"{claim}.json").read_text())
+    again = codec.read(tmp_path / f"{claim}.json")
     assert [file.name for file in tmp_path.glob("*.json")] == [f"{claim}.json"]
-    assert outcomes(again["runs"]) == outcomes([run.data for run in runs])
+    assert outcomes(again.runs) == outcomes(runs)
 
 
 def test_every_scenario_is_found_by_its_command() -> None:

@@ -5,9 +5,37 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass, field
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from harness.evidence.codec import encode_file
+from harness.evidence.types import (
+    Change,
+    Check,
+    Claim,
+    Endpoint,
+    Expectation,
+    Judgement,
+    Kernel,
+    Knob,
+    Moved,
+    Outcome,
+    Phase,
+    PhaseKind,
+    Premise,
+    Result,
+    Run,
+    Series,
+    SocketRow,
+    SocketTable,
+    SocketTimer,
+    Source,
+    Verdict,
+    wanted_of,
+)
+from harness.evidence.values import Kind, value_of
+from harness.laws.ranges import matches
 from harness.observe.capture import Packet
 from harness.observe.pcapng import pcapng
 
@@ -15,10 +43,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from harness.evidence.types import Comparison
+
 GROUPS = ("accept-queue", "syn-queue", "syncookies", "time-wait", "tw-reuse")
 BITS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16}
 CLIENT, SERVER = "10.1.0.1", "10.1.0.2"
-COMMIT = {"commit": "64a146513f8f", "subject": "[NET]: Revert incorrect changes.", "release": "2.6.21"}
+CHANGE = Change("64a146513f8f", "[NET]: Revert incorrect changes.", "5.4")
+START = 1_700_000_000
 
 
 @dataclass
@@ -47,8 +78,8 @@ def frame(
     options = struct.pack("!BBBBII", 1, 1, 8, 10, seq & 0xFFFF, 0)
     bits = sum(BITS[flag] for flag in flags) | 8 << 12
     tcp = struct.pack("!HHIIHHHH", src[1], dst[1], seq, ack, bits, 64240, 0, 0) + options
-    address = [bytes(int(part) for part in one[0].split(".")) for one in (src, dst)]
-    ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp) + len(data), 0, 0, 64, 6, 0) + b"".join(address)
+    addresses = [bytes(int(part) for part in end[0].split(".")) for end in (src, dst)]
+    ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp) + len(data), 0, 0, 64, 6, 0) + b"".join(addresses)
     return b"\2" * 12 + b"\x08\x00" + ip + tcp + data
 
 
@@ -57,132 +88,203 @@ def captured(*sights: tuple[float, str, str, bytes]) -> bytes:
     places: dict[str, Place] = {}
     for seconds, host, direction, content in sights:
         place = places.setdefault(host, Place(Named(host), "eth0"))
-        time = 1_700_000_000_000_000_000 + int(seconds * 1e9)
+        time = START * 1_000_000_000 + int(seconds * 1e9)
         place.seen.append(Packet(time, direction, "eth0", len(content), content, True))
     return pcapng(places.values())  # type: ignore[arg-type]
 
 
-def dropped_ack(port: int = 80, source: int = 40000, repeats: int = 2) -> bytes:
-    """What a server's interface sees when its accept queue is full: the last ACK does not get anywhere."""
+def dropped_ack(port: int = 80, source: int = 40000, repeats: int = 2, *, pause: float | None = None) -> bytes:
+    """What a server's interface sees when its accept queue is full: the last ACK does not get anywhere.
+
+    The SYN-ACK is repeated after 1, 2, 4 … seconds, or after as many pauses.
+    """
     client, server = (CLIENT, source), (SERVER, port)
     sights = [
         (0.0, "server", "in", frame(client, server, "S", 100)),
         (0.0001, "server", "out", frame(server, client, "SA", 900, 101)),
         (0.0002, "server", "in", frame(client, server, "A", 101, 901)),
     ]
+    at = 0.0
     for n in range(repeats):
-        at = 2.0**n
+        at = 2.0**n if pause is None else (n + 1) * pause
         sights += [
             (at, "server", "out", frame(server, client, "SA", 900, 101)),
             (at + 0.0002, "server", "in", frame(client, server, "A", 101, 901)),
         ]
-    sights.append((9.0, "server", "in", frame(client, server, "PA", 101, 901, data=b"request")))
-    sights.append((9.1, "server", "out", frame(server, client, "A", 901, 108)))
+    sights.append((max(9.0, at + 1), "server", "in", frame(client, server, "PA", 101, 901, data=b"request")))
+    sights.append((max(9.1, at + 1.1), "server", "out", frame(server, client, "A", 901, 108)))
     return captured(*sights)
 
 
-def compared(what: str, measured: object, document: object, kernel: object = None) -> dict[str, Any]:
-    """A comparison of an effect."""
+def compared(what: str, measured: object, document: object, kernel: object = None) -> Judgement:
+    """A comparison with a document."""
     kernel = document if kernel is None else kernel
-    result = "document" if measured == document else "kernel" if measured == kernel else "neither"
-    return {"what": what, "measured": measured, "document": document, "kernel": kernel, "result": result}
+    result = (
+        Result.DOCUMENT
+        if matches(document, measured)
+        else Result.KERNEL
+        if matches(kernel, measured)
+        else Result.NEITHER
+    )
+    return Judgement(what, value_of(measured), wanted_of(document), wanted_of(kernel), result)
 
 
-def expected(what: str, measured: object, wanted: object) -> dict[str, Any]:
-    """A comparison of a control."""
-    return {"what": what, "measured": measured, "wanted": wanted, "result": "met" if measured == wanted else "not met"}
+def checked(what: str, measured: object, wanted: object) -> Check:
+    """What a control saw."""
+    return Check(what, value_of(measured), wanted_of(wanted), matches(wanted, measured))
 
 
-def phase(kind: str, title: str, *comparisons: dict[str, Any], counters: int = 12, sockets: int = 5) -> dict[str, Any]:
-    """A phase with knobs, counters and sockets of two hosts."""
-    rows = [["LISTEN", 0, 128, f"{SERVER}:80", "0.0.0.0:0", ""]]
-    rows += [["ESTAB", 0, n, f"{SERVER}:80", f"{CLIENT}:{41000 + n}", "on 0.2s, 1 retransmits"] for n in range(sockets)]
-    moved = {f"TcpExt.TCPCounterNumber{n}": [n, 3 * n + 1, 2 * n + 1] for n in range(counters)}
-    return {
-        "kind": kind,
-        "title": title,
-        "knobs": {"server": {"net.core.somaxconn": ["4096", "128"]}},
-        "counters": {"client": moved, "server": moved},
-        "sockets": {"server": {"total": len(rows), "states": {"LISTEN": 1, "ESTAB": sockets}, "rows": rows}},
-        "comparisons": list(comparisons),
-    }
+def premise(what: str, measured: object, wanted: object) -> Premise:
+    """A condition of the instrument."""
+    return Premise(what, value_of(measured), wanted_of(wanted), matches(wanted, measured))
+
+
+def row(state: str = "ESTAB", local: str = SERVER, peer: str = CLIENT, *, ports: tuple[int, int] = (80, 40000)) -> SocketRow:  # fmt: skip  # noqa: E501
+    """A socket of the server's; a listener's peer is anybody."""
+    if state == "LISTEN":
+        return SocketRow(state, 0, 128, Endpoint(local, ports[0]), Endpoint("0.0.0.0", 0))
+    timer = SocketTimer("on", 0.2, 1) if state != "TIME-WAIT" else SocketTimer("time-wait", 59.5, 0)
+    return SocketRow(state, 0, 0, Endpoint(local, ports[0]), Endpoint(peer, ports[1]), timer)
+
+
+def table(*rows: SocketRow) -> SocketTable:
+    """A host's sockets."""
+    states = [socket.state for socket in rows]
+    return SocketTable(len(rows), {state: states.count(state) for state in dict.fromkeys(states)}, rows)
+
+
+def course(
+    name: str,
+    points: Sequence[tuple[float | str, float]],
+    *,
+    unit: str = "sockets",
+    x: str = "s",
+    kind: Kind = Kind.COUNT,
+    x_kind: Kind = Kind.SECONDS,
+) -> Series:
+    """A series, by default of how many sockets there were over time."""
+    return Series(name, tuple(points), kind, unit, x, x_kind)
+
+
+def phase(kind: str, title: str, *comparisons: Comparison, counters: int = 12, sockets: int = 5, **parts: Any) -> Phase:
+    """A phase with knobs, counters of two hosts, and sockets of one; `parts` are those of the type."""
+    rows = [row("LISTEN"), *(row(ports=(80, 41000 + n)) for n in range(sockets))]
+    moved = {f"TcpExt.TCPCounterNumber{n}": Moved(n, 3 * n + 1) for n in range(counters)}
+    whole = Phase(
+        PhaseKind(kind),
+        title,
+        comparisons,
+        knobs={"server": {"net.core.somaxconn": Knob("4096", "128")}},
+        counters={"client": moved, "server": moved} if counters else {},
+        sockets={"server": table(*rows)},
+    )
+    return msgspec.structs.replace(whole, **parts)
+
+
+def phases(*effect: Comparison, **parts: Any) -> tuple[Phase, Phase]:
+    """An effect and its control; by default eleven wait where ten may. `parts` are of the effect."""
+    comparisons = effect or (compared("waiting", 11, 10, 11),)
+    return (
+        phase("effect", "nobody accepts", *comparisons, **parts),
+        phase("control", "each is accepted", checked("refused", 0, 0)),
+    )
 
 
 def run(
-    test: str = "test_limit", params: str = "ipv4", *, version: str = "6.1.2", verdict: str | None = "refuted",
-    outcome: str = "expected", phases: Sequence[dict[str, Any]] | None = None, **more: Any,
-) -> dict[str, Any]:  # fmt: skip
-    """One run of a claim."""
-    if phases is None:
-        phases = [
-            phase("effect", "nobody accepts", compared("waiting", 11, 10, 11)),
-            phase("control", "each is accepted", expected("refused", 0, 0)),
-        ]
-    return {
-        "kernel": {"release": f"{version}-amd64", "version": version, "machine": "x86_64"},
-        "nodeid": f"scenarios/test_queue.py::{test}[{params}]", "params": params, "outcome": outcome,
-        "verdict": verdict, "expected": "refuted", "reason": "", "started": 1_700_000_000.5, "duration": 0.25,
-        "phases": list(phases), "packets": None, **more,
-    }  # fmt: skip
+    test: str = "test_limit",
+    params: str = "ipv4",
+    *,
+    version: str = "6.1.2",
+    kernel_name: str = "",
+    verdict: Verdict | str | None = Verdict.REFUTED,
+    outcome: Outcome | str = Outcome.EXPECTED,
+    **parts: Any,
+) -> Run:
+    """One run of a claim; `kernel_name` is what --kernel called the kernel, last in the brackets."""
+    brackets = "-".join(filter(None, (params, kernel_name)))
+    whole = Run(
+        Kernel(f"{version}-amd64", version, "x86_64"),
+        f"scenarios/test_queue.py::{test}[{brackets}]",
+        Outcome(outcome),
+        START + 0.5,
+        0.25,
+        params=brackets,
+        kernel_name=kernel_name,
+        verdict=Verdict(verdict) if verdict else None,
+        expected=Verdict.REFUTED,
+        phases=phases(),
+    )
+    return msgspec.structs.replace(whole, **parts)
 
 
-def claim(name: str = "queue.limit", statement: str = "Ten may wait.", document: str = "000") -> dict[str, Any]:
-    """A claim as evidence repeats it: it holds before 5.4 and is refuted since."""
-    return {
-        "name": name,
-        "statement": statement,
-        "sources": [{"document": document, "heading": "Of queues"}],
-        "expectations": [
-            {"kernels": "<5.4", "verdict": "holds", "because": "ten did"},
-            {"kernels": ">=5.4", "verdict": "refuted", "because": "eleven do", **COMMIT, "release": "5.4"},
-        ],
-    }
+def crashed(test: str = "test_limit", params: str = "ipv4", **parts: Any) -> Run:
+    """A run whose worker died in it: it has no phases, and no verdict."""
+    reason = "the worker died while it ran this test"
+    return run(test, params, verdict=None, outcome=Outcome.FAILED, phases=(), reason=reason, **parts)
 
 
-def save(directory: Path, which: dict[str, Any], *runs: dict[str, Any], **head: Any) -> Path:
-    """Write an evidence file."""
+def claim(name: str = "queue.limit", statement: str = "Ten may wait.", document: str = "000") -> Claim:
+    """A claim that holds before 5.4 and is refuted since."""
+    group, _, ident = name.partition(".")
+    expectations = (
+        Expectation("<5.4", (((3, 0, 0), (5, 4, 0)),), Verdict.HOLDS, "ten did"),
+        Expectation(">=5.4", (((5, 4, 0), None),), Verdict.REFUTED, "eleven do", CHANGE),
+    )
+    return Claim(group, ident, statement, (Source(document, "Of queues"),), expectations)
+
+
+def save(directory: Path, which: Claim, *runs: Run, **head: Any) -> Path:
+    """Write an evidence file; `head` stands in place of what its first line says."""
     directory.mkdir(parents=True, exist_ok=True)
-    file = directory / f"{which['name'].replace('/', '_')}.json"
-    whole = {"schema": 1, "harness": "0.1.0", **head, "claim": which, "runs": list(runs)}
-    file.write_text(json.dumps(whole, ensure_ascii=False), encoding="utf-8")
+    file = directory / f"{which.name.replace('/', '_')}.json"
+    content = encode_file(which, list(runs))
+    if head:
+        content = json.dumps(json.loads(content) | head).encode()
+    file.write_bytes(content)
     return file
 
 
 def full_run(
-    directory: Path, version: str, *, claims: int = 125, with_packets: int = 26, with_series: int = 25
+    directory: Path, version: str, *, claims: int = 125, with_packets: int = 26, with_series: int = 20
 ) -> None:
-    """Evidence as a run of all scenarios leaves it: some 4 MB, 52 captures, 25 claims with plots."""
-    capture = dropped_ack(repeats=25)
-    numbers = count()
+    """Evidence as a run of all scenarios leaves it: some 4 MB, 52 captures, 20 claims with plots of six courses.
+
+    What clocks read is another on each kernel, as it is in a real run.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    kernel = sum(version.encode())
     for n in range(claims):
         name = f"{GROUPS[n % len(GROUPS)]}.claim-{n:03}"
         runs = []
         for family in ("ipv4", "ipv6"):
-            effects = [
-                phase(
-                    "effect", f"effect {i}", *(compared(f"value {v}", v, v) for v in range(4)), counters=40, sockets=12
-                )
-                for i in range(2)
-            ]
-            controls = [
-                phase(
-                    "control",
-                    f"control {i}",
-                    *(expected(f"value {v}", v, v) for v in range(3)),
-                    counters=40,
-                    sockets=12,
-                )
-                for i in range(2)
-            ]
-            if n < with_series:
-                points = [[x / 2, x * x + next(numbers) % 7] for x in range(15)]
-                effects[0]["series"] = {"TIME-WAIT": {"x": "s", "unit": "sockets", "points": points}}
-                controls[0]["series"] = {"TIME-WAIT": {"x": "s", "unit": "sockets", "points": points[::2]}}
-            verdict = "refuted" if n % 4 == 0 else "holds"
-            made = run(f"test_{n}", f"{family}-{version}", version=version, verdict=verdict, phases=effects + controls)
-            if n < with_packets:
-                made["packets"] = f"{name}-{family}-{version}.pcapng"
-                directory.mkdir(parents=True, exist_ok=True)
-                (directory / made["packets"]).write_bytes(capture)
-            runs.append(made)
+            packets = f"{name}-{family}-{version}.pcapng" if n < with_packets else ""
+            if packets:
+                capture = dropped_ack(repeats=30, pause=1 + kernel / 1000 + n / 100)
+                (directory / packets).write_bytes(capture)
+            verdict = Verdict.REFUTED if n % 4 == 0 else Verdict.HOLDS
+            parts: dict[str, Any] = {
+                "verdict": verdict,
+                "packets": packets,
+                "phases": _full_phases(n + kernel if n < with_series else 0),
+            }
+            runs.append(run(f"test_{n}", family, version=version, kernel_name=version, **parts))
         save(directory, claim(name, f"Statement {n}.", f"00{n % 5}"), *runs)
+
+
+def _full_phases(seed: int) -> tuple[Phase, ...]:
+    """Four phases, as large as the median one; with a `seed` three of them have a course of time."""
+    large: dict[str, Any] = {"counters": 14, "sockets": 19}
+    courses = [_course(name, seed + n) for n, name in enumerate(("TIME-WAIT", "ports", "TIME-WAIT"))] if seed else []
+    series = [*((each,) for each in courses), (), (), ()]
+    compare = [compared(f"value {v}", v, v) for v in range(3)]
+    check = [checked(f"value {v}", v, v) for v in range(3)]
+    return (
+        phase("effect", "effect 1", *compare, **large, series=series[0]),
+        phase("effect", "effect 2", *compare, **large, series=series[1]),
+        phase("control", "control 1", *check, **large, series=series[2]),
+        phase("control", "control 2", *check, **large),
+    )
+
+
+def _course(name: str, seed: int) -> Series:
+    return course(name, [(x / 2 + seed % 7 / 10, x * x + seed % 5) for x in range(6)])

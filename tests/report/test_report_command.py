@@ -5,20 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from harness.cli import cli, main
 from harness.errors import BadInput
-from harness.report import command
+from harness.report.output import write
 from harness.report.reproduce import command as reproduced
-from harness.report.stored import Run
 from tests.report.made_evidence import claim, run, save
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -38,7 +34,7 @@ def called(*words: str) -> tuple[int, str]:
 def test_several_directories_make_one_page(place: Path) -> None:
     assert called("old", "new", "-o", "out/r.html") == (0, "out/r.html\n")
     text = (place / "out" / "r.html").read_text()
-    assert "1 claims about TCP on Linux 5.2.9, 6.1.2" in text
+    assert "1 claim about TCP on Linux 5.2.9, 6.1.2" in text
     assert os.listdir(place / "out") == ["r.html"]  # noqa: PTH208 - the name alone
 
 
@@ -48,19 +44,11 @@ def test_the_other_formats_go_to_standard_output(place: Path) -> None:
     assert json.loads(called("old", "--format", "kcidb", "--origin", "mine")[1])["tests"][0]["origin"] == "mine"
 
 
-@pytest.mark.parametrize("words", [("old", "new", "--diff", "5.2", "6.1.2"), ("--diff", "old", "new")])
-def test_two_kernels_or_two_directories_are_compared(place: Path, words: tuple[str, ...]) -> None:
-    assert called(*words, "-o", "d.html")[0] == 0
-    assert "From 5.2.9 to 6.1.2" in (place / "d.html").read_text()
-
-
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (("none",), "none: no such directory; name one that pytest's --evidence wrote"),
         (("empty",), "empty: no evidence here; run `pytest scenarios/ --evidence empty` first"),
-        (("old", "--diff", "5.2", "9.9"), "--diff 9.9: no such kernel in the evidence; there are 5.2.9"),
-        (("old", "--diff", "5.2", "5.2.9"), "--diff 5.2 5.2.9: both are 5.2.9; name two"),
         (
             ("old", "-o", "old/queue.limit.json/x"),
             "old/queue.limit.json/x: cannot be written: old/queue.limit.json is no directory",
@@ -92,7 +80,7 @@ def test_what_is_left_out_is_told(place: Path) -> None:
     (place / "old" / "cut.json").write_text('{"schema"')
     code, told = called("old", "-o", "r.html")
     assert code == 0
-    assert re.match(r"harness: cut.json: left out, it is not whole: .*\nr.html\n", told)
+    assert re.match(r"harness: cut.json: left out: not an evidence file: .*\nr.html\n", told)
     assert "cut.json: left out" in (place / "r.html").read_text()
 
 
@@ -104,26 +92,42 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(type(tmp_path), "write_bytes", full)
     with pytest.raises(BadInput, match=r"r.html: cannot be written: No space left on device"):
-        command.write(str(tmp_path / "r.html"), "after")
+        write(str(tmp_path / "r.html"), "after")
     assert (tmp_path / "r.html").read_text() == "before"
 
 
 @pytest.mark.parametrize(
-    ("params", "options", "words"),
+    ("params", "kernel", "options", "words"),
     [
-        ("ipv4", [], "scenarios/test_queue.py --claim queue.limit -k 'test_limit[ipv4]'"),
-        ("ipv4-6.1.2", [], "scenarios/test_queue.py --claim queue.limit -k 'test_limit[ipv4-6.1.2]' --kernel 6.1.2"),
-        ("6.1.2", [], "scenarios/test_queue.py --claim queue.limit -k 'test_limit[6.1.2]' --kernel 6.1.2"),
-        ("running", [], "scenarios/test_queue.py --claim queue.limit -k 'test_limit[running]' --kernel running"),
-        ("ipv4", ["--full-size"], "scenarios/test_queue.py --claim queue.limit -k 'test_limit[ipv4]' --full-size"),
-        ("a b", [], "'scenarios/test_queue.py::test_limit[a b]'"),
+        ("ipv4", "", (), "scenarios/test_queue.py --claim queue.limit -k 'test_limit[ipv4]'"),
+        ("ipv4", "6.1.2", (), "scenarios/test_queue.py --claim queue.limit -k 'test_limit[ipv4-6.1.2]' --kernel 6.1.2"),
+        ("", "6.1.2", (), "scenarios/test_queue.py --claim queue.limit -k 'test_limit[6.1.2]' --kernel 6.1.2"),
+        ("", "running", (), "scenarios/test_queue.py --claim queue.limit -k 'test_limit[running]' --kernel running"),
+        ("ipv4", "", ("--full-size",), "scenarios/test_queue.py --claim queue.limit -k 'test_limit[ipv4]' --full-size"),
+        ("a b", "", (), "'scenarios/test_queue.py::test_limit[a b]'"),
     ],
 )
-def test_the_command_names_exactly_the_run(tmp_path: Path, params: str, options: list[str], words: str) -> None:
-    one = Run(run(params=params, options=options), tmp_path)
-    assert reproduced("queue.limit", [one]) == f"pytest {words}"
+def test_the_command_names_exactly_the_run(params: str, kernel: str, options: tuple[str, ...], words: str) -> None:
+    which = run(params=params, kernel_name=kernel, options=options)
+    assert reproduced("queue.limit", [which]) == f"pytest {words}"
 
 
-def test_the_command_of_a_cell_makes_all_its_runs(tmp_path: Path) -> None:
-    runs = [Run(run(params=f"{family}-6.1.2"), tmp_path) for family in ("ipv4", "ipv6")]
+def test_the_command_of_a_cell_makes_all_its_runs() -> None:
+    runs = [run(params=family, kernel_name="6.1.2") for family in ("ipv4", "ipv6")]
     assert reproduced("queue.limit", runs) == "pytest scenarios/test_queue.py --claim queue.limit --kernel 6.1.2"
+
+
+def test_what_is_no_file_is_written_into_and_stays(tmp_path: Path) -> None:
+    device, pipe, link = Path("/dev/null"), tmp_path / "pipe", tmp_path / "link"
+    write(str(device), "gone")
+    assert device.is_char_device()
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write(str(pipe), "through")
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    assert pipe.is_fifo()
+    (tmp_path / "file").write_text("before")
+    link.symlink_to("file")
+    write(str(link), "after")
+    assert (link.is_symlink(), (tmp_path / "file").read_text()) == (True, "after")

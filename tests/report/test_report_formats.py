@@ -13,14 +13,17 @@ import pytest
 from kcidb_io.schema import LATEST
 
 from harness.errors import BadInput
+from harness.evidence import codec
+from harness.evidence.values import Kind
 from harness.report import kcidb, ktap, results
-from harness.report.stored import Table, read
-from tests.report.made_evidence import claim, full_run, phase, run, save
+from harness.report.table import Table, read
+from tests.report.made_evidence import claim, course, crashed, full_run, phase, run, save
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 LINE = re.compile(r"(?P<result>ok|not ok) (?P<number>\d+) (?P<description>[^#]*?)(?: # (?P<note>.*))?")
 
 
@@ -78,7 +81,7 @@ def test_ktap_is_three_levels_that_agree(table: Table) -> None:
     assert (own["result"], own["note"]) == ("ok", "SKIP no run of it could be made here")
     ((wrong, runs),) = kernels[1][1]
     assert wrong["result"] == "not ok"
-    assert [one["note"] for one, _ in runs] == ["unexpected: holds, but refuted is expected", "broken:"]
+    assert [one["note"] for one, _ in runs] == ["broken:", "unexpected: holds, but refuted is expected"]
 
 
 def test_kcidb_is_what_its_schema_says(table: Table) -> None:
@@ -88,8 +91,8 @@ def test_kcidb_is_what_its_schema_says(table: Table) -> None:
     assert [(one["path"], one["status"]) for one in found["tests"]] == [
         ("tcp_harness.queue.limit.test_limit_ipv4", "PASS"),
         ("tcp_harness.queue.limit.test_limit_ipv6_odd", "PASS"),
-        ("tcp_harness.queue.limit.test_limit_ipv4", "FAIL"),
         ("tcp_harness.queue.limit.test_broken_ipv4", "ERROR"),
+        ("tcp_harness.queue.limit.test_limit_ipv4", "FAIL"),
         ("tcp_harness.queue.own.test_own_ipv4", "SKIP"),
     ]
     assert len({one["id"] for one in found["tests"]}) == 5
@@ -98,12 +101,12 @@ def test_kcidb_is_what_its_schema_says(table: Table) -> None:
 
 def test_kcidb_of_a_whole_run(tmp_path: Path) -> None:
     full_run(tmp_path, "6.1.2", with_packets=0)
-    LATEST.validate(kcidb.document(read([tmp_path])))
+    LATEST.validate(json.loads(kcidb.write(read([tmp_path]))))
 
 
 def test_an_origin_that_kcidb_does_not_take_is_refused(table: Table) -> None:
     with pytest.raises(BadInput, match=r"'My CI' is no origin for KCIDB: write lower-case letters"):
-        kcidb.document(table, "My CI")
+        kcidb.submission(table, "My CI")
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -118,13 +121,39 @@ def test_results_are_what_their_schema_says(table: Table) -> None:
     assert [one["state"] for one in found["claims"][0]["results"]] == ["refuted", "unexpected"]
 
 
+def test_a_run_that_crashed_is_in_every_format(tmp_path: Path) -> None:
+    save(tmp_path, claim(), crashed())
+    table = read([tmp_path], missing=["6.12: its worker never came up"])
+    text = ktap.write(table)
+    assert "not ok 1 test_limit[ipv4] # failed: the worker died while it ran this test" in text
+    assert "not ok 1 Linux 6.1.2" in text
+    assert "not ok 2 6.12: its worker never came up # did not run" in text
+    (test,) = json.loads(kcidb.write(table))["tests"]
+    assert (test["status"], test["log_excerpt"]) == ("ERROR", "the worker died while it ran this test")
+    assert json.loads(results.write(table))["claims"][0]["results"][0]["state"] == "failed"
+
+
 def test_evidence_is_what_its_schema_says(tmp_path: Path) -> None:
-    one = phase("effect", "e") | {"series": {"waiting": {"x": "s", "unit": "", "points": [[0, 1], ["cookies", 2]]}}}
-    file = save(tmp_path, claim(), run(phases=[one], options=["--full-size"]))
+    series = (course("waiting", [(0, 1), (1, 2)]), course("bars", [("cookies", 2)], x_kind=Kind.TEXT))
+    whole = phase("effect", "e", series=series)
+    file = save(tmp_path, claim(), run(phases=(whole,), options=("--full-size",)), crashed("test_died"))
     jsonschema.validate(json.loads(file.read_text()), schema("evidence.schema.json"))
 
 
+def test_real_evidence_is_what_its_schema_says() -> None:
+    files = sorted((ROOT / "out" / "evidence").glob("*.json"))
+    if not files:
+        pytest.skip("no evidence of a run here (`make scenarios`)")
+    validator = jsonschema.Draft202012Validator(schema("evidence.schema.json"))
+    for file in files:
+        validator.validate(json.loads(file.read_text()))
+
+
 def test_evidence_of_another_schema_is_not(tmp_path: Path) -> None:
-    file = save(tmp_path, claim(), run(), schema=2)
+    file = save(tmp_path, claim(), run(), schema=1)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(json.loads(file.read_text()), schema("evidence.schema.json"))
+
+
+def test_the_schema_in_docs_is_the_one_of_the_types() -> None:
+    assert (DOCS / "evidence.schema.json").read_text(encoding="utf-8") == codec.schema_text(), "make schema"

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import builtins
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.errors import Unsupported
+from harness.evidence.values import Kind
 from harness.report.plots import curves, draw
-from tests.report.made_evidence import phase
+from tests.report.made_evidence import course, phase, run
+
+if TYPE_CHECKING:
+    from harness.evidence.types import Run, Series
+
+LINE = ((0, 1), (1, 2))
 
 
-def measured(**series: Any) -> dict[str, Any]:
-    return {"phases": [phase("effect", "e") | {"series": series}]}
-
-
-def line(points: list[list[Any]], x: str = "s", unit: str = "sockets") -> dict[str, Any]:
-    return {"x": x, "unit": unit, "points": points}
+def measured(*series: Series) -> Run:
+    return run(phases=(phase("effect", "e", series=series),))
 
 
 def test_series_of_the_same_axes_share_a_plot() -> None:
-    found = curves(measured(one=line([[0, 1], [1, 2]]), two=line([[0, 3]]), law=line([[1, 3]], x="retries", unit="s")))
-    plots = draw(found)
+    law = course("law", [(1, 3)], x="retries", unit="s", x_kind=Kind.COUNT)
+    plots = draw(curves(measured(course("one", LINE), course("two", [(0, 3)]), law)))
     assert len(plots) == 2
     assert ">one (effect)<" in plots[0]
     assert ">two (effect)<" in plots[0]
@@ -31,13 +33,14 @@ def test_series_of_the_same_axes_share_a_plot() -> None:
 
 
 def test_names_make_bars() -> None:
-    (plot,) = draw(curves(measured(served=line([["cookies", 10], ["none", 0]], x="defence", unit="clients"))))
+    served = course("served", [("cookies", 10), ("none", 0)], x="defence", unit="clients", x_kind=Kind.TEXT)
+    (plot,) = draw(curves(measured(served)))
     assert ">cookies<" in plot
     assert ">10<" in plot
 
 
 def test_colours_are_the_pages() -> None:
-    (plot,) = draw(curves(measured(one=line([[0, 1], [1, 2]]))))
+    (plot,) = draw(curves(measured(course("one", LINE))))
     assert "currentColor" in plot
     assert "var(--line0)" in plot
     # White and black are what matplotlib does not ask about: nothing of the kind may be left but in definitions.
@@ -45,18 +48,21 @@ def test_colours_are_the_pages() -> None:
 
 
 def test_a_series_that_goes_on_from_phase_to_phase_is_drawn_once() -> None:
-    phases = [phase("effect", f"e{n}") | {"series": {"served": line([[i, i] for i in range(n)])}} for n in (1, 2, 3)]
-    (found,) = curves({"phases": phases})
-    assert found.points == ((0, 0.0), (1, 1.0), (2, 2.0))
+    growing = [phase("effect", f"e{n}", series=(course("served", [(i, i) for i in range(n)]),)) for n in (1, 2, 3)]
+    (curve,) = curves(run(phases=tuple(growing)))
+    assert curve.points == ((0, 0.0), (1, 1.0), (2, 2.0))
 
 
-@pytest.mark.parametrize("series", ["x", {"points": "x"}, {"points": [[1]]}, {"points": [[1, "y"], [{}, 1]]}, {}])
-def test_what_is_no_series_is_left_out(series: Any) -> None:
-    assert curves(measured(odd=series)) == []
+def test_what_a_plot_shows_is_its_own(tmp_path: Any) -> None:
+    """Axes are used again, for that they are not the axes of the plot before."""
+    alone = draw(curves(measured(course("one", LINE))))
+    bars = course("bars", [("a", 3), ("b", 4), ("c", 5)], x="defence", unit="clients", x_kind=Kind.TEXT)
+    draw(curves(measured(course("far", [(100, 1000), (200, 2000)], unit="bytes"), bars)))
+    assert draw(curves(measured(course("one", LINE)))) == alone
 
 
 def test_hostile_names_are_text() -> None:
-    (plot,) = draw(curves(measured(**{"<script>x</script> $\\frac{$ --> ]]>": line([[0, 1], [1, 2]])})))
+    (plot,) = draw(curves(measured(course("<script>x</script> $\\frac{$ --> ]]>", LINE, unit="$\\frac{$ <script>"))))
     assert "<script" not in plot
     assert "&lt;script&gt;" in plot
 
@@ -71,4 +77,4 @@ def test_without_matplotlib_one_line_says_what_to_install(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(Unsupported, match=r"plots need matplotlib; pip install 'tcp-harness\[report\]'"):
-        draw(curves(measured(one=line([[0, 1]]))))
+        draw(curves(measured(course("one", LINE))))

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from harness.report.reproduce import command
-from harness.report.stored import read
+from harness.report.table import read
 from tests.claim_file import claim_file
 
 if TYPE_CHECKING:
@@ -73,14 +73,14 @@ def test_the_command_of_a_run_makes_exactly_that_run_again(
     scenario: Callable[..., pytest.RunResult], pytester: pytest.Pytester
 ) -> None:
     scenario("--evidence", "first")
-    runs = [run for _, _, cell in read([pytester.path / "first"]).cells() for run in cell.runs]
+    runs = [entry.run for _, _, cell in read([pytester.path / "first"]).cells() for entry in cell.entries]
     assert len(runs) == 3
     for one in runs:
         words = shlex.split(command("queue.limit", (one,)))
         again = pytester.run(sys.executable, "-m", *words, *QUICK, "--evidence", "again")
         assert sum(again.parseoutcomes().get(what, 0) for what in ("passed", "skipped")) == 1
         ((_, _, cell),) = read([pytester.path / "again"]).cells()
-        assert [run.nodeid for run in cell.runs] == [one.nodeid]
+        assert [entry.run.nodeid for entry in cell.entries] == [one.nodeid]
 
 
 def test_only_what_the_session_ran_is_reported(

@@ -7,35 +7,40 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from harness.evidence.types import Phase, PhaseKind
+from harness.lab.impairment import Impairment, SegmentMatch
 from harness.observe.pcapng import read_pcapng
-from harness.report import ladder
-from harness.report.sightings import Exchange, Fate, exchanges
-from tests.report.made_evidence import CLIENT, SERVER, captured, dropped_ack, frame
+from harness.report import fates, ladder
+from harness.report.arrows import Exchange, Fate
+from harness.report.sightings import exchanges
+from tests.report.made_evidence import CLIENT, SERVER, START, captured, dropped_ack, frame, row, table
 
 C, S = (CLIENT, 40000), (SERVER, 80)
 SYN, SYN_ACK, ACK = frame(C, S, "S", 100), frame(S, C, "SA", 900, 101), frame(C, S, "A", 101, 901)
-OWNED = [
-    {"sockets": {"server": {"rows": [["LISTEN", 0, 1, f"{SERVER}:80", "0.0.0.0:0", ""]]},
-                 "client": {"rows": [["ESTAB", 0, 0, f"{CLIENT}:40000", f"{SERVER}:80", ""]]}}}
-]  # fmt: skip
 
 
-def told(
-    content: bytes, phases: list[dict[str, Any]] | None = None, rules: list[dict[str, Any]] | None = None
-) -> list[Exchange]:
+def listed(**tables: Any) -> Phase:
+    """A phase with these hosts' sockets."""
+    return Phase(PhaseKind.EFFECT, "e", sockets=tables)
+
+
+OWNED = [listed(server=table(row("LISTEN")), client=table(row(local=CLIENT, peer=SERVER, ports=(40000, 80))))]
+
+
+def told(content: bytes, phases: list[Phase] | None = None, rules: list[Impairment] | None = None) -> list[Exchange]:
     return exchanges(read_pcapng(content).packets, OWNED if phases is None else phases, rules or ())
 
 
 def rule(
-    dropped: int, *, since: float = -1, until: float | None = None, kind: str = "drop", **match: Any
-) -> dict[str, Any]:
-    """A rule of a scenario at the server, with times as the captures here have them."""
-    start = 1_700_000_000
-    ended = None if until is None else start + until
-    return {"kind": kind, "host": "server", "match": match, "since": start + since, "until": ended, "dropped": dropped}
+    dropped: int, *, since: float = -1, until: float | None = None, kind: str = "drop", host: str = "server",
+    **match: Any,
+) -> Impairment:  # fmt: skip
+    """A rule of a scenario, by default at the server, with times as the captures here have them."""
+    ended = None if until is None else START + until
+    return Impairment(kind, host, SegmentMatch(**match), START + since, ended, dropped)
 
 
-def fates(exchange: Exchange) -> list[tuple[str, str]]:
+def fates_of(exchange: Exchange) -> list[tuple[str, str]]:
     return [(arrow.segment.flags, arrow.fate.value) for arrow in exchange.arrows]
 
 
@@ -53,27 +58,27 @@ def test_a_handshake_seen_at_the_server() -> None:
 
 def test_the_last_ack_at_a_full_queue_is_dropped_at_the_server() -> None:
     (one,) = told(dropped_ack(repeats=2))
-    assert fates(one)[:7] == [
+    assert fates_of(one)[:7] == [
         ("S", ""), ("SA", ""), ("A", "dropped"), ("SA", ""), ("A", "dropped"), ("SA", ""), ("A", "")
     ]  # fmt: skip
     assert [arrow.again for arrow in one.arrows if arrow.segment.flags == "SA"] == [0, 1, 2]
 
 
 def test_the_last_ack_of_what_stays_half_open_was_dropped_though_nothing_was_sent_again() -> None:
-    half_open = {"sockets": {"server": {"rows": [["SYN-RECV", 0, 0, f"{SERVER}:80", f"{CLIENT}:40000", "on"]]}}}
+    half_open = listed(server=table(row("SYN-RECV")))
     content = captured((0, "server", "in", SYN), (0.001, "server", "out", SYN_ACK), (0.002, "server", "in", ACK))
     (one,) = told(content, [half_open])
-    assert fates(one) == [("S", ""), ("SA", ""), ("A", "dropped")]
+    assert fates_of(one) == [("S", ""), ("SA", ""), ("A", "dropped")]
 
 
 def test_a_syn_that_is_repeated_without_an_answer_was_dropped_where_it_arrived() -> None:
     (one,) = told(captured((0, "server", "in", SYN), (1, "server", "in", SYN), (3, "server", "in", SYN)))
-    assert fates(one) == [("S", "dropped")] * 3
+    assert fates_of(one) == [("S", "dropped")] * 3
 
 
 def test_a_syn_that_left_and_was_repeated_is_unanswered() -> None:
     (one,) = told(captured((0, "client", "out", SYN), (1, "client", "out", SYN), (1.1, "client", "in", SYN_ACK)))
-    assert fates(one) == [("S", "unanswered"), ("S", ""), ("SA", "")]
+    assert fates_of(one) == [("S", "unanswered"), ("S", ""), ("SA", "")]
 
 
 def test_what_leaves_one_captured_host_and_never_reaches_the_other_is_lost_between_them() -> None:
@@ -84,7 +89,7 @@ def test_what_leaves_one_captured_host_and_never_reaches_the_other_is_lost_betwe
             (1.0002, "server", "out", SYN_ACK), (1.0003, "client", "in", SYN_ACK),
         )
     )  # fmt: skip
-    assert fates(one) == [("S", "lost"), ("S", ""), ("SA", "")]
+    assert fates_of(one) == [("S", "lost"), ("S", ""), ("SA", "")]
     assert one.arrows[1].left is not None
     assert one.arrows[1].came is not None
 
@@ -103,12 +108,10 @@ SYNS = captured(*((float(n), "server", "in", SYN) for n in range(4)), (3.1, "ser
         (rule(9, flags="A"), ["dropped", "dropped", "dropped", "", ""]),
         (rule(9, dport=81), ["dropped", "dropped", "dropped", "", ""]),
         (rule(2, until=2.5), ["dropped", "dropped", "dropped", "", ""]),  # by its own count it dropped fewer
-        ({"kind": "drop", "host": "server"}, ["dropped", "dropped", "dropped", "", ""]),
-        ({**rule(3), "match": "S"}, ["dropped", "dropped", "dropped", "", ""]),
-        ({**rule(9, flags="S"), "host": "client"}, ["dropped", "dropped", "dropped", "", ""]),
+        (rule(9, flags="S", host="client"), ["dropped", "dropped", "dropped", "", ""]),
     ],
 )
-def test_what_a_rule_of_the_scenario_dropped_is_known(one: dict[str, Any], expected: list[str]) -> None:
+def test_what_a_rule_of_the_scenario_dropped_is_known(one: Impairment, expected: list[str]) -> None:
     (found,) = told(SYNS, rules=[one])
     assert [arrow.fate.value for arrow in found.arrows] == expected
 
@@ -118,7 +121,7 @@ def test_what_was_held_and_let_go_is_not_sent_again() -> None:
         (0, "server", "in", SYN), (5, "server", "in", SYN), (5.1, "server", "out", SYN_ACK), (5.2, "server", "in", ACK)
     )
     (one,) = told(content, rules=[rule(1, until=4, kind="hold", flags="S")])
-    assert fates(one) == [("S", "held"), ("S", ""), ("SA", ""), ("A", "")]
+    assert fates_of(one) == [("S", "held"), ("S", ""), ("SA", ""), ("A", "")]
     assert [(arrow.late, arrow.again) for arrow in one.arrows[:2]] == [(False, 0), (True, 0)]
     root = ET.fromstring(ladder.draw(one))
     words = ["".join(text.itertext()) for text in root.iter("{http://www.w3.org/2000/svg}text")]
@@ -128,16 +131,15 @@ def test_what_was_held_and_let_go_is_not_sent_again() -> None:
 
 def test_a_rule_where_nobody_captured_is_known_by_when_the_segment_left() -> None:
     content = captured((0, "server", "out", SYN_ACK), (1, "server", "out", SYN_ACK), (1.1, "server", "in", ACK))
-    at_client = {**rule(1, until=0.5, flags="SA"), "host": "client"}
-    (one,) = told(content, rules=[at_client])
-    assert fates(one) == [("SA", "taken"), ("SA", ""), ("A", "")]
+    (one,) = told(content, rules=[rule(1, until=0.5, flags="SA", host="client")])
+    assert fates_of(one) == [("SA", "taken"), ("SA", ""), ("A", "")]
 
 
 def test_what_a_crafted_peer_takes_no_notice_of_is_not_called_dropped() -> None:
     (one,) = told(
         captured((0, "server", "in", SYN), (0.1, "server", "out", SYN_ACK), (1, "server", "in", SYN)), phases=[]
     )
-    assert fates(one)[1] == ("SA", "unanswered")
+    assert fates_of(one)[1] == ("SA", "unanswered")
 
 
 def test_a_syn_that_meets_a_challenge_ack_was_not_dropped() -> None:
@@ -184,6 +186,37 @@ def test_a_file_that_was_cut_off_gives_what_it_has() -> None:
     assert len(cut.packets) == len(whole.packets) - 1
     assert read_pcapng(b"").whole is False
     assert read_pcapng(b"no capture at all").packets == []
+
+
+def repeated(segments: int) -> bytes:
+    """So many segments of data that nobody acknowledges, and then all of them again."""
+    return captured(
+        *(
+            (start + n / 10_000, "server", "in", frame(C, S, "PA", 101 + n, 901, data=b"x"))
+            for start in (0, 5)
+            for n in range(segments)
+        )
+    )
+
+
+def test_a_long_connection_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To follow each segment to the end took 41 s for 8000: twice as many may take twice as many steps, not four."""
+    steps = 0
+    count = fates._Side.count
+
+    def counted(side: fates._Side, number: int) -> int:
+        nonlocal steps
+        steps += 1
+        return count(side, number)
+
+    monkeypatch.setattr(fates._Side, "count", counted)
+    taken = []
+    for segments in (500, 1000):
+        steps = 0
+        (one,) = told(repeated(segments))
+        assert [arrow.fate for arrow in one.arrows] == [Fate.DROPPED] * segments + [Fate.ARRIVED] * segments
+        taken.append(steps)
+    assert taken[0] < taken[1] <= 2.5 * taken[0]
 
 
 def drawn(content: bytes) -> ET.Element:

@@ -8,14 +8,19 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.evidence import codec
+from harness.evidence.types import Check, Judgement, Result
+from harness.evidence.values import value_of
 from tests.claim_file import claim_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from harness.evidence.types import EvidenceFile
 
 pytest_plugins = ["pytester"]
 
@@ -46,9 +51,8 @@ def scenario(pytester: pytest.Pytester, session: Callable[..., pytest.RunResult]
     return run
 
 
-def evidence(pytester: pytest.Pytester, name: str = "queue.limit") -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((pytester.path / "out" / "evidence" / f"{name}.json").read_text())
-    return found
+def evidence(pytester: pytest.Pytester, name: str = "queue.limit") -> EvidenceFile:
+    return codec.read(pytester.path / "out" / "evidence" / f"{name}.json")
 
 
 def test_a_refuted_claim_that_is_expected_so_passes(
@@ -65,14 +69,15 @@ def test_a_refuted_claim_that_is_expected_so_passes(
             "evidence: out/evi*",
         ]
     )
-    found = evidence(pytester)
-    assert found["claim"]["expectations"][0]["commit"] == "64a146513f8f"
-    (run,) = found["runs"]
-    assert (run["outcome"], run["verdict"], run["expected"], run["params"]) == ("expected", "refuted", "refuted", "")
-    assert run["phases"][0]["comparisons"] == [
-        {"what": "waiting", "measured": 11, "document": 10, "kernel": 11, "result": "kernel"}
-    ]
-    assert run["phases"][1]["comparisons"] == [{"what": "overflows", "measured": 0, "wanted": 0, "result": "met"}]
+    stored = evidence(pytester)
+    change = stored.claim.expectations[0].change
+    assert change is not None
+    assert change.commit == "64a146513f8f"
+    (run,) = stored.runs
+    assert (run.outcome, run.verdict, run.expected, run.params) == ("expected", "refuted", "refuted", "")
+    ten, eleven, none = (value_of(number) for number in (10, 11, 0))
+    assert run.phases[0].comparisons == (Judgement("waiting", eleven, ten, eleven, Result.KERNEL),)
+    assert run.phases[1].comparisons == (Check("overflows", none, none, True),)
 
 
 def test_a_scenario_without_a_control_fails_as_incomplete(
@@ -81,7 +86,7 @@ def test_a_scenario_without_a_control_fails_as_incomplete(
     result = scenario(SCENARIO[: SCENARIO.index("    with claim.control")])
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["incomplete: the scenario measured no control*", "incomplete (1)"])
-    assert evidence(pytester)["runs"][0]["outcome"] == "incomplete"
+    assert evidence(pytester).runs[0].outcome == "incomplete"
 
 
 def test_a_scenario_that_does_not_use_the_fixture_fails_as_incomplete(
@@ -107,7 +112,7 @@ def test_an_expectation_turned_round_fails_as_unexpected(
             "1 claim: 1 unexpected",
         ]
     )
-    assert evidence(pytester)["runs"][0]["verdict"] == "refuted"
+    assert evidence(pytester).runs[0].verdict == "refuted"
 
 
 def test_what_neither_account_says_fails_as_unexplained(scenario: Callable[..., pytest.RunResult]) -> None:
@@ -172,8 +177,8 @@ def test_what_a_machine_lacks_is_skipped_and_listed_as_not_settled(
             "SKIPPED * no user namespaces",
         ]
     )
-    (run,) = evidence(pytester, "queue.nginx")["runs"]
-    assert (run["outcome"], run["verdict"]) == ("unsettled", None)
+    (run,) = evidence(pytester, "queue.nginx").runs
+    assert (run.outcome, run.verdict) == ("unsettled", None)
 
 
 def test_an_error_of_the_scenario_itself_is_a_failure(
@@ -182,8 +187,8 @@ def test_an_error_of_the_scenario_itself_is_a_failure(
     result = scenario(SCENARIO + "    assert claim is None\n")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["failed (1)"])
-    (run,) = evidence(pytester)["runs"]
-    assert (run["outcome"], run["reason"][:14]) == ("failed", "AssertionError")
+    (run,) = evidence(pytester).runs
+    assert (run.outcome, run.reason[:14]) == ("failed", "AssertionError")
 
 
 def test_runs_that_differ_are_told_apart(scenario: Callable[..., pytest.RunResult]) -> None:
@@ -345,7 +350,7 @@ def test_evidence_of_an_interrupted_session_is_whole(
 ) -> None:
     result = scenario(SCENARIO + '\ndef test_stop():\n    pytest.exit("stop")\n')
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    assert [run["verdict"] for run in evidence(pytester)["runs"]] == ["refuted"]
+    assert [run.verdict for run in evidence(pytester).runs] == ["refuted"]
     result.stdout.fnmatch_lines(["1 claim: 1 refuted"])
 
 

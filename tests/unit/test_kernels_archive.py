@@ -10,7 +10,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,6 +19,8 @@ from harness.cli import bisect
 from harness.errors import Unsupported
 from harness.kernels import archive, places, selection
 from harness.kernels.store import Store
+from tests.report.made_evidence import claim as made_claim
+from tests.report.made_evidence import compared, phases, run, save
 from tests.unit import debian_archive
 from tests.unit.debian_archive import DebianArchive, Key
 from tests.unit.test_kernels_store import image, module
@@ -338,17 +340,17 @@ def test_halving_between_kernels_of_a_mirror_and_those_of_the_cache(
     here.mirror.packages = [one for one in here.mirror.packages if OLD not in one.name]
     here.publish(here.key)
 
-    def settle(claim: str, kernel: str, evidence: Path) -> dict[str, Any]:
-        assert selection.Selection().choose([kernel])[0].release == kernel  # known without an archive
-        comparisons = [{"what": "waiting", "measured": int(kernel[0])}]
-        verdict = "holds" if kernel == OLDER else "refuted"
-        run = {"params": "ipv4", "verdict": verdict, "outcome": "expected"}
-        return {"runs": [run | {"phases": [{"title": "t", "comparisons": comparisons}]}]}
+    def settle(claim: str, release: str, directory: Path) -> None:
+        assert selection.Selection().choose([release])[0].release == release  # known without an archive
+        verdict = "holds" if release == OLDER else "refuted"
+        waiting = int(release[0])
+        settled = run(version=release, verdict=verdict, phases=phases(compared("waiting", waiting, waiting)))
+        save(directory / release, made_claim(claim), settled)
 
     monkeypatch.setattr(bisect, "settle", settle)
     status, out, err = here.run("bisect", "a.claim", "--from", "3.16", "--to", "7.1", *here.named(here.key, "--update"))
     assert (status, err) == (0, "")
     assert out.splitlines()[-2:] == [
         f"a.claim: holds on {OLDER}, refuted on {OLD}",
-        "  ipv4: t: waiting: 3 -> 4",
+        "  test_limit[ipv4]  effect 1: nobody accepts: waiting: 3 -> 4  (+1, ×1.33)",
     ]

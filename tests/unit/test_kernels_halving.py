@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 
 from harness.errors import BadInput
 from harness.kernels.catalogue import Kernel
-from harness.kernels.facts import differences
+from harness.kernels.facts import Facts, differences
 from harness.kernels.halving import halve
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def test_without_a_difference_there_is_no_boundary() -> None:
 
 
 def test_facts_that_differ() -> None:
-    old = {"sysctls": {"a": "1", "b": "2", "gone": "0"}, "counters": ["TcpExt.Old", "Tcp.InSegs"]}
-    new = {"sysctls": {"a": "1", "b": "3", "new": "4"}, "counters": ["TcpExt.New", "Tcp.InSegs"]}
+    old = Facts({"a": "1", "b": "2", "gone": "0"}, ["TcpExt.Old", "Tcp.InSegs"])
+    new = Facts({"a": "1", "b": "3", "new": "4"}, ["TcpExt.New", "Tcp.InSegs"])
     assert differences(old, new) == {
         "sysctls with other defaults": ["b: 2 -> 3"],
         "sysctls of the first alone": ["gone = 0"],

@@ -6,12 +6,12 @@
   const parts = new Map(all("details.claim").map(part => [part.dataset.index, part]));
   const filters = ["text", "document", "group", "verdict", "kernel"];
   const chosen = name => find(`#f-${name}`).value;
-  const LOUD = ["unexpected", "unexplained", "broken", "incomplete", "failed"];
+  const WRONG = document.body.dataset.wrong.split("|");
 
   // ------------------------------------------------------------------ filters
   function verdictPasses(states, verdict) {
     if (verdict === "*") return new Set(states.filter(Boolean)).size > 1;
-    if (verdict === "!") return states.some(state => LOUD.includes(state));
+    if (verdict === "!") return states.some(state => WRONG.includes(state));
     return states.includes(verdict);
   }
   function passes(row, want) {

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
 
 from harness.claims.data import load
 from harness.claims.documents import load_documents
-from harness.claims.edition import corrected
 from harness.cli import cli, main
 from harness.errors import BadInput, ClaimError
+from harness.evidence.types import Absence
+from harness.evidence.values import value_of
+from harness.report.edition import write
+from tests.report import made_evidence
+from tests.report.made_evidence import checked, claim, compared, phase
+
+if TYPE_CHECKING:
+    from harness.evidence.types import Run
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,12 +67,8 @@ headings = ["Again"]
 """
 
 
-def run(kernel: str = "6.18.4", **more: Any) -> dict[str, Any]:
-    return {"kernel": {"release": f"{kernel}-x", "version": kernel}, "verdict": "refuted", "phases": []} | more
-
-
-def compared(what: str, measured: object, result: str) -> dict[str, Any]:
-    return {"what": what, "measured": measured, "document": 10, "kernel": 11, "result": result}
+def run(kernel: str = "6.18.4", **parts: Any) -> Run:
+    return made_evidence.run(version=kernel, **parts)
 
 
 @pytest.fixture
@@ -76,22 +78,22 @@ def place(tmp_path: Path) -> Path:
     (tmp_path / "claims" / "queue.toml").write_text(CLAIMS)
     (tmp_path / "documents.toml").write_text(DOCUMENTS)
     (tmp_path / "evidence").mkdir()
-    phases = [
-        {"kind": "effect", "title": "nobody accepts", "comparisons": [compared("seen", 10, "document"),
-                                                                      compared("waiting", 11, "kernel")]},
-        {"kind": "control", "title": "all accepted", "comparisons": [compared("refused", 0, "met")]},
-    ]  # fmt: skip
+    phases = (
+        phase("effect", "nobody accepts", compared("seen", 10, 10, 11), compared("waiting", 11, 10, 11)),
+        phase("control", "all accepted", checked("refused", 0, 0)),
+    )
     save(tmp_path, "queue.limit", run(phases=phases))
-    save(tmp_path, "queue.gone", run(verdict="not-applicable", absence={"why": "no such file", "shown": "ENOENT"}))
+    absence = Absence("no such file", value_of("ENOENT"))
+    save(tmp_path, "queue.gone", run(verdict="not-applicable", absence=absence, phases=()))
     return tmp_path
 
 
-def save(place: Path, claim: str, *runs: dict[str, Any]) -> None:
-    (place / "evidence" / f"{claim}.json").write_text(json.dumps({"runs": runs}))
+def save(place: Path, name: str, *runs: Run) -> None:
+    made_evidence.save(place / "evidence", claim(name), *runs)
 
 
 def edition(place: Path) -> str:
-    return corrected(load(place / "claims"), load_documents(place / "documents.toml"), place / "evidence")
+    return write(load(place / "claims"), load_documents(place / "documents.toml"), place / "evidence")
 
 
 def test_statements_stand_under_their_headings_in_the_order_of_the_document(place: Path) -> None:
@@ -149,7 +151,7 @@ release = "{release}"
 
 
 def test_what_was_not_settled_says_so(place: Path) -> None:
-    save(place, "queue.limit", run(verdict=None, reason="needs a kernel of its own"))
+    save(place, "queue.limit", run(verdict=None, outcome="unsettled", reason="needs a kernel of its own"))
     text = edition(place)
     assert "**Not settled:** Ten may wait." in text
     assert "- Not settled here: needs a kernel of its own." in text
@@ -170,7 +172,7 @@ def test_no_evidence_is_refused(place: Path) -> None:
 
 def test_a_file_that_is_no_evidence_is_refused(place: Path) -> None:
     (place / "evidence" / "queue.gone.json").write_text("{")
-    with pytest.raises(BadInput, match=r"queue.gone.json: not evidence"):
+    with pytest.raises(BadInput, match=r"evidence: queue.gone.json: left out: not an evidence file"):
         edition(place)
 
 
@@ -196,8 +198,8 @@ def test_the_command_writes_the_file_whole(place: Path) -> None:
 
 def test_a_file_that_cannot_be_written_is_one_line(place: Path) -> None:
     result = CliRunner().invoke(cli, options(place, "-o", str(place / "documents.toml" / "claims.md")))
-    assert result.exit_code == 1
-    assert re.fullmatch(r"Error: .*claims.md: cannot be written: .*\n", result.output)
+    assert isinstance(result.exception, BadInput)
+    assert re.fullmatch(r".*claims.md: cannot be written: .*documents.toml is no directory", str(result.exception))
 
 
 def test_bad_input_is_one_line_and_a_usage_exit_code(
@@ -207,13 +209,15 @@ def test_bad_input_is_one_line_and_a_usage_exit_code(
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
-    assert re.fullmatch(r"harness: .*none: no evidence of a settled claim here.*\n", capsys.readouterr().err)
+    assert re.fullmatch(
+        r"harness: .*none: no such directory; name one that pytest's --evidence wrote\n", capsys.readouterr().err
+    )
 
 
 def test_the_edition_in_docs_is_that_of_the_claims() -> None:
     """Verdicts and reasons; the numbers are those of the run that it was made from."""
     text = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
-    for claim in load(ROOT / "scenarios" / "claims").values():
-        assert f"{claim.statement} (`{claim.name}`)" in text
-        for one in claim.expectations:
-            assert one.because in text, claim.name
+    for each in load(ROOT / "scenarios" / "claims").values():
+        assert f"{each.statement} (`{each.name}`)" in text
+        for expectation in each.expectations:
+            assert expectation.because in text, each.name

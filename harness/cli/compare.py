@@ -1,0 +1,204 @@
+"""`harness compare`: what differs between two kernels, or between two runs."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli.archive import archive_options
+from harness.cli.notes import note
+from harness.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.kernels.selection import Selection
+    from harness.kernels.targets import Target
+    from harness.report.comparison.sides import Sides
+
+SCENARIOS = Path("scenarios")
+SAME, DIFFERENT, USAGE = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be compared, and how the answer is to look."""
+
+    words: tuple[str, str]
+    mode: str = "changes"
+    evidence: tuple[Path, ...] = ()
+    scenarios: Path = SCENARIOS
+    claims: tuple[str, ...] = ()
+    as_json: bool = False
+    page: str | None = None
+    every: bool = False
+    selection: Selection | None = field(default=None, compare=False)
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--verdicts", "mode", flag_value="verdicts", help="the verdicts alone, not what was measured")
+@click.option(
+    "--exact", "mode", flag_value="exact", help="two runs on the same kernel, byte for byte but for stamps; packets too"
+)
+@click.option("--facts", "mode", flag_value="facts", help="two kernels' sysctls and counters; no scenario is run")
+@click.option(
+    "--evidence",
+    multiple=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="A and B are kernels of this evidence (repeatable); none is run",
+)
+@click.option(
+    "--scenarios",
+    default=SCENARIOS,
+    show_default=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="what is run on kernels",
+)
+@click.option("--claim", "claims", multiple=True, metavar="CLAIM", help="compare this claim or group only (repeatable)")
+@click.option("--json", "as_json", is_flag=True, help="for machines: everything that differs")
+@click.option("--page", metavar="FILE", help="write what changed as a page, - for standard output")
+@click.option("--all", "every", is_flag=True, help="list every difference of --exact, not only the first of a claim")
+@archive_options
+@click.pass_context
+def compare(
+    context: click.Context,
+    *,
+    a: str,
+    b: str,
+    mode: str | None,
+    evidence: tuple[Path, ...],
+    scenarios: Path,
+    claims: tuple[str, ...],
+    as_json: bool,
+    page: str | None,
+    every: bool,
+    selection: Selection,
+) -> None:
+    """What differs between A and B? Each is a kernel, on which the scenarios are run now, or a directory with evidence.
+
+    A kernel is whatever pytest's --kernel takes: 6.12, running, path/to/bzImage, a built kernel tree, ssh:HOST.
+    Exit code 0 if nothing differs, 1 if something does, 2 for bad input and if a side did not run, or not all of it.
+    """
+    question = Question(
+        (a, b), mode or "changes", evidence, scenarios, claims, as_json, page, every, selection
+    )  # fmt: skip
+    if page and question.mode != "changes":
+        raise click.UsageError(f"--page shows what changed, not --{question.mode}")
+    context.exit(answer(question))
+
+
+def answer(question: Question) -> int:
+    """Compare, print or write the answer; the exit code."""
+    if question.mode == "facts":
+        from harness.cli.facts import compare_facts
+
+        return compare_facts(question)
+    with ExitStack() as stack:
+        pairs, missing = _pairs(question, stack)
+        return _tell(question, pairs, missing)
+
+
+def _pairs(question: Question, stack: ExitStack) -> tuple[list[Sides], list[str]]:
+    """The columns to compare, and a line for each thing that did not run."""
+    from harness.report.comparison.sides import Sides, choose, pairs
+    from harness.report.table import read
+
+    claims = question.claims or None
+    if question.evidence:
+        table = read(question.evidence, claims=claims)
+        sides = Sides(table, *(choose(table, word) for word in question.words))
+        if sides.before == sides.after:
+            raise BadInput(f"{' '.join(question.words)}: both are {sides.before.label}; name two")
+        return [sides], [f"not all can be read: {notice}" for notice in table.notices]
+    places, missing = _places(question, stack)
+    table = read(places, claims=claims)
+    found, alone = pairs(table, *places)
+    return found, [*missing, *alone, *(f"not all can be read: {notice}" for notice in table.notices)]
+
+
+def _places(question: Question, stack: ExitStack) -> tuple[list[Path], list[str]]:
+    """The directories with evidence, after the kernels among the words were run; a line for each that ran not whole."""
+    stored = [is_evidence(word) for word in question.words]
+    if all(stored):
+        return [Path(word) for word in question.words], []
+    targets = [None if there else target(word, question) for word, there in zip(question.words, stored, strict=True)]
+    if not question.scenarios.exists():
+        raise BadInput(f"{question.scenarios}: there are no scenarios here; name their directory with --scenarios")
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="harness-compare-")))
+    chosen = [(each.name, word_of(each)) for each in targets if each is not None]
+    note(f"running {question.scenarios} on {' and '.join(name for name, _ in chosen)}")
+    from harness.cli.settling import sessions
+
+    with sessions(chosen, directory, scenarios=question.scenarios, claims=question.claims) as running:
+        missing = [line for session in running if (line := session.shortfall())]
+        if missing and not all(any(session.evidence.glob("*.json")) for session in running):
+            raise BadInput("; ".join(dict.fromkeys(missing)))
+        run = iter([session.evidence for session in running])
+    return [Path(word) if there else next(run) for word, there in zip(question.words, stored, strict=True)], missing
+
+
+def is_evidence(word: str) -> bool:
+    """Whether a word is a directory with evidence, and no kernel: a built kernel's tree has a directory arch."""
+    place = Path(word)
+    return place.is_dir() and (any(place.glob("*.json")) or not (place / "arch").is_dir())
+
+
+def target(word: str, question: Question) -> Target:
+    """The one kernel that a word means, brought if it is not here; BadInput if it means several."""
+    from harness.kernels.targets import Ways, meant
+    from harness.vagrant import reach
+
+    def selection() -> Selection:
+        from harness.kernels.selection import Selection
+
+        return question.selection or Selection(None, (), None, say=note)
+
+    ways = Ways(selection, lambda machine, python: reach.host(machine, Path.cwd(), python))
+    try:
+        targets = meant([word], ways)
+    except BadInput as error:
+        if Path(word).exists():
+            raise
+        raise BadInput(f"{word} is no directory with evidence, and {error}") from None
+    if len(targets) != 1:
+        names = ", ".join(each.name for each in targets)
+        raise BadInput(f"{word} means {names or 'no kernel'}: name one of them")
+    return targets[0]
+
+
+def word_of(kernel: Target) -> str:
+    """What --kernel takes for a kernel: its last name, which is nobody else's; the release of one from the archive."""
+    return kernel.names[-1]
+
+
+def _tell(question: Question, pairs: Sequence[Sides], missing: list[str]) -> int:
+    """Print or write what differs, and what did not run; the exit code."""
+    from harness.report.comparison import answers, lines
+    from harness.report.output import write
+
+    results = [answers.compare(question.mode, sides) for sides in pairs]
+    missing = [*missing, *(line for result in results if (line := answers.emptiness(result)))]
+    if question.page:
+        if len(results) > 1:
+            raise BadInput("a page shows two kernels: name them, harness compare A B --evidence DIR --page FILE")
+        write(question.page, answers.page(results[0], missing))
+    elif question.as_json:
+        write("-", answers.as_json(results, missing))
+    else:
+        for result in results:
+            for line in lines.printable(answers.lines(result, every=question.every)):
+                click.echo(line)
+    for line in missing:
+        note(line)
+    if missing:
+        return USAGE
+    return SAME if all(result.same for result in results) else DIFFERENT

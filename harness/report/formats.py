@@ -1,0 +1,41 @@
+"""Evidence as a page, or in a format for machines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.claims.documents import Document
+    from harness.report.table import Table
+
+DOCUMENTS = Path("scenarios/documents.toml")
+FORMATS = ("html", "ktap", "kcidb", "json")
+
+
+def render(form: str, table: Table, *, documents: Path = DOCUMENTS, origin: str | None = None) -> str:
+    """Evidence in one of FORMATS; `documents` have the titles for the page, `origin` is who submits to KCIDB."""
+    if form == "ktap":
+        from harness.report import ktap
+
+        return ktap.write(table)
+    if form == "kcidb":
+        from harness.report import kcidb
+
+        return kcidb.write(table, origin or kcidb.ORIGIN)
+    if form == "json":
+        from harness.report import results
+
+        return results.write(table)
+    from harness.report import page
+
+    return page.render(table, _titles(documents))
+
+
+def _titles(file: Path) -> Mapping[str, Document]:
+    """The documents, where their file is here; a report of somebody else's scenarios does without."""
+    from harness.claims.documents import load_documents
+
+    return load_documents(file) if file.is_file() else {}

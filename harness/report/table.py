@@ -1,0 +1,185 @@
+"""Evidence of one or several runs as a table: a row for each claim, a column for each kernel."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import BadInput
+from harness.evidence.codec import read_directory
+from harness.evidence.types import NOT_SETTLED, SAID, WRONG
+from harness.laws.kernel import KernelVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from harness.evidence.types import Claim, Kernel, Run
+    from harness.laws.kernel import Release
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run in the table, and the directory that has its packets."""
+
+    run: Run
+    directory: Path
+
+    @property
+    def test(self) -> str:
+        """Test and parameters, without its file and the kernel: what tells the runs of a cell apart."""
+        return self.run.test.rpartition("::")[2]
+
+    @property
+    def packets(self) -> Path | None:
+        """The file with its packets; None if it has none. It lies beside the evidence, whatever that says."""
+        return self.directory / Path(self.run.packets).name if self.run.packets else None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A kernel of the table; `place` tells two runs of the same kernel apart."""
+
+    kernel: Kernel
+    place: str = ""
+
+    @property
+    def label(self) -> str:
+        """What stands above the column."""
+        return f"{self.kernel.version} · {self.place}" if self.place else self.kernel.version
+
+    @property
+    def order(self) -> tuple[Release, str, str]:
+        """Columns stand from the oldest kernel to the newest."""
+        return KernelVersion.parse(self.kernel.version).release, self.kernel.release, self.place
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The runs of a claim on a kernel."""
+
+    entries: tuple[Entry, ...]
+
+    @property
+    def said(self) -> str:
+        """The loudest that its runs say: one of SAID."""
+        sayings = {entry.run.said for entry in self.entries}
+        settled = sayings - {NOT_SETTLED}
+        return next(said for said in SAID if said in (settled or sayings))
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether something in it is not as expected."""
+        return self.said in WRONG
+
+    @property
+    def partly(self) -> bool:
+        """Whether some of its runs could not be made, and others could."""
+        return len({entry.run.said == NOT_SETTLED for entry in self.entries}) == 2
+
+
+@dataclass
+class Row:
+    """A claim as its evidence repeats it, and its cells."""
+
+    claim: Claim
+    cells: dict[Column, Cell] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Table:
+    """All evidence of a report; `notices` say what could not be read, `missing` which kernels did not run, and why."""
+
+    rows: tuple[Row, ...]
+    columns: tuple[Column, ...]
+    harness: str
+    notices: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    places: dict[Path, tuple[Column, ...]] = field(default_factory=dict, compare=False)
+
+    def columns_of(self, directory: Path) -> tuple[Column, ...]:
+        """The columns that a directory brought."""
+        return self.places.get(directory, ())
+
+    def cells(self) -> Iterable[tuple[Row, Column, Cell]]:
+        """Every cell that has runs."""
+        return ((row, column, cell) for row in self.rows for column, cell in row.cells.items())
+
+
+def read(
+    directories: Sequence[Path], *, claims: Collection[str] | None = None, missing: Sequence[str] = ()
+) -> Table:  # fmt: skip
+    """The evidence of these directories; of these claims or groups of claims alone, where they are named.
+
+    What an interrupted run left is used as far as it goes: what cannot be read is left out, with a notice.
+    `missing` says of kernels that they were to run and did not, a line each. Raises BadInput if a directory has no
+    evidence, if it is of another schema, or if versions of the harness mix.
+    """
+    notices: list[str] = []
+    versions: dict[str, Path] = {}
+    rows: dict[str, Row] = {}
+    entries: list[tuple[Row, Entry]] = []
+    for directory in dict.fromkeys(directories):
+        contents = read_directory(directory, claims)
+        notices += contents.notices
+        if not contents.files:
+            what = "no evidence here" if claims is None else f"no evidence of {', '.join(claims)} here"
+            also = f" ({contents.notices[-1]})" if contents.notices else ""
+            raise BadInput(f"{directory}: {what}{also}; run `pytest scenarios/ --evidence {directory}` first")
+        for file in contents.files:
+            versions.setdefault(file.harness, directory / f"{file.claim.name}.json")
+            row = rows.setdefault(file.claim.name, Row(file.claim))
+            entries += [(row, Entry(run, directory)) for run in file.runs]
+    columns, places = _fill(entries)
+    ordered = tuple(rows[name] for name in sorted(rows))
+    return Table(ordered, columns, _one_version(versions), tuple(notices), tuple(missing), places)
+
+
+def _one_version(versions: dict[str, Path]) -> str:
+    """The version of the harness that wrote all of it; BadInput if there were two."""
+    if len(versions) > 1:
+        listed = "; ".join(f"{path} is by version {version}" for version, path in versions.items())
+        raise BadInput(f"evidence of different versions of the harness is not mixed: {listed}; run one of them again")
+    return next(iter(versions))
+
+
+def _fill(entries: Sequence[tuple[Row, Entry]]) -> tuple[tuple[Column, ...], dict[Path, tuple[Column, ...]]]:
+    """Put the entries into the cells of their rows; the columns, in all and of each directory."""
+    labels = _labels([entry for _, entry in entries])
+    places: dict[Path, set[Column]] = defaultdict(set)
+    for row, entry in entries:
+        run = entry.run
+        column = Column(run.kernel, labels[run.kernel.release, entry.directory, run.kernel_name])
+        cell = row.cells.get(column, Cell(()))
+        row.cells[column] = Cell((*cell.entries, entry))
+        places[entry.directory].add(column)
+    by_directory = {directory: _ordered(columns) for directory, columns in places.items()}
+    return _ordered({column for columns in by_directory.values() for column in columns}), by_directory
+
+
+def _ordered(columns: Iterable[Column]) -> tuple[Column, ...]:
+    return tuple(sorted(columns, key=lambda column: column.order))
+
+
+def _labels(entries: Sequence[Entry]) -> dict[tuple[str, Path, str], str]:
+    """What tells the columns of one release apart: by release, directory and name of the kernel.
+
+    It is the directory, if the same test was run on the release in two of them (parts of one run in two directories are
+    one), and the kernel's name, if it was on two kernels of the release within one.
+    """
+    directories: dict[tuple[str, str], set[Path]] = defaultdict(set)
+    kernels: dict[tuple[str, Path, str], set[str]] = defaultdict(set)
+    for entry in entries:
+        run = entry.run
+        directories[run.kernel.release, run.test].add(entry.directory)
+        kernels[run.kernel.release, entry.directory, run.test].add(run.kernel_name)
+    elsewhere = {release for (release, _), places in directories.items() if len(places) > 1}
+    beside = {(release, directory) for (release, directory, _), names in kernels.items() if len(names) > 1}
+    names = Counter(path.name for path in {entry.directory for entry in entries})
+    labels = {}
+    for entry in entries:
+        release, folder, kernel = key = entry.run.kernel.release, entry.directory, entry.run.kernel_name
+        place = (folder.name if names[folder.name] == 1 else str(folder)) if release in elsewhere else ""
+        labels[key] = f"{place} {kernel}".strip() if (release, folder) in beside else place
+    return labels

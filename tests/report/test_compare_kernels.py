@@ -1,0 +1,84 @@
+"""`harness compare` of kernels: scenarios are run on both, and what did not run is never the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.claim_file import claim_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SCENARIO = """
+import os
+from pathlib import Path
+import pytest
+
+@pytest.mark.claim("queue.limit")
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_limit(claim, family):
+    with claim.effect("nobody accepts") as effect:
+        effect.compare("waiting", 11, document=10, kernel=11)
+    with claim.control("accepted at once") as control:
+        control.expect("overflows", 0, 0)
+"""
+
+
+@pytest.fixture
+def compare(tmp_path: Path) -> Callable[..., tuple[int, str, str]]:
+    """`compare(*words, scenario=…)`: in a project with a scenario; exit code, standard output and error."""
+
+    def run(*words: str, scenario: str = SCENARIO) -> tuple[int, str, str]:
+        (tmp_path / "mine" / "claims").mkdir(parents=True)
+        (tmp_path / "mine" / "claims" / "queue.toml").write_text(claim_file())
+        (tmp_path / "mine" / "test_mine.py").write_text(scenario)
+        (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\naddopts = ["-p", "no:cacheprovider"]\n')
+        command = "from harness.cli import main; main()"
+        argv = [sys.executable, "-c", command, "compare", "--scenarios", "mine", *words]
+        ran = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return ran.returncode, ran.stdout, ran.stderr
+
+    return run
+
+
+def test_the_scenarios_are_run_on_both(compare: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = compare("running", "running", "--verdicts")
+    assert (code, err) == (0, "harness: running mine on running and running\n")
+    assert "1 claim: 1 with the same verdict, 0 with another" in out
+
+
+def test_what_was_interrupted_on_one_of_them_is_no_comparison(compare: Callable[..., tuple[int, str, str]]) -> None:
+    interrupted = "\n\ndef test_more():\n    pytest.exit('enough', returncode=3)\n"
+    code, out, err = compare("running", "running", scenario=SCENARIO + interrupted)
+    assert code == 2
+    assert "1 the same" in out
+    assert "harness: running did not run to its end: pytest ended with " in err
+
+
+def test_a_claim_that_does_not_exist_is_one_line(compare: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = compare("running", "running", "--claim", "nonsense")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[1:] == [
+        "harness: running did not run: pytest ended with 4: ERROR: --claim: no claim is named 'nonsense'"
+    ]
+
+
+def test_a_scenario_that_skips_everywhere_is_no_comparison(compare: Callable[..., tuple[int, str, str]]) -> None:
+    skipping = SCENARIO.replace(
+        '    with claim.effect("nobody', '    pytest.skip("later")\n    with claim.effect("nobody'
+    )
+    code, _, err = compare("running", "running", scenario=skipping)
+    assert code == 2
+    assert err.endswith("harness: nothing was compared: 2 tests came to nothing on either side\n")
+
+
+def test_a_word_that_is_neither_kernel_nor_evidence_is_one_line(compare: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = compare("moday", "running")
+    assert (code, out) == (2, "")
+    assert err.startswith("harness: moday is no directory with evidence, and ")
+    assert err.count("\n") == 1
