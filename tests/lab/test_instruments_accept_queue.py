@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.instruments import rush as rushes
 from harness.instruments.accept_queue import begin_handshakes, come_one_by_one, fill, overflow, states
 from harness.instruments.rush import rush
 from harness.laws.queues import answered_at_full
@@ -67,3 +68,13 @@ def test_a_rush(pair: Pair, backlog: int, served: int) -> None:
         assert (seen.overflowed > 0) == (backlog < 20)
         assert max(n for _, n in seen.lengths) == seen.recv_q
     assert nginx.limit == backlog
+
+
+def test_a_rush_counted_by_the_sockets_of_its_clients(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on kernels where a SYN at a full queue is answered, and its client comes again and again."""
+    monkeypatch.setattr(rushes, "answered_at_full", lambda: 2)
+    nginx = Nginx(pair.server, "8080 backlog=3")
+    for _ in range(3):
+        seen = rush(pair.client, nginx, 20)
+        assert 3 <= seen.served <= 3 + answered_at_full()
+        assert seen.recv_q == 4
