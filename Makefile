@@ -45,10 +45,11 @@ report: install ## report.html: the results of `make scenarios` to look at
 schema: venv ## docs/evidence.schema.json: the schema of evidence, from its types
 	$(RUN) harness.evidence.codec > docs/evidence.schema.json
 
-check: venv ## format, lint and types
+check: venv ## format, lint, types, and the borders of the rooms
 	$(RUN) ruff format --check $(SOURCES)
 	$(RUN) ruff check $(SOURCES)
 	$(RUN) mypy $(SOURCES)
+	"$(VENV)/bin/lint-imports" --no-logo
 
 format: venv ## reformat, and mend what ruff can mend
 	$(RUN) ruff check --fix-only --quiet $(SOURCES)

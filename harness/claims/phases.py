@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 from harness.claims import reading
 from harness.claims.failures import Broken
@@ -31,13 +31,32 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from harness.claims.record import ClaimRun
     from harness.lab.host import Host
+    from harness.lab.lab import Lab
     from harness.observe.counters import Counters, Delta
 
 COMPARISONS_KEPT = 300
 
 _SAME = object()
+
+
+class Experiment(Protocol):
+    """The record that a phase is part of."""
+
+    labs: list[Lab]
+
+    @property
+    def reader(self) -> reading.Reader:
+        """What the kernel is read with."""
+
+    def hosts(self) -> dict[str, Host]:
+        """Every host of its labs."""
+
+    def begin(self, phase: LivePhase) -> None:
+        """A phase begins."""
+
+    def end(self, phase: LivePhase) -> None:
+        """It has ended."""
 
 
 class LivePhase:
@@ -46,7 +65,7 @@ class LivePhase:
 
     kind: ClassVar[PhaseKind]
 
-    def __init__(self, run: ClaimRun, title: str) -> None:
+    def __init__(self, run: Experiment, title: str) -> None:
         self.title = title
         self.comparisons: list[Comparison] = []
         self._run = run

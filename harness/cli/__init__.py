@@ -6,9 +6,8 @@ import sys
 
 import click
 
-from harness.cli import bisect, claims, compare, diff, kernels, report
+from harness.cli import bisect, claims, compare, diff, kernels, report, vagrant
 from harness.errors import HarnessError
-from harness.vagrant.command import vagrant
 
 
 @click.group()
@@ -16,7 +15,15 @@ def cli() -> None:
     """Settles claims about Linux TCP on real kernels. The claims themselves are run by `pytest scenarios/`."""
 
 
-for _command in (claims.claims, report.report, compare.compare, vagrant, kernels.kernels, bisect.bisect, diff.diff):
+for _command in (
+    claims.claims,
+    report.report,
+    compare.compare,
+    vagrant.vagrant,
+    kernels.kernels,
+    bisect.bisect,
+    diff.diff,
+):
     cli.add_command(_command)
 
 

@@ -30,7 +30,8 @@ def diff(
     selection: Selection,
 ) -> None:
     """Show what differs between two kernels: verdicts, measurements, defaults of sysctls, counters."""
-    from harness.cli.compare import Question, answer
+    from harness.cli.compare import answer
+    from harness.cli.question import Question
 
     words = (first, second)
     chosen = "".join(f" --claim {claim}" for claim in claims)

@@ -10,12 +10,12 @@ import click
 from harness.errors import BadInput
 
 if TYPE_CHECKING:
-    from harness.cli.compare import Question
+    from harness.cli.question import Question
 
 
 def compare_facts(question: Question) -> int:
     """Print what two kernels have differently; the exit code."""
-    from harness.cli.compare import DIFFERENT, SAME, is_evidence, target
+    from harness.cli.question import DIFFERENT, SAME, is_evidence, target
     from harness.kernels import facts
     from harness.report.output import write
 

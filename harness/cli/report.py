@@ -74,7 +74,8 @@ def _read(directories: Sequence[Path]) -> Table:
 
 def _compare(directories: Sequence[Path], words: tuple[str, str], target: str) -> int:
     """What `harness compare` does, by its name of before, which said nothing by its exit code."""
-    from harness.cli.compare import SAME, USAGE, Question, answer
+    from harness.cli.compare import answer
+    from harness.cli.question import SAME, USAGE, Question
 
     stored = () if not directories and all(Path(word).is_dir() for word in words) else directories or (EVIDENCE,)
     shown = "".join(f" --evidence {directory}" for directory in stored)

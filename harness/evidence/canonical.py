@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from harness.evidence.types import Comparison, Endpoint, Moved, Phase, Run, Series, SocketRow, SocketTable, Wanted
-    from harness.observe.capture import Packet
+    from harness.observe.packet import Packet
     from harness.observe.segments import Segment
 
 STAMPS = {

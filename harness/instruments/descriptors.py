@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
 
 from harness.errors import NotReady
 from harness.instruments.programs import command
@@ -21,6 +22,13 @@ NOBODY = 65534
 # Above this, a descriptor table as long as fs.nr_open (8 bytes an entry) is too much to ask a machine for.
 LONGEST_TABLE = 1 << 21
 DEADLINE = 30.0
+
+
+Line = TypeVar("Line")
+
+
+class Listening(msgspec.Struct):
+    """What a server says when it listens: a line, whatever stands in it."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +92,11 @@ class AcceptingServer:
         serving = command("accept_all.py", int(host.family), host.ip, port, wanted)
         self.program = host.start(_limited(descriptors, serving))
         self._lines = 1
-        _line(self.program, self._lines)
+        _line(self.program, self._lines, Listening)
 
     def accepts_no_more(self) -> Accepted:
         """Wait until it does not, and return what it says; once more after go_on(). NotReady after 30 seconds."""
-        return Accepted(**_line(self.program, self._lines + 1))
+        return _line(self.program, self._lines + 1, Accepted)
 
     def go_on(self, descriptors: int) -> None:
         """Let it have so many descriptors from now on, as prlimit(1) would, and accept again."""
@@ -105,18 +113,18 @@ class AcceptingServer:
 def connect_up_to(host: Host, address: str, port: int, *, descriptors: int, wanted: int) -> Connected:
     """A program with so many descriptors connects as often as it can, or is wanted; its connections stay open."""
     connecting = command("connect_all.py", int(host.family), address, port, wanted)
-    return Connected(**_line(host.start(_limited(descriptors, connecting)), 1))
+    return _line(host.start(_limited(descriptors, connecting)), 1, Connected)
 
 
 def ask_for_descriptors(host: Host, *limits: int, user: int = 0) -> Answers:
     """A program of this user asks for each of these limits in turn, soft and hard at once; nothing is undone."""
-    ran = host.run(command("ask_for_descriptors.py", user, json.dumps(limits), LONGEST_TABLE))
-    return Answers(**json.loads(ran.stdout))
+    ran = host.run(command("ask_for_descriptors.py", user, msgspec.json.encode(limits).decode(), LONGEST_TABLE))
+    return msgspec.json.decode(ran.stdout, type=Answers)
 
 
 def open_sockets(host: Host, wanted: int, *, user: int = 0) -> Opened:
     """A program of this user opens so many sockets, or as many as it can."""
-    return Opened(**json.loads(host.run(command("open_sockets.py", user, wanted)).stdout))
+    return msgspec.json.decode(host.run(command("open_sockets.py", user, wanted)).stdout, type=Opened)
 
 
 def users() -> list[tuple[str, int]]:
@@ -130,7 +138,7 @@ def _limited(descriptors: int, argv: list[str]) -> list[str]:
     return ["sh", "-c", f'ulimit -S -n {descriptors} && exec "$@"', "sh", *argv]
 
 
-def _line(program: Program, number: int) -> dict[str, Any]:
+def _line(program: Program, number: int, of: type[Line]) -> Line:
     """The n-th line that a program has said; NotReady if it does not within 30 seconds, or ends before."""
 
     def lines() -> list[str]:
@@ -140,5 +148,4 @@ def _line(program: Program, number: int) -> dict[str, Any]:
         return [line for line in output[: output.rfind("\n") + 1].splitlines() if line.startswith("{")]
 
     until(lambda: len(lines()) >= number, deadline=DEADLINE, what=f"line {number} of the program")
-    line: dict[str, Any] = json.loads(lines()[number - 1])
-    return line
+    return msgspec.json.decode(lines()[number - 1], type=of)

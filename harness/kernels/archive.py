@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import re
 import shutil
 import subprocess
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from harness.errors import BadInput, MissingProgram, Unsupported
 from harness.kernels import places
@@ -65,6 +66,13 @@ class Package:
     address: str | None = None
 
 
+class _Index(msgspec.Struct):
+    """What an archive has, as it was read last, and why a suite could not be read."""
+
+    problems: dict[str, str]
+    packages: list[Package]
+
+
 class Archive:
     """What apt can bring from the given sources; `directory` is where it keeps what it knows of them.
 
@@ -109,25 +117,23 @@ class Archive:
                     if not there:
                         shutil.rmtree(self.directory, ignore_errors=True)
                     raise Unsupported(_in_one_line(list(problems.values()) or [_told(result)]))
-                whole = {"problems": problems, "packages": [asdict(one) for one in self._parsed()]}
-                read.with_suffix(".part").write_text(json.dumps(whole))
+                read.with_suffix(".part").write_bytes(msgspec.json.encode(_Index(problems, list(self._parsed()))))
                 read.with_suffix(".part").replace(read)
 
     def problems(self) -> dict[str, str]:
         """Why a suite could not be read, or not anew, when that was tried last."""
-        return dict(self._read()["problems"])
+        return self._read().problems
 
     def packages(self) -> list[Package]:
         """Every package that a kernel is made of, of every suite."""
-        return [Package(**(one | {"depends": tuple(one["depends"])})) for one in self._read()["packages"]]
+        return self._read().packages
 
-    def _read(self) -> dict[str, Any]:
-        """What update() found, kept because the indices are large."""
+    def _read(self) -> _Index:
+        """What update() has read, kept because the indices are large; nothing, if it is gone or damaged."""
         try:
-            read: dict[str, Any] = json.loads((self.directory / READ).read_text())
-        except FileNotFoundError:
-            return {"problems": {}, "packages": []}
-        return read
+            return msgspec.json.decode((self.directory / READ).read_bytes(), type=_Index)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return _Index({}, [])
 
     def _problems_of(self, result: subprocess.CompletedProcess[str]) -> dict[str, str]:
         """What apt said about each suite that it could not read, by suite, with what to do about it."""

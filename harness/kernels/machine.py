@@ -29,6 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import msgspec
+
 from harness.errors import HarnessError, MissingProgram
 from harness.kernels import acceleration, guest, places, pulse
 from harness.orphans import die_with_parent
@@ -100,6 +102,13 @@ def arguments(kernel: Stored, mode: Mode) -> list[str]:
     return [*made, "-kernel", str(kernel.image), "-append", " ".join(words)]
 
 
+class Answer(msgspec.Struct):
+    """What a guest says when it has done something: what went wrong, and what its kernel lacks, if that was asked."""
+
+    error: str = ""
+    lacking: tuple[str, ...] = ()
+
+
 class VirtualMachine:
     """A running machine. `port` is our end of the guest's serial port, as a file descriptor."""
 
@@ -160,13 +169,15 @@ class VirtualMachine:
 
     # The conversation with harness.kernels.guest.
 
-    def ready(self, deadline: float = BOOT) -> dict[str, Any]:
+    def ready(self, deadline: float = BOOT) -> Answer:
         """Wait until the guest waits for the next thing to do; what it answered."""
-        answer: dict[str, Any] = json.loads(self._line(deadline))
-        if "error" in answer:
-            raise MachineDied(
-                f"{self.kernel.release}: the guest could not do it: {answer['error']}\n{self.console_end()}"
-            )
+        line = self._line(deadline)
+        try:
+            answer = msgspec.json.decode(line, type=Answer)
+        except msgspec.MsgspecError:
+            raise self.died(f"it said {line[:200]!r}") from None
+        if answer.error:
+            raise MachineDied(f"{self.kernel.release}: the guest could not do it: {answer.error}\n{self.console_end()}")
         return answer
 
     def tell(self, content: bytes = b"", **words: Any) -> None:

@@ -15,10 +15,23 @@ import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from harness.kernels.machine import VirtualMachine
+    import subprocess
+    from collections.abc import Awaitable, Callable
+
+    from qemu.qmp import QMPClient
+
+
+class Watched(Protocol):
+    """A virtual machine, as far as it is watched: QEMU's process, and a way to ask QEMU something."""
+
+    process: subprocess.Popen[bytes]
+
+    def asked(self, what: Callable[[QMPClient], Awaitable[Any]], seconds: float) -> Any:
+        """What QEMU answers in that time; None if it does not."""
+
 
 # After how many seconds of silence QEMU is asked, how often then, and how long it may take to answer.
 SILENCE, EVERY, ANSWER = 3.0, 0.5, 2.0
@@ -40,7 +53,7 @@ class Pulse:
     `times`: how often in a row a sign of death has to be seen.
     """
 
-    machine: VirtualMachine
+    machine: Watched
     times: int = TIMES
     _silent_since: float = field(default_factory=time.monotonic)
     _looked: float = 0.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import lzma
 import os
 import re
@@ -16,7 +15,9 @@ import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
+
+import msgspec
 
 from harness.errors import BadInput, MissingProgram, Unsupported
 from harness.kernels import image, places
@@ -56,6 +57,19 @@ class Stored:
     enforce: bool = False
 
 
+class _About(msgspec.Struct):
+    """What the cache keeps about a kernel; `chosen_by` says which modules were chosen."""
+
+    release: str
+    version: str
+    enforce: bool
+    chosen_by: str
+
+
+def _absent(release: str, directory: Path) -> BadInput:
+    return BadInput(f"kernel {release} is not in {directory}: harness kernels fetch {release}")
+
+
 class Store:
     """The kernels of the user's cache, a directory each, named for the release."""
 
@@ -64,23 +78,28 @@ class Store:
 
     def has(self, kernel: Kernel) -> bool:
         """Whether a kernel of the archive is here."""
-        return self._about(self.directory / kernel.release).get("chosen_by") == _CHOSEN_BY
+        return self._about(self.directory / kernel.release) is not None
 
     def all(self) -> list[Stored]:
         """Every kernel that is here."""
         folders = (file.parent for file in sorted(self.directory.glob("*/kernel.json")))
-        return [self._load(folder) for folder in folders if self._about(folder).get("chosen_by") == _CHOSEN_BY]
+        return [stored for folder in folders if (stored := self._load(folder)) is not None]
 
     def get(self, kernel: Kernel) -> Stored:
-        """A kernel that is here."""
-        return self._load(self.directory / kernel.release)
+        """A kernel that is here; BadInput if it is not."""
+        stored = self._load(self.directory / kernel.release)
+        if stored is None:
+            raise BadInput(
+                f"kernel {kernel.release} is not in {self.directory}: harness kernels fetch {kernel.release}"
+            )
+        return stored
 
     def of_release(self, release: str) -> Stored:
         """A kernel that is here, by its release; BadInput if it is not."""
         for kernel in self.all():
             if kernel.release == release:
                 return kernel
-        raise BadInput(f"kernel {release} is not in {self.directory}: harness kernels fetch {release}")
+        raise _absent(release, self.directory)
 
     def fetch(self, kernel: Kernel, archive: Archive) -> Stored:
         """Bring a kernel, unless it is here. It appears whole or not at all."""
@@ -108,9 +127,8 @@ class Store:
             if not (whole / "image").exists():
                 raise Unsupported(f"{kernel.release}: its packages hold no kernel image")
             banner_of(whole / "image")
-            about = {"release": kernel.release, "version": kernel.version, "enforce": bool(kernel.missing)}
-            about["chosen_by"] = _CHOSEN_BY
-            (whole / "kernel.json").write_text(json.dumps(about))
+            about = _About(kernel.release, kernel.version, bool(kernel.missing), _CHOSEN_BY)
+            (whole / "kernel.json").write_bytes(msgspec.json.encode(about))
             target = self.directory / kernel.release
             shutil.rmtree(target, ignore_errors=True)
             whole.rename(target)
@@ -126,17 +144,20 @@ class Store:
             os.close(directory)
 
     @staticmethod
-    def _about(directory: Path) -> dict[str, Any]:
+    def _about(directory: Path) -> _About | None:
+        """What is kept about a kernel; None if that is gone, damaged, or of another choice of modules."""
         try:
-            about: dict[str, Any] = json.loads((directory / "kernel.json").read_text())
-        except (FileNotFoundError, ValueError):
-            return {}
-        return about
+            about = msgspec.json.decode((directory / "kernel.json").read_bytes(), type=_About)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return None
+        return about if about.chosen_by == _CHOSEN_BY else None
 
-    def _load(self, directory: Path) -> Stored:
+    def _load(self, directory: Path) -> Stored | None:
         about = self._about(directory)
+        if about is None:
+            return None
         modules = {file.stem: file for file in sorted((directory / "modules").glob("*.ko"))}
-        return Stored(about["release"], about["version"], directory / "image", modules, about["enforce"])
+        return Stored(about.release, about.version, directory / "image", modules, about.enforce)
 
 
 def built(image: Path, modules: Path | None = None) -> Stored:

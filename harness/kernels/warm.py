@@ -59,7 +59,7 @@ def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = Non
                 machine.tell(do="import", modules=list(LIBRARIES))
                 machine.ready()
                 machine.tell(do="check")
-                if lacking := machine.ready()["lacking"]:
+                if lacking := machine.ready().lacking:
                     raise machine.useless(f"no {' and no '.join(lacking)}")
                 machine.tell(do="collect", argv=WITHOUT_PROJECT, directory="/")
                 machine.ready()

@@ -3,10 +3,11 @@
 # Imported at once, not when asked for: functions share their names with the modules that hold them, and an import
 # of a submodule would put the module in the function's place. Nothing here imports more than the standard library.
 from harness.observe.backlog import backlog_drops
-from harness.observe.capture import Capture, Packet, capture
+from harness.observe.capture import Capture, capture
 from harness.observe.counters import Counters, Counting, Delta, counters, counting
 from harness.observe.drop_reasons import Dropped, DropReasons, drop_reasons
 from harness.observe.kernel_log import KernelLog, Record, kernel_log
+from harness.observe.packet import Packet
 from harness.observe.pcapng import Recording, pcapng, read_pcapng, write_pcapng
 from harness.observe.queues import AcceptQueue, accept_queue, half_open
 from harness.observe.segments import Segment, exchange

@@ -7,11 +7,11 @@ import socket
 import struct
 import threading
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import BadInput, Forbidden
 from harness.observe import bpf, segments
+from harness.observe.packet import Packet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,31 +40,6 @@ STATISTICS = struct.Struct("=II")
 # What the kernel puts before a frame: both structs and room to align the network header (net/packet/af_packet.c).
 FRAME_OVERHEAD = 80
 BLOCK = 1 << 16
-
-
-@dataclass(frozen=True, slots=True)
-class Packet:
-    """One frame: `time_ns` since the epoch by the kernel's clock, `direction` "in" or "out" of the host.
-
-    `length` is that of the whole frame in bytes; `frame` holds what was captured of it.
-    """
-
-    time_ns: int
-    direction: str
-    interface: str
-    length: int
-    frame: bytes
-    ethernet: bool
-
-    def segment(self) -> segments.Segment | None:
-        """The TCP segment in it, if there is one."""
-        return segments.parse(
-            self.frame,
-            ethernet=self.ethernet,
-            time=self.time_ns / 1e9,
-            direction=self.direction,
-            interface=self.interface,
-        )
 
 
 class Capture:

@@ -5,14 +5,32 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from harness.observe.capture import Packet
+from harness.observe.packet import Packet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from harness.observe.capture import Capture
+
+class Named(Protocol):
+    """A host, as far as its packets need it."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+
+class Captured(Protocol):
+    """A capture, as far as its packets are written."""
+
+    @property
+    def host(self) -> Named:
+        """Where it was made."""
+
+    def packets(self) -> Iterable[Packet]:
+        """What it has."""
+
 
 # draft-ietf-opsawg-pcapng, sections 4.1 (section header), 4.2 (interface description), 4.3 (enhanced packet)
 SECTION_HEADER, INTERFACE, ENHANCED_PACKET = 0x0A0D0D0A, 1, 6
@@ -23,7 +41,7 @@ LINKTYPE_ETHERNET, LINKTYPE_RAW = 1, 101
 INBOUND, OUTBOUND = 1, 2
 
 
-def pcapng(captures: Iterable[Capture]) -> bytes:
+def pcapng(captures: Iterable[Captured]) -> bytes:
     """The packets of these captures in the order of their times; an interface is called HOST:NAME."""
     interfaces: dict[tuple[str, bool], int] = {}
     tagged = sorted(
@@ -40,7 +58,7 @@ def pcapng(captures: Iterable[Capture]) -> bytes:
     return b"".join([_section(), *descriptions, *blocks])
 
 
-def write_pcapng(path: Path | str, captures: Iterable[Capture]) -> None:
+def write_pcapng(path: Path | str, captures: Iterable[Captured]) -> None:
     """Write pcapng(captures) to a file: the whole of it or nothing."""
     target = Path(path)
     beside = target.with_name(f".{target.name}.{os.getpid()}")

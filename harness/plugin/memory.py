@@ -30,7 +30,7 @@ def remember(config: pytest.Config) -> None:
     """In a guest: have pytest's cache say what it says outside, before pytest reads it."""
     if not is_elsewhere(config):
         return
-    remembered: dict[str, Any] = getattr(config, "workerinput", {}).get(REMEMBERED, {})
+    remembered: dict[str, object] = getattr(config, "workerinput", {}).get(REMEMBERED, {})
     if not remembered:  # nor is there a setting of where it would be
         return
     place = Path(config.rootpath, os.path.expandvars(config.getini("cache_dir"))).expanduser()
@@ -49,7 +49,7 @@ def failed_elsewhere(config: pytest.Config, items: list[pytest.Item]) -> bool:
     own = kernel_of(config)
     if own is None or not config.getoption("lf", False):
         return False
-    given: dict[str, Any] = getattr(config, "workerinput", {})
+    given: Any = getattr(config, "workerinput", {})
     failed = given[REMEMBERED].get("cache/lastfailed") or {}
     here = {item.nodeid for item in items}
     if here & set(failed):

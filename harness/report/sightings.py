@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from harness.evidence.types import Phase
     from harness.lab.impairment import Impairment
-    from harness.observe.capture import Packet
+    from harness.observe.packet import Packet
     from harness.observe.segments import Segment
     from harness.report.arrows import Endpoint
 

@@ -6,7 +6,7 @@ import json
 import resource
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,26 +95,27 @@ def crowd(
     """
     _check_room(connections)
     server.sysctl["net.core.somaxconn"] = 65535
-    asked = {
-        "family": int(server.family),
-        "address": server.ip,
-        "ports": [*range(FIRST_PORT, FIRST_PORT + ports)],
-        "connections": connections,
-        "sample": sample,
-        "echo": not unread,
-        "unread": unread,
-        "descriptors": descriptors,
-    }
-    serving = _start(server, "server", asked)
+    asked = crowd_end.Asked(
+        role="server",
+        family=int(server.family),
+        address=server.ip,
+        ports=[*range(FIRST_PORT, FIRST_PORT + ports)],
+        connections=connections,
+        sample=sample,
+        echo=not unread,
+        unread=unread,
+        descriptors=descriptors,
+    )
+    serving = _start(server, asked)
     serving.wait_ready(lambda: _said(serving)["processes"], deadline)
-    started = Crowd(_start(client, "client", asked), serving, asked["ports"], connections, sample)  # type: ignore[arg-type]
+    started = Crowd(_start(client, replace(asked, role="client")), serving, asked.ports, connections, sample)
     client.lab.on_close(started.close)
     until(started.settled, deadline=deadline, what=f"{connections} connections from {client.name} to {server.name}")
     return started
 
 
-def _start(host: Host, role: str, asked: dict[str, object]) -> Program:
-    return host.start(sys.executable, "-I", "-S", crowd_end.__file__, json.dumps({"role": role, **asked}))
+def _start(host: Host, asked: crowd_end.Asked) -> Program:
+    return host.start(sys.executable, "-I", "-S", crowd_end.__file__, json.dumps(asdict(asked)))
 
 
 def _said(program: Program) -> Counter[str]:

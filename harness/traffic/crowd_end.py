@@ -19,13 +19,28 @@ import socket
 import struct
 import sys
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 # What a process has open beside its connections: its streams, the listeners, epoll.
 BESIDES = 32
 # Closing with a reset: a crowd that goes leaves nothing behind that would wait for anything.
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an end is to do: harness.traffic.crowd() says what each word means."""
+
+    role: str
+    family: int
+    address: str
+    ports: list[int]
+    connections: int
+    sample: int
+    echo: bool
+    unread: int
+    descriptors: int | None
 
 
 def report(**line: object) -> None:
@@ -49,15 +64,15 @@ def shares(connections: int, limit: int) -> list[int]:
     return [connections // processes + (i < connections % processes) for i in range(processes)]
 
 
-def listen(asked: dict[str, Any]) -> list[socket.socket]:
+def listen(asked: Asked) -> list[socket.socket]:
     """The listeners of the server's end; their connections inherit the reset on close."""
     listeners = []
-    for port in asked["ports"]:
-        listener = socket.socket(asked["family"], socket.SOCK_STREAM)
+    for port in asked.ports:
+        listener = socket.socket(asked.family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         listener.setblocking(False)
-        listener.bind((asked["address"], port))
+        listener.bind((asked.address, port))
         listener.listen(65535)
         listeners.append(listener)
     return listeners
@@ -98,20 +113,20 @@ def accept_some(listener: socket.socket, accepted: list[socket.socket], share: i
             accepted.append(listener.accept()[0])
 
 
-def connect(asked: dict[str, Any], share: int, first: int) -> None:
+def connect(asked: Asked, share: int, first: int) -> None:
     """Open the share; then ask on a sample of it, or leave bytes on each for a server that does not read."""
     opened = []
     for i in range(first, first + share):
-        connecting = socket.socket(asked["family"], socket.SOCK_STREAM)
+        connecting = socket.socket(asked.family, socket.SOCK_STREAM)
         connecting.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        connecting.connect((asked["address"], asked["ports"][i % len(asked["ports"])]))
+        connecting.connect((asked.address, asked.ports[i % len(asked.ports)]))
         opened.append(connecting)
-    for connection in opened if asked["unread"] else ():
-        connection.sendall(b"x" * asked["unread"])
+    for connection in opened if asked.unread else ():
+        connection.sendall(b"x" * asked.unread)
     report(open=len(opened))
-    every = asked["sample"] and asked["connections"] // asked["sample"]
-    asking = [(i, one) for i, one in enumerate(opened, start=first) if every and i % every == 0]
-    report(asked=len(asking), answered=sum(ask(one, b"connection %d" % i) for i, one in asking))
+    every = asked.sample and asked.connections // asked.sample
+    asking = [(i, connection) for i, connection in enumerate(opened, start=first) if every and i % every == 0]
+    report(asked=len(asking), answered=sum(ask(connection, b"connection %d" % i) for i, connection in asking))
     hold()
 
 
@@ -131,16 +146,16 @@ def hold() -> None:
         signal.pause()
 
 
-def main(asked: dict[str, Any]) -> None:
+def main(asked: Asked) -> None:
     """Share the connections out, and wait."""
-    each = shares(asked["connections"], raise_limit(asked["connections"] + BESIDES, asked["descriptors"]))
-    listeners = listen(asked) if asked["role"] == "server" else []
+    each = shares(asked.connections, raise_limit(asked.connections + BESIDES, asked.descriptors))
+    listeners = listen(asked) if asked.role == "server" else []
     report(processes=len(each))
     for number, share in enumerate(each):
         if os.fork() == 0:
             try:
-                if asked["role"] == "server":
-                    serve(listeners, share, asked["echo"])
+                if asked.role == "server":
+                    serve(listeners, share, asked.echo)
                 else:
                     connect(asked, share, sum(each[:number]))
             except BaseException:
@@ -155,4 +170,4 @@ def main(asked: dict[str, Any]) -> None:
 if __name__ == "__main__":
     # Should the memory not suffice after all, it is the crowd that goes, and not who watches it.
     Path("/proc/self/oom_score_adj").write_text("500")
-    main(json.loads(sys.argv[1]))
+    main(Asked(**json.loads(sys.argv[1])))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from scapy.layers.inet import TCP
@@ -26,6 +26,5 @@ def stamp(value: int | None, echo: int = 0) -> Options:
 
 def stamps_of(segment: TCP) -> Stamps | None:
     """The option of a segment that scapy has parsed, or None without one."""
-    options: dict[str, Any] = dict(segment.options)
-    fields = options.get("Timestamp")
-    return None if fields is None else Stamps(*fields)
+    options: dict[str, tuple[int, int]] = {name: value for name, value in segment.options if name == "Timestamp"}
+    return Stamps(*options["Timestamp"]) if options else None

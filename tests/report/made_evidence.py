@@ -36,7 +36,7 @@ from harness.evidence.types import (
 )
 from harness.evidence.values import Kind, value_of
 from harness.laws.ranges import matches
-from harness.observe.capture import Packet
+from harness.observe.packet import Packet
 from harness.observe.pcapng import pcapng
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def captured(*sights: tuple[float, str, str, bytes]) -> bytes:
         place = places.setdefault(host, Place(Named(host), "eth0"))
         time = START * 1_000_000_000 + int(seconds * 1e9)
         place.seen.append(Packet(time, direction, "eth0", len(content), content, True))
-    return pcapng(places.values())  # type: ignore[arg-type]
+    return pcapng(places.values())
 
 
 def dropped_ack(port: int = 80, source: int = 40000, repeats: int = 2, *, pause: float | None = None) -> bytes:

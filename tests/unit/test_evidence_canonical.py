@@ -29,7 +29,7 @@ from harness.evidence.types import (
 from harness.evidence.values import Kind, value_of
 from harness.lab.impairment import Impairment, SegmentMatch
 from harness.laws.ranges import at_least, at_most, between
-from harness.observe.capture import Packet
+from harness.observe.packet import Packet
 from harness.observe.pcapng import read_pcapng
 from tests.report.made_evidence import captured, frame
 from tests.unit.evidence_of_a_run import a_phase, a_run, checked, noted

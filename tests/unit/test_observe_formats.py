@@ -12,9 +12,9 @@ import pytest
 from harness.errors import HarnessError
 from harness.lab.netlink import attributes
 from harness.observe import pcapng, tcp_info
-from harness.observe.capture import Packet
 from harness.observe.diag import extension
 from harness.observe.kernel_log import Record, parse_record
+from harness.observe.packet import Packet
 from harness.observe.pcapng import write_pcapng
 from harness.observe.sockets import Timer, timer_of
 from harness.observe.tracepoint import parse_format

@@ -132,7 +132,7 @@ def test_of_what_went_well_every_tenth_part_is_shown_and_of_what_did_not_all() -
 
 
 def test_a_kernel_that_the_box_has_not_is_refused(directory: Path) -> None:
-    from harness.vagrant.command import _built
+    from harness.cli.vagrant import _built
 
     (directory / "box" / "boot" / "6.12").mkdir(parents=True)
     assert _built("k6.12") == _built("6.12") == "6.12"
@@ -168,7 +168,8 @@ def test_the_machines_room_ends_with_its_run_even_by_sigkill() -> None:
 # A machine that is busy for ever, in place of one that boots.
 IN_MID_RUN = """
 from types import SimpleNamespace
-from harness.vagrant import command, run, machine_room
+from harness.cli import vagrant as command
+from harness.vagrant import machine_room, run
 command._end_politely()
 run.add_box = lambda room: None
 run._settle = lambda machine, *_: machine.room.run("sleep", "1000")

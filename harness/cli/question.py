@@ -1,0 +1,61 @@
+"""What `harness compare` is asked, and what its words mean: directories with evidence, or kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.cli.notes import note
+from harness.errors import BadInput
+
+if TYPE_CHECKING:
+    from harness.kernels.selection import Selection
+    from harness.kernels.targets import Target
+
+SCENARIOS = Path("scenarios")
+SAME, DIFFERENT, USAGE = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be compared, and how the answer is to look."""
+
+    words: tuple[str, str]
+    mode: str = "changes"
+    evidence: tuple[Path, ...] = ()
+    scenarios: Path = SCENARIOS
+    claims: tuple[str, ...] = ()
+    as_json: bool = False
+    page: str | None = None
+    every: bool = False
+    selection: Selection | None = field(default=None, compare=False)
+
+
+def is_evidence(word: str) -> bool:
+    """Whether a word is a directory with evidence, and no kernel: a built kernel's tree has a directory arch."""
+    place = Path(word)
+    return place.is_dir() and (any(place.glob("*.json")) or not (place / "arch").is_dir())
+
+
+def target(word: str, question: Question) -> Target:
+    """The one kernel that a word means, brought if it is not here; BadInput if it means several."""
+    from harness.kernels.targets import Ways, meant
+    from harness.vagrant import reach
+
+    def selection() -> Selection:
+        from harness.kernels.selection import Selection
+
+        return question.selection or Selection(None, (), None, say=note)
+
+    ways = Ways(selection, lambda machine, python: reach.host(machine, Path.cwd(), python))
+    try:
+        targets = meant([word], ways)
+    except BadInput as error:
+        if Path(word).exists():
+            raise
+        raise BadInput(f"{word} is no directory with evidence, and {error}") from None
+    if len(targets) != 1:
+        names = ", ".join(each.name for each in targets)
+        raise BadInput(f"{word} means {names or 'no kernel'}: name one of them")
+    return targets[0]
