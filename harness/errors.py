@@ -64,6 +64,10 @@ class CounterMissing(HarnessError):
     """The running kernel does not count what was asked for."""
 
 
+class WorkerLost(HarnessError):
+    """The process that ran a test, or the machine that it ran in, is no more."""
+
+
 class Renamed(DeprecationWarning):
     """Something has another name now; the old one works for one release."""
 

@@ -55,7 +55,7 @@ def main() -> None:
             handed_over = True
             relay(machine)
     except (HarnessError, OSError) as error:
-        interpreters.report(str(error), to=None if handed_over else os.environ.get(interpreters.TROUBLE))
+        interpreters.report(str(error), came_up=handed_over)
         sys.exit(2)
 
 

@@ -126,7 +126,7 @@ def main() -> None:
         words = interpreter(host, place, python, asked.directory.relative_to(asked.root))
         os.execvp(words[0], words)
     except (HarnessError, OSError) as error:
-        interpreters.report(str(error), to=os.environ.get(interpreters.TROUBLE))
+        interpreters.report(str(error), came_up=False)
         sys.exit(2)
 
 

@@ -15,8 +15,9 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# The variable that names the file in which whoever starts interpreters looks for why one has not come up.
-TROUBLE = "TCP_HARNESS_TROUBLE"
+# The variables that name the files in which whoever starts interpreters looks for why one has not come up, and for how
+# one was lost that had. What is written there ends with NUL.
+TROUBLE, LOSS = "TCP_HARNESS_TROUBLE", "TCP_HARNESS_LOSS"
 
 
 def command(module: str, words: Iterable[str]) -> str:
@@ -33,10 +34,14 @@ def own_words() -> list[str]:
     return sys.argv[1 : sys.argv.index("-u")] if "-u" in sys.argv else sys.argv[1:]
 
 
-def report(text: str, to: str | None) -> None:
-    """Say what went wrong: to the process that waits for the machine, if it wants to know, or on standard error."""
-    if to is None:
+def report(text: str, *, came_up: bool) -> None:
+    """Say what went wrong: to the process that waits for the machine, if it wants to know, or on standard error.
+
+    The end of one that had come up is said on standard error in any case.
+    """
+    file = os.environ.get(LOSS if came_up else TROUBLE)
+    if came_up or file is None:
         print(f"harness: {text}", file=sys.stderr)
-        return
-    with open(to, "a") as trouble:  # noqa: PTH123 - a file of another process's
-        trouble.write(f"{text}\n")
+    if file is not None:
+        with open(file, "a") as listening:  # noqa: PTH123 - a file of another process's
+            listening.write(f"{text}\0")

@@ -213,7 +213,9 @@ class VirtualMachine:
         if cannot:
             return self.useless(cannot[1].strip())
         console = self.console_end() or "  | (nothing on its console since it was restored)"
-        parts = [f"the machine with kernel {self.kernel.release} died: {how}", said, console]
+        words = re.findall(r"Kernel panic[^\n]*|BUG: [^\n]*", console)
+        head = f"the machine with kernel {self.kernel.release} died: {how}"
+        parts = [f"{head} ({words[0].strip()})" if words else head, said, console]
         return MachineDied("\n".join(part for part in parts if part))
 
     def useless(self, lacks: str) -> MachineDied:

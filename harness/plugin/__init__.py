@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.plugin import claims, counting, drops, kernels, machine, memory, options, order, parameter, scheduler
+from harness.plugin import claims, counting, drops, kernels, machine, memory, options, order, parameter, trouble
 from harness.plugin.fixtures import behind_nat, claim, family, lab, lan, pair, restrict_family
 from harness.plugin.parameter import harness_kernel
 from harness.plugin.process import is_worker
@@ -37,15 +37,17 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object
 
 def pytest_configure(config: pytest.Config) -> None:
     """Markers, whose machine it is, and who collects the results."""
-    from harness.plugin import formats, hold, progress, summary
+    from harness.plugin import attendance, formats, hold, progress, summary, telling
 
     options.add_markers(config)
     machine.settle(config)
     if is_worker(config):
         kernels.guest_folders(config)
         progress.tell_of_waits(config)
+        telling.begin(config)
         return
     hold.begin(config)
+    attendance.begin(config)
     formats.begin(config, summary.begin(config))
     progress.begin(config)
 
@@ -55,7 +57,7 @@ def pytest_sessionstart(session: pytest.Session) -> Generator[None, None, None]:
     """Refuse malformed claim files before workers start; make an ordinary user's namespace before threads do."""
     claims.refuse_malformed(session.config)
     machine.isolate_early(session.config)
-    with kernels.trouble_is_told(session.config):
+    with trouble.is_told(session.config):
         yield
 
 
@@ -71,13 +73,16 @@ def pytest_configure_node(node: WorkerController) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: WorkerController) -> None:
-    """End the machine of a worker that has nothing more to do."""
+    """End the machine of a worker that has nothing more to do; another may take its place."""
     kernels.end_machine(node)
+    kernels.may_be_replaced(node)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """With --kernel, a queue for each kernel."""
+    from harness.plugin import scheduler
+
     return scheduler.make(config, log)
 
 
@@ -90,7 +95,7 @@ def pytest_xdist_node_collection_finished(node: WorkerController, ids: Sequence[
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
     """Workers are started in place of those that died."""
-    with kernels.trouble_is_told(session.config):
+    with trouble.is_told(session.config):
         ran = yield
     counting.correct(session)
     return ran

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import ClaimError
+from harness.errors import ClaimError, HarnessError, WorkerLost
 from harness.plugin import kernels
 from harness.plugin.process import is_worker
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from _pytest.runner import CallInfo
 
     from harness.claims.record import ClaimRun
-    from harness.evidence.types import Claim
+    from harness.evidence.types import Claim, Run
 
 CLAIM: pytest.StashKey[Claim] = pytest.StashKey()
 PROBLEM: pytest.StashKey[str] = pytest.StashKey()
@@ -28,6 +29,20 @@ RECORD: pytest.StashKey[ClaimRun] = pytest.StashKey()
 # Attributes of a report: a run with its claim as harness.evidence.codec writes it, and the bytes of a pcapng file.
 EVIDENCE = "harness_evidence"
 PACKETS = "harness_packets"
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A test of a claim that was lost with its worker: the claim, what the test needs, where it ran, what happened.
+
+    `kernel` is the kernel's name in the test's id, "" without --kernel; `release` what `uname -r` has there.
+    """
+
+    claim: str
+    options: tuple[str, ...]
+    kernel: str
+    release: str
+    how: str
 
 
 def assign(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
@@ -61,7 +76,7 @@ def refuse_malformed(config: pytest.Config) -> None:
 
 def malformed(config: pytest.Config) -> list[str]:
     """What is wrong with the claim files that the session will need, as far as its arguments tell, a line each."""
-    from harness.claims.data import find, load
+    from harness.claims.data import load
 
     problems: list[str] = []
     known: dict[str, Claim] = {}
@@ -70,14 +85,25 @@ def malformed(config: pytest.Config) -> list[str]:
             known |= load(place)
         except ClaimError as error:
             problems.append(str(error))
-    groups = {claim.group for claim in known.values()}
-    for name in config.getoption("claim"):
-        try:
-            if known and not problems and name not in groups:
-                find(name, known)
-        except ClaimError as error:
-            problems.append(f"--claim: {error}")
+    if known and not problems:
+        problems += filter(None, (_unknown(name, known) for name in config.getoption("claim")))
     return problems
+
+
+def _unknown(name: str, known: dict[str, Claim]) -> str:
+    """What is wrong with a name of --claim, with the nearest names of claims and groups; "" if nothing is."""
+    from difflib import get_close_matches
+
+    groups = list(dict.fromkeys(claim.group for claim in known.values()))
+    if name in known or name in groups:
+        return ""
+    # By the whole name, by the group, or by what stands behind the point.
+    ids = {claim.id: claim.name for claim in known.values()}
+    near = get_close_matches(name, [*known, *groups, *ids], n=3, cutoff=0.6)
+    near += [claim for claim in known if name in claim]
+    names = list(dict.fromkeys(ids.get(match, match) for match in near))[:3]
+    nearest = f"the nearest: {', '.join(names)}" if names else f"the groups are {', '.join(groups)}"
+    return f"--claim: no claim is named {name!r}; {nearest}"
 
 
 def claim_places(config: pytest.Config) -> list[Path]:
@@ -204,14 +230,42 @@ def attach(item: pytest.Item, call: CallInfo[None], report: pytest.TestReport) -
             record.fail(call.excinfo.value)
         item.user_properties += _properties(record)
     from harness.claims import render
-    from harness.evidence.codec import encode_settled
 
     params = item.callspec.id if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ""
     kernel = kernels.kernel_of(item.config) or ""
-    run = record.as_evidence(item.nodeid, params, _options(item), kernel_name=kernel)
-    setattr(report, EVIDENCE, encode_settled(record.claim, run))
-    if record.packets is not None:
-        setattr(report, PACKETS, record.packets)
+    run = _put_on(report, record, record.as_evidence(item.nodeid, params, _options(item), kernel_name=kernel))
     if report.failed:
         title = f"claim {record.claim.name} [{params}] on {record.kernel}"
         report.sections.append((title, "\n".join(render.failure_lines(run, record.exchanges()))))
+
+
+def of_test(item: pytest.Item) -> tuple[str, tuple[str, ...]] | None:
+    """The claim of a test and the options that it does not run without; None for a test without a claim."""
+    claim = item.stash.get(CLAIM, None)
+    return None if claim is None else (claim.name, tuple(_options(item)))
+
+
+def attach_lost(report: pytest.TestReport, lost: Lost, config: pytest.Config) -> None:
+    """Put evidence on the report of a test that its worker did not survive: the run of its claim has failed."""
+    from harness.claims.record import ClaimRun
+    from harness.laws.kernel import KernelVersion
+
+    test = config.rootpath / report.nodeid.partition("::")[0]
+    try:
+        record = ClaimRun(Library(config).find(lost.claim, test), kernel=KernelVersion.parse(lost.release))
+    except HarnessError:  # the files have changed meanwhile; that the test has failed is said all the same
+        return
+    record.fail(WorkerLost(f"the test was not finished: {lost.how}"))
+    params = report.nodeid.partition("[")[2].removesuffix("]")
+    _put_on(report, record, record.as_evidence(report.nodeid, params, lost.options, kernel_name=lost.kernel))
+    report.user_properties += _properties(record)
+
+
+def _put_on(report: pytest.TestReport, record: ClaimRun, run: Run) -> Run:
+    """Put a run with its claim, and its packets, on the report that ends it."""
+    from harness.evidence.codec import encode_settled
+
+    setattr(report, EVIDENCE, encode_settled(record.claim, run))
+    if record.packets is not None:
+        setattr(report, PACKETS, record.packets)
+    return run

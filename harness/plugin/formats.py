@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import HarnessError
+from harness.plugin.missing import last_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from harness.plugin.summary import Results
+    from harness.report.table import Missing, Table
 
 # Option, and the format of harness.report.formats.
 FORMATS = {"report": "html", "ktap": "ktap", "kcidb": "kcidb"}
@@ -40,11 +42,21 @@ class Reports:
     def __init__(self, results: Results, files: dict[str, Path]) -> None:
         self._results = results
         self._files = files
+        self._missing: list[Missing] = []
         self._told: list[tuple[str, bool]] = []
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note kernels that did not run, and what could not be collected: no evidence has them."""
+        if report.failed:
+            from harness.report.table import Missing
+
+            crash = getattr(report.longrepr, "reprcrash", None)
+            why = crash.message if crash else f"could not be collected: {last_line(report.longreprtext)}"
+            self._missing.append(Missing(report.nodeid, why))
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write them; one that cannot be written makes the run a failed one."""
-        if not self._results.evidence.runs:
+        if not self._results.evidence.runs and not self._missing:
             self._told = [(f"no claim was run, so there is no {path.name}", False) for path in self._files.values()]
             return
         try:
@@ -59,13 +71,21 @@ class Reports:
         for line, bad in self._told:
             terminalreporter.write_line(line, red=bad)
 
+    def _table(self) -> Table:
+        """What the session settled, and what did not run though it was to."""
+        from harness.evidence.codec import harness_version
+        from harness.report.table import Table, read
+
+        evidence = self._results.evidence
+        if not evidence.runs:
+            return Table((), (), harness_version(), missing=tuple(self._missing))
+        return read([evidence.path], claims=set(evidence.runs), missing=self._missing)
+
     def _write(self) -> Iterable[tuple[str, bool]]:
         from harness.report.formats import render
         from harness.report.output import write
-        from harness.report.table import read
 
-        evidence = self._results.evidence
-        table = read([evidence.path], claims=set(evidence.runs))
+        table = self._table()
         for form, path in self._files.items():
             write(str(path), render(form, table))
             yield f"{form}: {shortest(path)}", False

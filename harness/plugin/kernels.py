@@ -6,8 +6,6 @@ has that kernel's tests only.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +15,9 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.kernels.targets import FAR, KERNEL, Running, Target, Ways, meant
+from harness.plugin import trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from xdist.workermanage import WorkerController
 
     from harness.kernels.hosts import RemoteHost
@@ -64,6 +61,7 @@ def choose(config: pytest.Config) -> None:
     _project_is_found(config)
     config.stash[PLAN] = Plan(tuple(targets), each)
     if not collect_only:
+        trouble.listen(config)
         option = config.option
         option.numprocesses = None
         option.maxprocesses = None
@@ -131,27 +129,6 @@ def _project_is_found(config: pytest.Config) -> None:
                 raise pytest.UsageError(f"write --{name}={value}: pytest takes the path by itself for a place of tests")
 
 
-@contextlib.contextmanager
-def trouble_is_told(config: pytest.Config) -> Iterator[None]:
-    """While workers are started: why one has not come up becomes the error, in place of what execnet makes of it."""
-    if plan_of(config) is None:
-        yield
-        return
-    from harness.kernels.interpreters import TROUBLE
-
-    said = os.memfd_create("trouble")
-    os.environ[TROUBLE] = f"/proc/{os.getpid()}/fd/{said}"
-    try:
-        yield
-    except (OSError, EOFError):
-        if text := os.pread(said, 1 << 20, 0).decode().strip():
-            raise pytest.UsageError(text) from None
-        raise
-    finally:
-        del os.environ[TROUBLE]
-        os.close(said)
-
-
 def tell_worker(node: WorkerController) -> None:
     """Say to a worker which kernel it is, and which others there are."""
     plan = plan_of(node.config)
@@ -169,6 +146,12 @@ def name_of(worker: Any) -> str | None:
     """The name of a worker's or gateway's kernel, as the controller sees it; None without --kernel."""
     name: str | None = getattr(getattr(worker, "gateway", worker).spec, KERNEL, None)
     return name
+
+
+def may_be_replaced(node: WorkerController) -> None:
+    """Undo what tell_worker() did to execnet's word for a worker: one in its place is started by the same word."""
+    if getattr(node.gateway.spec, FAR, None):
+        node.gateway.spec.popen = True
 
 
 def end_machine(node: WorkerController) -> None:

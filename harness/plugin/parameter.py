@@ -28,6 +28,14 @@ def parametrise(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(KERNEL, kernels, ids=kernels, indirect=True)
 
 
+def without_kernel(nodeid: str, kernel: str) -> str:
+    """The id that the test would have without kernels."""
+    for end in (f"-{kernel}]", f"[{kernel}]"):
+        if nodeid.endswith(end):
+            return nodeid.removesuffix(end) + ("]" if end[0] == "-" else "")
+    return nodeid
+
+
 def same_test(nodeid: str, kernel: str, other: str) -> str:
     """The id of the same test on another kernel; the same id if the test is not one of the first."""
     before = nodeid.removesuffix(f"{kernel}]")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from harness.plugin.kernels import Plan, name_of, plan_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pytest
-    from xdist.scheduler.protocol import Scheduling
+    from xdist.scheduler import WorkStealingScheduling
     from xdist.workermanage import WorkerController
 
 
@@ -21,13 +22,13 @@ class ByKernel:
         from xdist.scheduler import WorkStealingScheduling
 
         self.config = config
-        self._of: dict[str | None, Scheduling] = {}
+        self._of: dict[str | None, WorkStealingScheduling] = {}
         for kernel in plan.names:
             scheduler = WorkStealingScheduling(config, log)
             scheduler.numnodes = plan.each
             self._of[kernel] = scheduler
 
-    def _for(self, node: WorkerController) -> Scheduling:
+    def _for(self, node: WorkerController) -> WorkStealingScheduling:
         return self._of[name_of(node)]
 
     @property
@@ -72,17 +73,47 @@ class ByKernel:
 
     def remove_node(self, node: WorkerController) -> str | None:
         """A worker has gone; the test that it was at, if it was at one."""
-        item: str | None = self._for(node).remove_node(node)
+        scheduler = self._for(node)
+        if scheduler.collection is None:
+            # Nothing was given out yet. The scheduler would take its other workers for idle, and end them.
+            scheduler.node2pending.pop(node)
+            scheduler.node2collection.pop(node, None)
+            return None
+        item: str | None = scheduler.remove_node(node)
         return item
+
+    def give_up(self, node: WorkerController) -> None:
+        """A worker has ended before it had begun a test, and none comes in its place: its tests are for the others."""
+        scheduler = self._for(node)
+        scheduler.numnodes -= 1
+        scheduler.node2collection.pop(node, None)
+        scheduler.pending.extend(scheduler.node2pending.pop(node, []))
+        if scheduler.steal_requested_from_node is node:
+            scheduler.steal_requested_from_node = None
+        if not scheduler.numnodes:
+            scheduler.pending.clear()
+        self.schedule()
 
     def schedule(self) -> None:
         """Begin with whatever can begin."""
         for scheduler in self._of.values():
-            if scheduler.collection_is_completed:
+            if scheduler.node2collection and scheduler.collection_is_completed:
                 scheduler.schedule()
+
+
+SCHEDULER = pytest.StashKey[ByKernel]()
 
 
 def make(config: pytest.Config, log: Any) -> ByKernel | None:
     """The scheduler of a session with --kernel."""
     plan = plan_of(config)
-    return None if plan is None else ByKernel(plan, config, log)
+    if plan is None:
+        return None
+    config.stash[SCHEDULER] = ByKernel(plan, config, log)
+    return config.stash[SCHEDULER]
+
+
+def give_up(config: pytest.Config, node: WorkerController) -> None:
+    """A worker will run nothing: the tests are for the others of its kernel, if it has others."""
+    if SCHEDULER in config.stash:
+        config.stash[SCHEDULER].give_up(node)

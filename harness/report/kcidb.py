@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from harness.errors import BadInput, Unsupported
-from harness.evidence.types import Outcome, Verdict
+from harness.evidence.types import Kernel, Outcome, Verdict
+from harness.report.table import Column
 
 if TYPE_CHECKING:
-    from harness.evidence.types import Kernel
-    from harness.report.table import Column, Entry, Row, Table
+    from harness.report.table import Entry, Missing, Row, Table
 
 ORIGIN = "tcp_harness"
 # Ours to KCIDB's: FAIL blames the kernel, ERROR the test, SKIP nobody. An unexpected verdict may be either's fault; it
@@ -80,7 +80,7 @@ class Environment(msgspec.Struct):
 
 
 class Test(msgspec.Struct, omit_defaults=True):
-    """A run of a claim."""
+    """A run of a claim, or what was to run and did not."""
 
     id: str
     build_id: str
@@ -88,8 +88,8 @@ class Test(msgspec.Struct, omit_defaults=True):
     path: str
     comment: str
     status: str
-    environment: Environment
-    misc: Misc
+    environment: Environment | None = None
+    misc: Misc | None = None
     start_time: str | None = None
     duration: float | None = None
     log_excerpt: str = ""
@@ -116,11 +116,14 @@ def submission(table: Table, origin: str = ORIGIN) -> Submission:
         from kcidb_io.schema import LATEST
     except ImportError:
         raise Unsupported("KCIDB's schema needs kcidb-io; pip install 'tcp-harness[report]'") from None
+    missing = {missing: _column_of(missing, table) for missing in table.missing}
+    columns = list(dict.fromkeys([*table.columns, *missing.values()]))
+    tests = [_test(row, column, entry, origin) for row, column, cell in table.cells() for entry in cell.entries]
     whole = Submission(
         Version(LATEST.major, LATEST.minor),
-        [_checkout(column, origin) for column in table.columns],
-        [_build(column, origin) for column in table.columns],
-        [_test(row, column, entry, origin) for row, column, cell in table.cells() for entry in cell.entries],
+        [_checkout(column, origin) for column in columns],
+        [_build(column, origin) for column in columns],
+        [*tests, *(_missing(what, column, origin) for what, column in missing.items())],
     )
     LATEST.validate(msgspec.to_builtins(whole))
     return whole
@@ -169,6 +172,27 @@ def _test(row: Row, column: Column, entry: Entry, origin: str) -> Test:
         start_time=datetime.datetime.fromtimestamp(run.started, datetime.UTC).isoformat() if known else None,
         duration=run.duration if run.duration >= 0 else None,
         log_excerpt=run.reason[:16000],
+    )
+
+
+def _column_of(missing: Missing, table: Table) -> Column:
+    """The kernel that did not run, apart from one of that name that did; of a module, any."""
+    name = missing.what.removeprefix("Linux ")
+    if name == missing.what:
+        return table.columns[0] if table.columns else Column(Kernel("unknown", "unknown"))
+    return Column(Kernel(name, name), missing.why)
+
+
+def _missing(missing: Missing, column: Column, origin: str) -> Test:
+    """A test that was to be run, and was not."""
+    return Test(
+        id=_id(origin, "test", column.kernel.release, column.place, missing.what),
+        build_id=_id(origin, "build", column.kernel.release, column.place),
+        origin=origin,
+        path="tcp_harness",
+        comment=str(missing),
+        status="MISS",
+        log_excerpt=missing.why[:16000],
     )
 
 

@@ -25,8 +25,8 @@ def write(table: Table) -> str:
     lines += [f"# {_one_line(notice)}" for notice in table.notices]
     for number, column in enumerate(table.columns, 1):
         lines += _kernel(number, column, table)
-    for number, kernel in enumerate(table.missing, len(table.columns) + 1):
-        lines.append(_result(number, kernel, False, "did not run"))
+    for number, missing in enumerate(table.missing, len(table.columns) + 1):
+        lines.append(_result(number, missing.what, False, _one_line(missing.why)))
     return "\n".join(lines) + "\n"
 
 

@@ -88,14 +88,25 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Missing:
+    """What was to run and did not: a kernel, "Linux 6.12.117", or a module; `why` is the rest of a sentence."""
+
+    what: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.why}"
+
+
+@dataclass(frozen=True)
 class Table:
-    """All evidence of a report; `notices` say what could not be read, `missing` which kernels did not run, and why."""
+    """All evidence of a report; `notices` say what could not be read, `missing` what was to run and did not."""
 
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
     harness: str
     notices: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
+    missing: tuple[Missing, ...] = ()
     places: dict[Path, tuple[Column, ...]] = field(default_factory=dict, compare=False)
 
     def columns_of(self, directory: Path) -> tuple[Column, ...]:
@@ -108,12 +119,12 @@ class Table:
 
 
 def read(
-    directories: Sequence[Path], *, claims: Collection[str] | None = None, missing: Sequence[str] = ()
+    directories: Sequence[Path], *, claims: Collection[str] | None = None, missing: Sequence[Missing] = ()
 ) -> Table:  # fmt: skip
     """The evidence of these directories; of these claims or groups of claims alone, where they are named.
 
     What an interrupted run left is used as far as it goes: what cannot be read is left out, with a notice.
-    `missing` says of kernels that they were to run and did not, a line each. Raises BadInput if a directory has no
+    `missing` is what was to run and did not. Raises BadInput if a directory has no
     evidence, if it is of another schema, or if versions of the harness mix.
     """
     notices: list[str] = []

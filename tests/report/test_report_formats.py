@@ -16,7 +16,7 @@ from harness.errors import BadInput
 from harness.evidence import codec
 from harness.evidence.values import Kind
 from harness.report import kcidb, ktap, results
-from harness.report.table import Table, read
+from harness.report.table import Missing, Table, read
 from tests.report.made_evidence import claim, course, crashed, full_run, phase, run, save
 
 if TYPE_CHECKING:
@@ -123,13 +123,14 @@ def test_results_are_what_their_schema_says(table: Table) -> None:
 
 def test_a_run_that_crashed_is_in_every_format(tmp_path: Path) -> None:
     save(tmp_path, claim(), crashed())
-    table = read([tmp_path], missing=["6.12: its worker never came up"])
+    table = read([tmp_path], missing=[Missing("Linux 6.12", "did not run: its worker never came up")])
     text = ktap.write(table)
     assert "not ok 1 test_limit[ipv4] # failed: the worker died while it ran this test" in text
     assert "not ok 1 Linux 6.1.2" in text
-    assert "not ok 2 6.12: its worker never came up # did not run" in text
-    (test,) = json.loads(kcidb.write(table))["tests"]
-    assert (test["status"], test["log_excerpt"]) == ("ERROR", "the worker died while it ran this test")
+    assert "not ok 2 Linux 6.12 # did not run: its worker never came up" in text
+    crash, missing = json.loads(kcidb.write(table))["tests"]
+    assert (crash["status"], crash["log_excerpt"]) == ("ERROR", "the worker died while it ran this test")
+    assert (missing["status"], missing["comment"]) == ("MISS", "Linux 6.12 did not run: its worker never came up")
     assert json.loads(results.write(table))["claims"][0]["results"][0]["state"] == "failed"
 
 

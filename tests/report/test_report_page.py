@@ -25,7 +25,7 @@ from harness.evidence.values import Kind, value_of
 from harness.lab.impairment import Impairment, SegmentMatch
 from harness.report.cells import cell_view
 from harness.report.page import render
-from harness.report.table import read
+from harness.report.table import Missing, read
 from tests.report.made_evidence import (
     CLIENT,
     SERVER,
@@ -423,6 +423,6 @@ def test_a_run_that_crashed_is_loud_and_opens(tmp_path: Path, look: Callable[...
 
 def test_a_kernel_that_did_not_run_is_named_at_the_top(tmp_path: Path, look: Callable[..., Any]) -> None:
     save(tmp_path, claim(), run())
-    (tmp_path / "report.html").write_text(render(read([tmp_path], missing=["6.12: its worker never came up"])))
+    (tmp_path / "report.html").write_text(render(read([tmp_path], missing=[Missing("Linux 6.12", "did not run: why")])))
     page = look(tmp_path / "report.html").page
-    assert page.locator(".missing").all_inner_texts() == ["Did not run: 6.12: its worker never came up"]
+    assert page.locator(".missing").all_inner_texts() == ["Linux 6.12 did not run: why"]

@@ -365,7 +365,7 @@ def test_deadly(claim):
 """
     result = scenario(SCENARIO + died, "-n", "1", deadly="holds")
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["1 claim: 1 refuted", "no result for: queue.deadly"])
+    result.stdout.fnmatch_lines(["failed (1)", "  queue.deadly *", "2 claims: 1 refuted, 1 failed"])
 
 
 @pytest.mark.parametrize(("chosen", "passed"), [("queue.limit", 1), ("queue", 2), ("queue.other", 1)])
@@ -380,4 +380,19 @@ def test_claim_chooses_scenarios_by_name_or_group(
 def test_a_claim_that_is_none_is_a_mistake_of_usage(scenario: Callable[..., pytest.RunResult]) -> None:
     result = scenario(SCENARIO, "--claim", "queue.limt")
     assert result.ret is pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --claim: no claim is named 'queue.limt'; the nearest: queue.limit"])
+    result.stderr.fnmatch_lines(["ERROR: --claim: no claim is named 'queue.limt'; the nearest: queue.limit*"])
+
+
+@pytest.mark.parametrize(
+    ("word", "near"),
+    [
+        ("limit", "the nearest: queue.limit"),
+        ("limt", "the nearest: queue.limit"),
+        ("quue", "the nearest: queue"),
+        ("nope", "the groups are queue"),
+    ],
+)
+def test_a_claim_that_is_none_has_near_ones(scenario: Callable[..., pytest.RunResult], word: str, near: str) -> None:
+    result = scenario(SCENARIO, "--claim", word)
+    assert result.ret is pytest.ExitCode.USAGE_ERROR
+    assert result.errlines[0] == f"ERROR: --claim: no claim is named {word!r}; {near}"

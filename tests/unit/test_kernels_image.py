@@ -71,9 +71,10 @@ def test_an_archive_is_made_once(tmp_path: Path) -> None:
 
 def test_what_is_too_large_for_a_project_is_not_delivered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(project, "LARGEST", 4 << 20)
+    monkeypatch.setattr(project, "PACKAGE", tmp_path)  # what of this package would be delivered too is not counted
     (tmp_path / "file").write_bytes(bytes(3 << 20))
     assert project.Project(tmp_path, ()).archive()
-    (tmp_path / "more").write_bytes(bytes(1 << 20))
+    (tmp_path / "more").write_bytes(bytes(2 << 20))
     with pytest.raises(BadInput, match=r"a project of more than 4 MB cannot be delivered .*: --rootdir DIRECTORY"):
         project.Project(tmp_path, ()).archive()
 

@@ -1,0 +1,119 @@
+"""What a worker tells the process at the terminal beside pytest-xdist's own events: what it has collected, or why not.
+
+It takes a channel of its own, because pytest-xdist passes on only what it knows.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from harness.plugin import claims
+from harness.plugin.missing import last_line
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+# What the worker is given to tell it with.
+CHANNEL = "harness_attendance"
+
+
+class ClaimOfTest(msgspec.Struct, frozen=True):
+    """The claim of a test, and the options that the test does not run without."""
+
+    claim: str
+    options: tuple[str, ...] = ()
+
+
+class Collected(msgspec.Struct, frozen=True, tag=True):
+    """A worker has collected, on the kernel with this release.
+
+    `tests` are all that it found, before any was left out by an option; `skipped` are the modules and directories that
+    skipped themselves, `failed` those that could not be collected, with the reason; `claims` are those of the tests.
+    """
+
+    release: str
+    tests: tuple[str, ...]
+    skipped: tuple[str, ...]
+    failed: dict[str, str]
+    claims: dict[str, ClaimOfTest]
+
+
+class Ended(msgspec.Struct, frozen=True, tag=True):
+    """A worker ends because of an error outside of any test."""
+
+    reason: str
+
+
+_decoder = msgspec.json.Decoder(Collected | Ended)
+
+
+def heard(message: bytes) -> Collected | Ended:
+    """What a worker has told."""
+    return _decoder.decode(message)
+
+
+def begin(config: pytest.Config) -> None:
+    """In a worker: tell, if there is somebody to tell."""
+    channel = getattr(config, "workerinput", {}).get(CHANNEL)
+    if channel is not None:
+        config.pluginmanager.register(Telling(channel), "harness-telling")
+
+
+class Telling:
+    """Follows the collection of a worker."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+        self._tests: tuple[str, ...] = ()
+        self._skipped: list[str] = []
+        self._failed: dict[str, str] = {}
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection(self) -> Generator[None, object, object]:
+        """What ends the collection ends the worker."""
+        try:
+            return (yield)
+        except BaseException as error:
+            self._tell(Ended(_said_by(error)))
+            raise
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note what could not be collected, or did not want to be."""
+        if report.skipped:
+            self._skipped.append(report.nodeid)
+        elif report.failed:
+            self._failed[report.nodeid] = last_line(report.longreprtext)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, None, None]:
+        """Note the tests before options leave some out."""
+        self._tests = tuple(item.nodeid for item in items)
+        yield
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Tell before pytest-xdist does."""
+        known = {item.nodeid: ClaimOfTest(*told) for item in session.items if (told := claims.of_test(item))}
+        collected = Collected(os.uname().release, self._tests, tuple(self._skipped), self._failed, known)
+        self._tell(collected)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Tell before pytest-xdist does."""
+        self._tell(Ended(_said_by(excinfo.value)))
+
+    def _tell(self, message: Collected | Ended) -> None:
+        with suppress(OSError):
+            self._channel.send(msgspec.json.encode(message))
+
+
+def _said_by(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, pytest.UsageError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,72 @@
+"""What the programs say that start machines: why one has not come up, and how one was lost.
+
+They are processes that execnet starts, and all that execnet makes of their end is that there is no more to read. So
+they write into files of ours, without a name, that they know from their environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.kernels.interpreters import LOSS, TROUBLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+END = "\0"
+
+
+class Said:
+    """The two files, and their names in the environment, for as long as the session."""
+
+    def __init__(self) -> None:
+        self._files = {name: os.memfd_create(name) for name in (TROUBLE, LOSS)}
+        for name, file in self._files.items():
+            os.environ[name] = f"/proc/{os.getpid()}/fd/{file}"
+
+    def end(self) -> None:
+        """Listen no more."""
+        for name, file in self._files.items():
+            del os.environ[name]
+            os.close(file)
+
+    def trouble(self) -> str:
+        """Why machines have not come up."""
+        return self._read(TROUBLE).replace(END, "\n").strip()
+
+    def loss(self, release: str) -> str:
+        """How the machine with a kernel was lost last, in a line; "" if that is not known."""
+        heads = [entry.strip().partition("\n")[0] for entry in self._read(LOSS).split(END)]
+        return next((head for head in reversed(heads) if f"kernel {release} " in head), "")
+
+    def _read(self, name: str) -> str:
+        return os.pread(self._files[name], 1 << 20, 0).decode(errors="replace")
+
+
+SAID = pytest.StashKey[Said]()
+
+
+def listen(config: pytest.Config) -> None:
+    """Begin to listen, until the session's end."""
+    config.stash[SAID] = Said()
+    config.add_cleanup(config.stash[SAID].end)
+
+
+@contextlib.contextmanager
+def is_told(config: pytest.Config) -> Iterator[None]:
+    """While workers are started: why one has not come up becomes the error, in place of what execnet makes of it."""
+    try:
+        yield
+    except (OSError, EOFError):
+        if SAID in config.stash and (text := config.stash[SAID].trouble()):
+            raise pytest.UsageError(text) from None
+        raise
+
+
+def loss(config: pytest.Config, release: str) -> str:
+    """How the machine with a kernel was lost, in a line; "" if that is not known."""
+    return config.stash[SAID].loss(release) if SAID in config.stash else ""

@@ -1,0 +1,270 @@
+"""Nothing is green that did not run: kernels that never came, tests without a result, workers that were lost.
+
+The other kernel is this machine's own interpreter in a process that has less: none of the plugins, options and modules
+that are installed here alone, as in a virtual machine.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from harness.report.table import read
+from tests.claim_file import claim_file
+
+pytest_plugins = ["pytester"]
+
+PROJECT = Path(__file__).parents[2]
+
+CONFTEST = """
+pytest_plugins = ["harness.plugin"]
+from harness.kernels.targets import Remote
+Remote.interpreter = lambda *_, **__: "{}"
+"""
+ELSEWHERE = """#!/bin/sh
+export ELSEWHERE=1 PYTHONPATH={}
+exec {} "$@"
+"""
+# A plugin that is installed here and not there.
+PLUGIN = """
+def pytest_addoption(parser):
+    parser.addoption("--lately", default=None)
+    parser.addini("lately", "a setting", default="")
+"""
+SCENARIO = """
+import os
+import pytest
+
+@pytest.mark.claim("queue.limit")
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_limit(claim, family):
+    {}
+    with claim.effect("nobody accepts") as effect:
+        effect.compare("waiting", 11, document=10, kernel=11)
+    with claim.control("accepted at once") as control:
+        control.expect("overflows", 0, 0)
+
+def test_plain():
+    pass
+"""
+DIES = 'os._exit(1) if family == "ipv4" else None'
+DIES_THERE = 'os._exit(1) if family == "ipv4" and "ELSEWHERE" in os.environ else None'
+
+Run = Callable[..., pytest.RunResult]
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, session: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the scenario here and, by the name of elsewhere, where less is installed."""
+    installed = pytester.mkdir("site")
+    (installed / "lately.py").write_text(PLUGIN)
+    about = installed / "lately-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: lately\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[pytest11]\nlately = lately\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(installed), os.environ["PYTHONPATH"]]))
+    # pytest does not cut the lines of its short summary then.
+    monkeypatch.setenv("CI", "true")
+    script = pytester.path / "elsewhere"
+    script.write_text(ELSEWHERE.format(PROJECT, sys.executable))
+    script.chmod(0o755)
+    pytester.makeconftest(CONFTEST.format(script))
+    pytester.mkdir("claims").joinpath("queue.toml").write_text(claim_file())
+    pytester.makepyfile(test_scenario=SCENARIO.format(""))
+    pytester.makeini("[pytest]\n")
+
+    def here_and_there(*options: str, kernels: tuple[str, ...] = ("ssh:elsewhere", "running")) -> pytest.RunResult:
+        words = [word for kernel in kernels for word in ("--kernel", kernel)]
+        results = ("--ktap", "r.ktap", "--kcidb", "r.json", "--report", "r.html", "--junitxml", "r.xml")
+        return session(*results, *words, *options)
+
+    return here_and_there
+
+
+def error_of(ran: pytest.RunResult, pytester: pytest.Pytester) -> str:
+    """The one error of a failed run, and that every form of the results has it."""
+    assert ran.ret == pytest.ExitCode.TESTS_FAILED
+    (line,) = (text for text in ran.outlines if text.startswith("ERROR "))
+    kernel, _, why = line.removeprefix("ERROR ").partition(" - ")
+    assert f"# {why}" in (pytester.path / "r.ktap").read_text()
+    tests = json.loads((pytester.path / "r.json").read_text())["tests"]
+    assert [test["comment"] for test in tests if test["status"] == "MISS"] == [f"{kernel} {why}"]
+    assert f'role="alert">{html.escape(f"{kernel} {why}", quote=False)}'[:50] in (pytester.path / "r.html").read_text()
+    cases = {case.attrib["name"]: case for case in ET.parse(pytester.path / "r.xml").getroot().iter("testcase")}
+    assert cases[kernel].find("error") is not None
+    return f"{kernel} {why}"
+
+
+def said(pytester: pytest.Pytester) -> dict[str, str]:
+    """What the evidence says of each test."""
+    cells = [cell for _, _, cell in read([pytester.path / "out" / "evidence"]).cells()]
+    return {entry.run.nodeid.partition("::")[2]: entry.run.said for cell in cells for entry in cell.entries}
+
+
+def test_all_is_green_when_all_has_run(run: Run, pytester: pytest.Pytester) -> None:
+    ran = run()
+    assert ran.ret == pytest.ExitCode.OK
+    ran.assert_outcomes(passed=6)
+    assert "not ok" not in (pytester.path / "r.ktap").read_text()
+
+
+# A kernel whose worker never runs a test.
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_option_that_is_not_known_there(run: Run, pytester: pytest.Pytester, workers: str) -> None:
+    ran = run("--lately", "60", "-n", workers)
+    assert error_of(ran, pytester) == "Linux elsewhere did not run: unrecognized arguments: --lately"
+    ran.assert_outcomes(passed=3, errors=1)
+    assert "Traceback" not in ran.stdout.str()
+    assert "replacing" not in ran.stdout.str()
+
+
+def test_an_option_of_the_configuration_that_is_not_known_there(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\naddopts = --lately 60\n")
+    assert error_of(run(), pytester) == "Linux elsewhere did not run: unrecognized arguments: --lately"
+
+
+def test_a_module_that_is_not_there(run: Run, pytester: pytest.Pytester) -> None:
+    conftest = pytester.path / "conftest.py"
+    conftest.write_text(f"import lately\n{conftest.read_text()}")
+    wanted = "Linux elsewhere did not run: ModuleNotFoundError: No module named 'lately' (from "
+    assert error_of(run(), pytester).startswith(wanted)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_setting_that_is_not_known_there(run: Run, pytester: pytest.Pytester, workers: str) -> None:
+    pytester.makeini("[pytest]\nfilterwarnings = error\nlately = 1\n")
+    ran = run("-n", workers)
+    assert error_of(ran, pytester) == "Linux elsewhere did not run: PytestConfigWarning: Unknown config option: lately"
+    assert "INTERNALERROR" not in ran.stdout.str()
+
+
+def test_a_kernel_that_gives_up_while_it_collects(run: Run, pytester: pytest.Pytester) -> None:
+    conftest = pytester.path / "conftest.py"
+    gives_up = 'def pytest_collection_modifyitems(): pytest.exit("not here") if "ELSEWHERE" in os.environ else None'
+    conftest.write_text(f"import os, pytest\n{conftest.read_text()}\n{gives_up}\n")
+    assert error_of(run(), pytester) == "Linux elsewhere did not run: Exit: not here"
+
+
+def test_a_kernel_whose_worker_is_lost_again_and_again(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_picky='import os\nif "ELSEWHERE" in os.environ: os._exit(1)\n')
+    ran = run()
+    assert error_of(ran, pytester) == "Linux elsewhere did not run: its worker ended without a word"
+    ran.assert_outcomes(passed=3, errors=1)
+
+
+def test_no_kernel_at_all(run: Run, pytester: pytest.Pytester) -> None:
+    ran = run("--lately", "60", kernels=("ssh:elsewhere",))
+    assert error_of(ran, pytester) == "Linux elsewhere did not run: unrecognized arguments: --lately"
+    assert (pytester.path / "r.ktap").read_text().splitlines()[1:] == [
+        "1..1",
+        "not ok 1 Linux elsewhere # did not run: unrecognized arguments: --lately",
+    ]
+
+
+# Tests that are not the same, or have no result.
+
+
+def test_a_module_that_cannot_be_collected_there(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_picky="import lately\ndef test_a(): pass\ndef test_b(): pass\n")
+    ran = run()
+    assert ran.ret == pytest.ExitCode.TESTS_FAILED
+    wanted = "has not collected 2 tests that running has: ModuleNotFoundError: No module named 'lately'; "
+    wanted = f"{wanted}test_picky.py::test_a, test_picky.py::test_b"
+    assert f"ERROR Linux elsewhere - {wanted}" in ran.outlines
+    assert (pytester.path / "r.ktap").read_text().splitlines()[-2:] == [
+        "not ok 3 test_picky.py # could not be collected: ModuleNotFoundError: No module named 'lately'",
+        f"not ok 4 Linux elsewhere # {wanted}",
+    ]
+
+
+def test_tests_that_only_some_kernels_have(run: Run, pytester: pytest.Pytester) -> None:
+    text = "import os, pytest\n@pytest.mark.parametrize('n', range(2 + 4 * ('ELSEWHERE' in os.environ)))\n"
+    pytester.makepyfile(test_more=f"{text}def test_more(n): pass\n")
+    wanted = "Linux running has not collected 4 tests that elsewhere has: test_more.py::test_more[2], "
+    assert error_of(run(), pytester).startswith(wanted)
+
+
+@pytest.mark.parametrize("options", ["-k plain", "-k running", "--deselect test_scenario.py::test_plain"])
+def test_what_is_left_out_on_purpose_is_not_missing(run: Run, options: str) -> None:
+    assert run(*options.split()).ret == pytest.ExitCode.OK
+
+
+def test_a_module_that_skips_itself_there_is_not_missing(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_picky='import pytest\npytest.importorskip("lately")\ndef test_a(): pass\n')
+    ran = run()
+    assert ran.ret == pytest.ExitCode.OK
+    ran.assert_outcomes(passed=7, skipped=1)
+
+
+def test_a_run_that_is_stopped_says_no_more_than_that(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_a="def test_a(): assert False\n")
+    ran = run("-x")
+    assert ran.ret == pytest.ExitCode.INTERRUPTED
+    assert "did not run" not in ran.stdout.str()
+
+
+def test_tests_that_nobody_was_left_to_run(run: Run, pytester: pytest.Pytester) -> None:
+    lost = "\n".join(f"def test_{name}():\n    if 'ELSEWHERE' in os.environ: os._exit(1)\n" for name in "abcd")
+    pytester.makepyfile(test_lost=f"import os\n{lost}")
+    ran = run("--max-worker-restart=1", kernels=("ssh:elsewhere",))
+    assert error_of(ran, pytester).startswith(
+        "Linux elsewhere did not run 5 of 7 tests: its worker ended without a word; "
+    )
+
+
+# Workers that are lost with a test.
+
+
+def test_a_worker_that_is_lost_has_failed_its_claim(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_scenario=SCENARIO.format(DIES))
+    ran = run("-n", "2", kernels=())
+    assert ran.ret == pytest.ExitCode.TESTS_FAILED
+    ran.stdout.fnmatch_lines(
+        [
+            "failed (1)",
+            "  queue.limit [[]ipv4[]]  ten may wait",
+            "      WorkerLost: the test was not finished: its worker ended without a word",
+            "1 claim: 1 refuted, 1 failed",
+        ]
+    )
+    assert said(pytester) == {"test_limit[ipv4]": "failed", "test_limit[ipv6]": "refuted"}
+    ktap = (pytester.path / "r.ktap").read_text()
+    assert "not ok 1 test_limit[ipv4] # failed: WorkerLost: the test was not finished" in ktap
+    assert "ok 2 test_limit[ipv6] # verdict=refuted" in ktap
+    tests = json.loads((pytester.path / "r.json").read_text())["tests"]
+    assert sorted(test["status"] for test in tests) == ["ERROR", "PASS"]
+    assert "failed" in (pytester.path / "r.html").read_text()
+
+
+def test_a_kernel_that_is_lost_has_failed_its_claim_there(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_scenario=SCENARIO.format(DIES_THERE))
+    ran = run()
+    ran.assert_outcomes(passed=5, failed=1)
+    runs = said(pytester)
+    assert runs.pop("test_limit[ipv4-elsewhere]") == "failed"
+    assert list(runs.values()) == ["refuted"] * 3
+
+
+def test_fewer_than_one_worker_is_a_mistake_of_usage(run: Run) -> None:
+    for number in ("0", "-1"):
+        ran = run("-n", number)
+        assert ran.ret == pytest.ExitCode.USAGE_ERROR
+        assert (
+            ran.errlines[0] == f"ERROR: -n {number}: with --kernel, -n is how many workers each kernel has: 1 or more"
+        )
+
+
+@pytest.mark.parametrize("option", ["--hold", "--pdb"])
+def test_what_waits_at_the_terminal_is_a_mistake_of_usage(run: Run, option: str) -> None:
+    ran = run(option)
+    assert ran.ret == pytest.ExitCode.USAGE_ERROR
+    assert ran.errlines[0].startswith(f"ERROR: {option} waits at the terminal, and --kernel runs tests in workers")
