@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 
-from bench.measure import Row, seconds
+from bench.measure import Row
 
+# In seconds of a processor.
 BOUND = 12.0
 
 
@@ -20,7 +22,14 @@ def report_of_kernels(kernels: int) -> Row:
         places = [Path(directory, f"6.{n}") for n in range(kernels)]
         for place in places:
             full_run(place, place.name)
-        taken = seconds(lambda: render(read(places)))
+        # It is work and nothing else: what other processes do meanwhile does not count.
+        began = time.process_time()
+        render(read(places))
+        taken = time.process_time() - began
     return Row(
-        f"report of {kernels} kernels, 125 claims each", f"{taken:.1f} s", "", f"at most {BOUND:g} s", taken <= BOUND
+        f"report of {kernels} kernels, 125 claims each",
+        f"{taken:.1f} s of a processor",
+        "",
+        f"at most {BOUND:g} s",
+        taken <= BOUND,
     )

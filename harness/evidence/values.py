@@ -137,7 +137,9 @@ def storable(text: str) -> str:
 
 def spell(plain: object) -> str:
     """A plain value in a sentence or a cell: text as it is, numbers rounded, the rest as JSON."""
-    return plain if isinstance(plain, str) else msgspec.json.encode(rounded(plain)).decode()
+    if isinstance(plain, str):
+        return plain
+    return msgspec.json.format(msgspec.json.encode(rounded(plain)), indent=0).decode()
 
 
 def rounded(plain: object) -> object:

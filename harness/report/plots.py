@@ -7,12 +7,14 @@ import re
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import escape
 
 from harness.errors import Unsupported
+from harness.report.legend import HEIGHT as KEY_HEIGHT
+from harness.report.legend import Key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -30,8 +32,7 @@ DASHES = ("-", "--", "-.", ":")
 HATCHES = ("", "////", "....", "xxxx")
 # In inches; what is below the axes comes to the height.
 WIDTH, HEIGHT = 6.4, 2.6
-# In points, of which an inch has 72.
-KEY_HEIGHT, KEY_WIDTH, KEY_TEXT = 14, 24, 9
+RIGHT = 0.97
 MOST_LINES, MOST_PANELS = 16, 6
 POINTS_DRAWN = 400
 SETTINGS: Any = {
@@ -141,7 +142,9 @@ class _Panel:
         return self.runs.index(curve.run) % len(DASHES)
 
 
+@lru_cache(maxsize=64)
 def _panel(panel: _Panel) -> str:
+    """A plot as an SVG element; kernels that do the same measured the same."""
     keys = list(_keys(panel))
     body = 0.5 + 0.16 * len(panel.x_names) * len(panel.curves) if panel.has_bars else HEIGHT
     legend = len(keys) * KEY_HEIGHT / 72 + 0.1
@@ -151,13 +154,16 @@ def _panel(panel: _Panel) -> str:
     left = min(0.46, 0.03 + 0.0138 * longest) if panel.has_bars else 0.11
     figure, axes = _axes(bars=panel.has_bars)
     figure.set_size_inches(WIDTH, whole)
-    figure.subplots_adjust(left=left, right=0.97, top=1 - 0.12 / whole, bottom=(legend + 0.5) / whole)
+    figure.subplots_adjust(left=left, right=RIGHT, top=1 - 0.12 / whole, bottom=(legend + 0.5) / whole)
+    # Where the axes' own labels stand: by default matplotlib measures every other text to find out.
+    axes.xaxis.set_label_coords(0.5, -0.31 / body)
+    axes.yaxis.set_label_coords((0.24 - left * WIDTH) / ((RIGHT - left) * WIDTH), 0.5)
     (_bars if panel.has_bars else _lines)(axes, panel)
     written = io.StringIO()
     # Not savefig(), which goes through all of it once more to see how large it is.
     figure.canvas.print_svg(written, metadata={"Date": None, "Creator": None})  # type: ignore[attr-defined]
     top = 72 * (whole - legend)
-    drawn = [_key(key, 72 * WIDTH * left, top + KEY_HEIGHT * (place + 0.5)) for place, key in enumerate(keys)]
+    drawn = [key.draw(72 * WIDTH * left, top + KEY_HEIGHT * (place + 0.5)) for place, key in enumerate(keys)]
     return _for_the_page(written.getvalue(), ", ".join(dict.fromkeys(key.text for key in keys)), "".join(drawn))
 
 
@@ -225,55 +231,13 @@ def _axis(unit: str) -> str:
     return "seconds" if unit == "s" else unit
 
 
-@dataclass(frozen=True)
-class _Key:
-    """A line of the legend: a colour with its marker, or a dash or hatch with its run."""
-
-    text: str
-    colour: int | None
-    dash: int | None
-    bar: bool
-
-
-def _keys(panel: _Panel) -> Iterator[_Key]:
+def _keys(panel: _Panel) -> Iterator[Key]:
     """The legend: what each colour and marker is, and each dash or hatch where there are several."""
     for number, (kind, name) in enumerate(panel.whats):
-        yield _Key(f"{name} ({kind})", number % len(LINES), None, panel.has_bars)
+        yield Key(f"{name} ({kind})", number % len(LINES), None, panel.has_bars)
     if len(panel.runs) > 1:
         for number, run in enumerate(panel.runs):
-            yield _Key(run, None, number % len(DASHES), panel.has_bars)
-
-
-# SVG's own dashes and hatches; the shapes of the markers, around the middle.
-STROKES = ("", "6 2.5", "6 2.5 1.5 2.5", "1.5 2.5")
-STRIPES = ("", "M2 4L5 -4M7 4L10 -4M12 4L15 -4M17 4L20 -4", "M4 0h.1M9 0h.1M14 0h.1M19 0h.1", "M3 -3L8 3M8 -3L3 3M13 -3L18 3M18 -3L13 3")  # fmt: skip  # noqa: E501
-SHAPES = (
-    "M-2.5 0a2.5 2.5 0 1 0 5 0a2.5 2.5 0 1 0 -5 0z",
-    "M-2.3 -2.3h4.6v4.6h-4.6z",
-    "M0 -2.5L2.5 2.5h-5z",
-    "M0 -3.2L3.2 0L0 3.2L-3.2 0z",
-    "M0 2.5L2.5 -2.5h-5z",
-    "M-.8 -2.5h1.6v1.7h1.7v1.6h-1.7v1.7h-1.6v-1.7h-1.7v-1.6h1.7z",
-    "M-2.5 -1.4L-1.4 -2.5L0 -1.1L1.4 -2.5L2.5 -1.4L1.1 0L2.5 1.4L1.4 2.5L0 1.1L-1.4 2.5L-2.5 1.4L-1.1 0z",
-    "M0 -3L.7 -1L2.9 -.9L1.1 .4L1.8 2.4L0 1.2L-1.8 2.4L-1.1 .4L-2.9 -.9L-.7 -1z",
-)
-
-
-def _key(key: _Key, x: float, y: float) -> str:
-    """A line of the legend, drawn."""
-    paint = "currentColor" if key.colour is None else f"var(--line{key.colour})"
-    if key.bar:
-        stripes = f'<path d="{STRIPES[key.dash or 0]}" stroke="currentColor" fill="none"/>' if key.dash else ""
-        fill = "none" if key.colour is None else paint
-        sign = f'<path d="M0 -4h{KEY_WIDTH}v8h-{KEY_WIDTH}z" fill="{fill}" stroke="currentColor"/>{stripes}'
-    else:
-        shape = (
-            "" if key.colour is None else f'<path d="{SHAPES[key.colour]}" transform="translate({KEY_WIDTH / 2} 0)"/>'
-        )
-        dash = f' stroke-dasharray="{STROKES[key.dash]}"' if key.dash else ""
-        sign = f'<path d="M0 0h{KEY_WIDTH}"{dash} stroke="{paint}" stroke-width="1.6" fill="none"/>{shape}'
-    text = f'<text x="{KEY_WIDTH + 8}" y="3" fill="currentColor" font-size="{KEY_TEXT}">{escape(key.text)}</text>'
-    return f'<g transform="translate({x:.1f} {y:.1f})" fill="{paint}" stroke-width="0.6">{sign}{text}</g>'
+            yield Key(run, None, number % len(DASHES), panel.has_bars)
 
 
 def _for_the_page(written: str, title: str, legend: str) -> str:
