@@ -147,7 +147,11 @@ def knock_all(knocks: Sequence[Knock]) -> None:
 
 
 class BlockingConnect(threading.Thread):
-    """A connect() that blocks, of an application that has set SO_SNDTIMEO to so many seconds, or not (None)."""
+    """A connect() that blocks, of an application that has set SO_SNDTIMEO to so many seconds, or not (None).
+
+    When it is over, `seconds` is how long it took, and `state` what the kernel makes of the connection if the
+    application alone has given up: the kernel ends it soon after.
+    """
 
     def __init__(self, host: Host, to: Listener, patience: int | None = None) -> None:
         super().__init__(daemon=True)
@@ -157,6 +161,7 @@ class BlockingConnect(threading.Thread):
         self._address = to.address
         self._error = -1
         self.seconds = 0.0
+        self.state = ""
         host.lab.on_close(self._give_up)
         if patience is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", patience, 0))
@@ -167,6 +172,8 @@ class BlockingConnect(threading.Thread):
         began = time.monotonic()
         self._error = self.socket.connect_ex(self._address)
         self.seconds = round(time.monotonic() - began, 2)
+        if self._error == errno.EINPROGRESS:
+            self.state = socket_of(self.host, self.socket).state
 
     def result(self, deadline: float) -> str:
         """The name of the errno, or "connected"; NotReady after `deadline` seconds."""
@@ -174,11 +181,6 @@ class BlockingConnect(threading.Thread):
         if self.is_alive():
             raise NotReady(f"connect() from {self.host.name} still blocks after {deadline:g} s")
         return errno.errorcode[self._error] if self._error else "connected"
-
-    @property
-    def state(self) -> str:
-        """What the kernel makes of the connection."""
-        return socket_of(self.host, self.socket).state
 
     def _give_up(self) -> None:
         """End a connect() that still blocks: a descriptor is not closed under the thread that is in it."""

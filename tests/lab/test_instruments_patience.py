@@ -46,6 +46,7 @@ def test_connect_that_blocks_ends_as_its_application_wants(pair: Pair) -> None:
         blocked, patient = BlockingConnect(pair.client, listener, 1), BlockingConnect(pair.client, listener)
         assert blocked.result(deadline=30) == "EINPROGRESS"
         assert blocked.seconds == pytest.approx(1, abs=0.5)
+        assert blocked.state == "SYN-SENT"
         with pytest.raises(NotReady, match="connect\\(\\) from client still blocks"):
             patient.result(deadline=0)
     assert patient.result(deadline=30) == "connected"
