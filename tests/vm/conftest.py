@@ -74,7 +74,8 @@ def test_is_for_new_kernels(lab):
 
 @pytest.mark.ipv4_only("once is enough")
 class TestSpoilt:
-    def test_panics(self, lab):
+    @pytest.mark.claim("queue.limit")
+    def test_panics(self, claim, lab):
         open("/proc/sysrq-trigger", "w").write("c")
 
     def test_computes(self, lab):

@@ -104,11 +104,35 @@ def test_what_would_be_run_is_listed_without_a_machine(project: Project) -> None
     assert result.stdout.count("test_limit[ipv6-") == len(names)
 
 
-def test_a_guest_that_panics_is_reported_with_its_console(project: Project) -> None:
-    result = project.run(*project.on(project.kernels[0]), "-k", "panics")
-    assert result.returncode != 0
+def test_a_guest_that_panics_is_reported_with_its_console_and_has_failed_its_claim(
+    project: Project, tmp_path: Path
+) -> None:
+    shutil.rmtree(project.directory / "out", ignore_errors=True)
+    ktap = tmp_path / "r.ktap"
+    result = project.run(*project.on(project.kernels[0]), "-k", "panics", f"--ktap={ktap}")
+    assert result.returncode == pytest.ExitCode.TESTS_FAILED
     assert "crashed while running" in result.stdout
     assert re.search(r"died: .*\n(.*\n)*.*(Kernel panic|sysrq)", result.stderr + result.stdout)
+    (run,) = project.evidence()["runs"]
+    assert (run["outcome"], run["kernel"]["release"]) == ("failed", project.kernels[0].release)
+    assert re.search(r"died: .*\(Kernel panic - not syncing: sysrq triggered crash\)", run["reason"])
+    assert "not ok 1 Linux" in ktap.read_text()
+
+
+def test_a_kernel_that_does_not_know_an_option_did_not_run(project: Project, tmp_path: Path) -> None:
+    """A plugin that is installed here is not in the machines."""
+    about = tmp_path / "lately-1.dist-info"
+    about.mkdir()
+    (tmp_path / "lately.py").write_text("def pytest_addoption(parser): parser.addoption('--lately')\n")
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: lately\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[pytest11]\nlately = lately\n")
+    kernel = project.kernels[0]
+    options = (*project.on(kernel), "--kernel", "running", "-k", "limit", "--lately", "60")
+    result = project.run(*options, PYTHONPATH=str(tmp_path), CI="true")
+    assert result.returncode == pytest.ExitCode.TESTS_FAILED, result.stdout + result.stderr
+    assert counts(result) == {"passed": 2}
+    wanted = f"ERROR Linux {kernel.version} - did not run: unrecognized arguments: --lately"
+    assert wanted in result.stdout.splitlines()
 
 
 def test_a_machine_that_is_silent_is_left_alone_while_it_computes_and_reported_when_it_is_dead(
