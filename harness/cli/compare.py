@@ -103,8 +103,8 @@ def _pairs(question: Question, stack: ExitStack) -> tuple[list[Sides], list[str]
         return [sides], [f"not all can be read: {notice}" for notice in table.notices]
     places, missing = _places(question, stack)
     table = read(places, claims=claims)
-    found, alone = pairs(table, *places)
-    return found, [*missing, *alone, *(f"not all can be read: {notice}" for notice in table.notices)]
+    columns, alone = pairs(table, *places)
+    return columns, [*missing, *alone, *(f"not all can be read: {notice}" for notice in table.notices)]
 
 
 def _places(question: Question, stack: ExitStack) -> tuple[list[Path], list[str]]:

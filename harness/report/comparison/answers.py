@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from harness.report.comparison import lines as told
+from harness.report.comparison import lines as written
 from harness.report.comparison.changes import Changes, changes
 from harness.report.comparison.exact import Exact, exact
 from harness.report.comparison.verdicts import Verdicts, verdicts
@@ -45,10 +45,10 @@ def emptiness(answer: Answer) -> str:
 def lines(answer: Answer, *, every: bool = False) -> Iterator[str]:
     """An answer for a terminal; `every` lists all differences."""
     if isinstance(answer, Changes):
-        return told.of_changes(answer)
+        return written.of_changes(answer)
     if isinstance(answer, Exact):
-        return told.of_exact(answer, None if every else told.DIFFERENCES_SHOWN)
-    return told.of_verdicts(answer)
+        return written.of_exact(answer, None if every else written.DIFFERENCES_SHOWN)
+    return written.of_verdicts(answer)
 
 
 def as_json(answers: Sequence[Answer], missing: Sequence[str]) -> str:

@@ -17,23 +17,23 @@ DIFFERENCES_SHOWN = 3
 LONGEST = 70
 
 
-def of_changes(found: Changes, shown: int | None = None) -> Iterator[str]:
+def of_changes(changes: Changes, shown: int | None = None) -> Iterator[str]:
     """The claims that changed with what was measured, defaults and counters, and what there is in all.
 
     `shown` is how many measurements of a claim are listed; None for all.
     """
-    for claim in found.claims:
+    for claim in changes.claims:
         yield from _claim(claim, shown)
-    yield from _facts(found)
-    for side, alone in zip((found.before, found.after), found.alone, strict=True):
+    yield from _facts(changes)
+    for side, alone in zip((changes.before, changes.after), changes.alone, strict=True):
         if alone:
             yield f"only on {side.label}: {', '.join(alone)}"
-    other = sum(claim.verdict_changed for claim in found.claims)
+    other = sum(claim.verdict_changed for claim in changes.claims)
     yield (
-        f"{found.before.label} -> {found.after.label}: {_claims(found.compared)} compared: "
-        f"{found.compared - len(found.claims)} the same, {other} with another verdict, "
-        f"{len(found.claims) - other} measured otherwise; {found.within} measurements moved as they may"
-        f"{_skipped(found.empty)}"
+        f"{changes.before.label} -> {changes.after.label}: {_claims(changes.compared)} compared: "
+        f"{changes.compared - len(changes.claims)} the same, {other} with another verdict, "
+        f"{len(changes.claims) - other} measured otherwise; {changes.within} measurements moved as they may"
+        f"{_skipped(changes.empty)}"
     )
 
 
@@ -58,19 +58,19 @@ def difference_line(difference: Difference) -> str:
     return f"{difference.place}: {difference.what}: {before} -> {after}{also}"
 
 
-def _facts(found: Changes) -> Iterator[str]:
-    if found.defaults:
-        yield f"sysctls with other defaults: {len(found.defaults)}"
-        yield from (f"  {each.sysctl}: {each.before} -> {each.after}" for each in found.defaults)
-    if found.counters:
-        yield f"counters that moved on one side alone: {len(found.counters)}"
-        yield from (f"  {each.counter}: in {each.before} -> {_claims(each.after)}" for each in found.counters)
+def _facts(changes: Changes) -> Iterator[str]:
+    if changes.defaults:
+        yield f"sysctls with other defaults: {len(changes.defaults)}"
+        yield from (f"  {each.sysctl}: {each.before} -> {each.after}" for each in changes.defaults)
+    if changes.counters:
+        yield f"counters that moved on one side alone: {len(changes.counters)}"
+        yield from (f"  {each.counter}: in {each.before} -> {_claims(each.after)}" for each in changes.counters)
 
 
-def of_exact(found: exact.Exact, shown: int | None = DIFFERENCES_SHOWN) -> Iterator[str]:
+def of_exact(answer: exact.Exact, shown: int | None = DIFFERENCES_SHOWN) -> Iterator[str]:
     """A line for each claim, those that differ last with their first differences, and what there is in all."""
-    width = max((len(claim.claim) for claim in found.claims), default=0)
-    for claim in sorted(found.claims, key=lambda each: (bool(each.lines), each.claim)):
+    width = max((len(claim.claim) for claim in answer.claims), default=0)
+    for claim in sorted(answer.claims, key=lambda each: (bool(each.lines), each.claim)):
         differs = claim.agreement is exact.Agreement.DIFFERS
         about = _counted(_topics(claim) if differs else claim.stamps)
         yield f"{claim.claim:<{width}}  {claim.agreement:<14}  {about}".rstrip()
@@ -78,15 +78,15 @@ def of_exact(found: exact.Exact, shown: int | None = DIFFERENCES_SHOWN) -> Itera
             yield f"  {line.test}  {line.path}: {cut(line.before)} -> {cut(line.after)}"
         if more := len(claim.lines) - len(claim.lines[:shown]):
             yield f"  … {more} more"
-    counts = Counter(claim.agreement for claim in found.claims)
+    counts = Counter(claim.agreement for claim in answer.claims)
     same = f"{counts[exact.Agreement.IDENTICAL]} identical, {counts[exact.Agreement.STAMPS]} the same but for stamps"
     alone = f"{counts[exact.Agreement.ONLY_BEFORE]} only in A, {counts[exact.Agreement.ONLY_AFTER]} only in B"
     yield ""
     yield (
-        f"Linux {found.kernel}: {_claims(len(found.claims))}: {same}, {counts[exact.Agreement.DIFFERS]} differ, "
-        f"{alone}{_skipped(found.empty)}"
+        f"Linux {answer.kernel}: {_claims(len(answer.claims))}: {same}, {counts[exact.Agreement.DIFFERS]} differ, "
+        f"{alone}{_skipped(answer.empty)}"
     )
-    topics = Counter(topic for claim in found.claims for topic in _topics(claim))
+    topics = Counter(topic for claim in answer.claims for topic in _topics(claim))
     if topics:
         yield f"claims that differ, by what differs: {_counted(topics)}"
 
@@ -95,19 +95,19 @@ def _topics(claim: exact.ClaimAgreement) -> dict[str, int]:
     return Counter(line.about for line in claim.lines)
 
 
-def of_verdicts(found: verdicts.Verdicts) -> Iterator[str]:
+def of_verdicts(answer: verdicts.Verdicts) -> Iterator[str]:
     """A line for each claim on which the two sides do not agree, and how many do."""
-    other = [claim for claim in found.claims if claim.agreement is not verdicts.Agreement.SAME]
+    other = [claim for claim in answer.claims if claim.agreement is not verdicts.Agreement.SAME]
     width = max((len(claim.claim) for claim in other), default=0)
     for claim in other:
         yield f"{claim.claim:<{width}}  {' -> '.join(claim.words)}"
         yield from (f"  {each.test}  {difference_line(each.difference)}" for each in claim.measured)
     if other:
         yield ""
-    counts = Counter(claim.agreement for claim in found.claims)
+    counts = Counter(claim.agreement for claim in answer.claims)
     listed = ", ".join(f"{counts[agreement]} {agreement}" for agreement in verdicts.Agreement)
-    kernels = " -> ".join(dict.fromkeys(found.kernels))
-    yield f"Linux {kernels}: {_claims(len(found.claims))}: {listed}{_skipped(found.empty)}"
+    kernels = " -> ".join(dict.fromkeys(answer.kernels))
+    yield f"Linux {kernels}: {_claims(len(answer.claims))}: {listed}{_skipped(answer.empty)}"
 
 
 def printable(lines: Iterable[str]) -> Iterator[str]:
