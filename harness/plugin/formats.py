@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import HarnessError
-from harness.plugin.missing import last_line
+from harness.plugin.text import last_line, shortest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,8 +89,3 @@ class Reports:
         for form, path in self._files.items():
             write(str(path), render(form, table))
             yield f"{form}: {shortest(path)}", False
-
-
-def shortest(path: Path) -> str:
-    """A path as one would type it here."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

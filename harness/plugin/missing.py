@@ -107,9 +107,3 @@ def _named(tests: Sequence[str]) -> str:
 
 def _plural(number: int, word: str) -> str:
     return word if number == 1 else f"{word}s"
-
-
-def last_line(text: str) -> str:
-    """The last line of an error as pytest shows it: what was raised."""
-    lines = [line.removeprefix("E").strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""

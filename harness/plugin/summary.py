@@ -13,7 +13,7 @@ from harness.evidence.codec import decode_settled
 from harness.evidence.directory import EvidenceDirectory
 from harness.evidence.types import NOT_SETTLED, SAID, WRONG, Judgement, Run
 from harness.plugin.claims import EVIDENCE, PACKETS, claim_places
-from harness.plugin.formats import shortest
+from harness.plugin.text import shortest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from harness.plugin import claims
-from harness.plugin.missing import last_line
+from harness.plugin.text import last_line
 
 if TYPE_CHECKING:
     from collections.abc import Generator
