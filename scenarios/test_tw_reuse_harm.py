@@ -88,7 +88,7 @@ def test_stale_rst_kills(claim: ClaimRun, pair: Pair) -> None:
         effect.compare("with the old timestamp", new[exact].fate(), document="ECONNRESET")
         inject(client, bare.to_client, "R")
         effect.compare("without timestamp", new[bare].fate(), document="ECONNRESET")
-        effect.premise("PAWSEstab", effect.delta(client).TcpExt.PAWSEstab, 0)
+        effect.compare("PAWSEstab", effect.delta(client).TcpExt.PAWSEstab, document=0)
     with claim.effect("such an RST, with a number that is in the window but not the next") as effect:
         challenged = since("challenge-ack-answers-rst")
         inject(client, inside.to_client, "R", beyond=1000, tsval=inside.old_to_client.tsval)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 import time
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -10,7 +11,8 @@ from harness.errors import BadInput, NotReady
 from harness.laws import take_over
 from harness.laws.serial import distance
 from harness.observe import count
-from harness.traffic import connect
+from harness.traffic import connect, listen
+from harness.traffic.closing import leave_time_wait
 from harness.traffic.connection import establish, wait_for_end
 from harness.traffic.ports import give_ports
 from harness.waiting import let_pass, until
@@ -27,6 +29,9 @@ T = TypeVar("T")
 
 DELAY = "net.ipv4.tcp_tw_reuse_delay"
 NO_PORT = "EADDRNOTAVAIL"
+# The ways from a host to a listener, by which tcp_tw_reuse 2 tells TIME-WAITs apart.
+CABLE, LOOPBACK, OWN_ADDRESS = "cable", "loopback address", "own address, through lo"
+_LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 # How long a trial goes on, in seconds, when nothing is taken over.
 PATIENCE = 6.0
 # For so many seconds, from its beginning on, the phase of a second counts as that phase.
@@ -46,6 +51,33 @@ def takes_over(client: Host, listener: Listener) -> bool:
     if attempt.result == NO_PORT:
         attempt.socket.close()
     return attempt.result != NO_PORT
+
+
+def comes_back(client: Host, listener: Listener, port: int) -> str:
+    """What connect() says to a client that binds the port itself, with SO_REUSEADDR, which is in TIME-WAIT."""
+    (attempt,) = connect(client, listener, source=(client.ip, port), wait=True)
+    listener.accept_all()
+    return attempt.result
+
+
+class EachWay:
+    """A client with one port, which is in TIME-WAIT towards a server, and towards itself on both ways of lo."""
+
+    def __init__(self, client: Host, server: Host) -> None:
+        self._client = client
+        give_ports(client)
+        own = _LOOPBACK[socket.AddressFamily(client.family)]
+        self._listeners = {
+            CABLE: listen(server),
+            LOOPBACK: listen(client, port=8001, address=own),
+            OWN_ADDRESS: listen(client, port=8002),
+        }
+        for listener in self._listeners.values():
+            leave_time_wait(client, listener)
+
+    def taken_over(self) -> dict[str, bool]:
+        """Which of the TIME-WAITs connect() takes over now."""
+        return {way: takes_over(self._client, listener) for way, listener in self._listeners.items()}
 
 
 def leave_behind(client: Host, listener: Listener, port: int, words: bytes) -> None:

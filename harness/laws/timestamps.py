@@ -34,3 +34,11 @@ def offsets_to_one_address(connections: int, kernel: KernelVersion | None = None
     if random_for_each or since("timestamp-offset-by-ports", kernel):
         return connections
     return one_of(1, connections) if uncertain("timestamp-offset-by-ports", kernel) else 1
+
+
+def keeps_its_offset(kernel: KernelVersion | None = None) -> bool:
+    """Whether a connection that takes over a TIME-WAIT has the offset of the one before it.
+
+    For a release each had an offset of its own, and one that took over a TIME-WAIT none at all.
+    """
+    return before("timestamp-offset-is-random", kernel) or since("timestamp-offset-survives-take-over", kernel)
