@@ -24,8 +24,6 @@ from harness.laws.serial import distance
 from harness.laws.timestamps import MICROSECONDS, offsets_to_one_address, ticks_a_second
 from harness.observe import ss
 from harness.traffic import RawPeer, establish, listen
-from harness.traffic.clocks import shake_hands
-from harness.traffic.timestamps import stamp, stamps_of
 
 if TYPE_CHECKING:
     from harness.claims.phases import Effect
@@ -84,13 +82,6 @@ def test_option_layout(claim: ClaimRun, pair: Pair) -> None:
             for here, there in ((pair.client, pair.server), (pair.server, pair.client)):
                 ask_for_microseconds(here, there)
             compare_advance(effect, talk(pair), (MICROSECONDS,))
-    with claim.effect("a segment ahead of its turn: its timestamp is not echoed, the last one in turn is") as effect:
-        peer = RawPeer(pair.server, pair.client)
-        raw = peer.connection(listen(pair.server))
-        theirs = shake_hands(raw, CLOCK)
-        raw.send("PA", b"later", seq=raw.seq + 10, options=stamp(CLOCK + 500, theirs))
-        # RFC 7323, section 4.3; tcp_replace_ts_recent() wants seq <= rcv_wup.
-        effect.premise("the second field of the answer", (stamps_of(raw.wait("A")) or ())[1:], (CLOCK,))
     with claim.control("net.ipv4.tcp_timestamps 0: the same connection") as control:
         switch_timestamps(pair, 0)
         carried = carry_stamps(packets, talk(pair, rounds=4).port)

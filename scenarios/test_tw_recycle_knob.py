@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.evidence import output
+from harness.evidence import output, seconds
+from harness.instruments.lifetimes import seconds_left
 from harness.instruments.sysctl_file import SysctlFile
+from harness.laws.ranges import at_least, at_most
+from harness.traffic import listen
+from harness.traffic.closing import leave_time_wait
 from scenarios.recycle import RECYCLE, THERE, lacks_recycle
 
 if TYPE_CHECKING:
@@ -49,8 +53,16 @@ def test_removed(claim: ClaimRun, pair: Pair) -> None:
 def test_default_off(claim: ClaimRun, pair: Pair) -> None:
     if lacks_recycle(claim, pair.server):
         return
+    listener = listen(pair.server)
+
+    def lasts() -> float:
+        """What the timer of a TIME-WAIT begins with, in seconds: the server closes first."""
+        ((_, remote),) = leave_time_wait(pair.client, listener, closer="server")
+        return seconds(seconds_left(pair.server, remote[1]))
+
     with claim.effect("a kernel that was told nothing") as effect:
         effect.compare("tcp_tw_recycle", pair.server.sysctl[RECYCLE], document="0")
+        effect.compare("TIME-WAIT is to last, in seconds", lasts(), document=at_least(50))
     with claim.control("set to 1") as control:
         pair.server.sysctl[RECYCLE] = 1
-        control.expect("tcp_tw_recycle", pair.server.sysctl[RECYCLE], "1")
+        control.expect("TIME-WAIT is to last, in seconds", lasts(), at_most(1))

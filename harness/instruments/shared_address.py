@@ -28,15 +28,15 @@ WITHOUT_OFFSET = 2
 SYN_ACK = "SA"
 
 
-def answered_syns(peer: RawPeer, listener: Listener, clocks: Sequence[int]) -> int:
-    """How many SYNs are answered with a SYN-ACK that come from fresh ports of a raw peer, with these timestamps.
+def answered_syns(peer: RawPeer, listener: Listener, clocks: Sequence[int | None]) -> int:
+    """How many SYNs from fresh ports of a raw peer are answered with a SYN-ACK, with these timestamps or none.
 
     The listener's host drops the others for their timestamps. NotReady if it does neither.
     """
     return len(_knock(peer, listener, clocks))
 
 
-def arrive(peer: RawPeer, listener: Listener, clocks: Sequence[int]) -> int:
+def arrive(peer: RawPeer, listener: Listener, clocks: Sequence[int | None]) -> int:
     """How many connections, from fresh ports of a raw peer whose clock reads this for each, come about."""
     welcome = _knock(peer, listener, clocks)
     for connection, clock in welcome:
@@ -44,11 +44,11 @@ def arrive(peer: RawPeer, listener: Listener, clocks: Sequence[int]) -> int:
     return len(listener.accept(len(welcome)))
 
 
-def _knock(peer: RawPeer, listener: Listener, clocks: Sequence[int]) -> list[tuple[RawConnection, int]]:
+def _knock(peer: RawPeer, listener: Listener, clocks: Sequence[int | None]) -> list[tuple[RawConnection, int | None]]:
     """Send SYNs; those that were answered, and the clock of each."""
     callers = [(peer.connection(listener), clock) for clock in clocks]
 
-    def welcome() -> list[tuple[RawConnection, int]]:
+    def welcome() -> list[tuple[RawConnection, int | None]]:
         return [(connection, clock) for connection, clock in callers if connection.replies()]
 
     with counting(listener.host) as moved:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import itertools
 import socket
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
-from harness.laws.ranges import between
+from harness.laws import ranges
 from harness.laws.serial import distance
-from harness.traffic import connect
+from harness.traffic import connect, drop
 from harness.traffic.connection import take
 from harness.traffic.repair import timestamp
 from harness.traffic.timestamps import stamps_of
 from harness.waiting import let_pass, until
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from harness.lab import Host, Pair
     from harness.laws.ranges import Range
     from harness.observe import Capture
@@ -80,22 +83,51 @@ class Advance(NamedTuple):
 
     def expected(self, rate: int) -> Range:
         """How many ticks it may be at a rate in ticks a second."""
-        return between(int(self.least * rate) - 1, int(self.most * rate) + 1)
+        return ranges.between(int(self.least * rate) - 1, int(self.most * rate) + 1)
 
 
-def advance(packets: Capture, connection: Connection) -> Advance:
-    """Let the client speak twice, some time apart; `packets` sees it."""
-    spoken = []
-    for wait in (0.0, APART):
-        let_pass(wait)
+def advance(
+    packets: Capture, connection: Connection, *, between: AbstractContextManager[None] | None = None
+) -> Advance:
+    """Let the client speak twice, some time apart, the second time within `between`; `packets` sees it."""
+
+    def speak() -> tuple[float, float]:
         began = time.monotonic()
         connection.client.send(WORDS)
-        spoken.append((began, time.monotonic()))
+        spoken = began, time.monotonic()
         take(connection.server, len(WORDS))
+        return spoken
+
+    spoken = [speak()]
+    let_pass(APART)
+    with between or nullcontext():
+        spoken.append(speak())
     segments = packets.segments(sport=connection.port)
     first, second = [segment.tsval or 0 for segment in segments if segment.payload == WORDS][-2:]
     (_, first_sent), (second_began, _) = spoken
     return Advance(distance(first, second), second_began - first_sent, spoken[1][1] - spoken[0][0])
+
+
+def clocks_apart(peer: RawPeer, other: RawPeer) -> int:
+    """How far apart the timestamps are that the hosts of two raw peers send to them at one moment, in ticks."""
+    return abs(distance(offset_towards(peer).ticks, offset_towards(other).ticks))
+
+
+def repeated_words(pair: Pair, connection: Connection, packets: Capture) -> list[int]:
+    """Lose once what either side says; how many ticks newer the timestamp is with which it is said again.
+
+    `packets` is a capture that sees it although it is lost.
+    """
+    newer_by = []
+    for hearer, say, words in (
+        (pair.server, connection.say, b"said again by the client"),
+        (pair.client, connection.answer, b"said again by the server"),
+    ):
+        with drop(hearer, "PA", count=1):
+            say(words)
+        stamps = [segment.tsval or 0 for segment in packets.segments() if segment.payload == words]
+        newer_by.append(distance(stamps[0], stamps[-1]))
+    return newer_by
 
 
 def ask_for_microseconds(host: Host, to: Host) -> None:

@@ -48,10 +48,16 @@ def stream_after_wrap(pair: Pair, wrap: Wrap) -> bytes:
     until(lambda: peek(server) == BEFORE, what="the last bytes before the place")
     with counting(pair.server) as moved:
         deliver(pair.server, checksummed(old))
-        until(lambda: peek(server) != BEFORE or rejected(moved.delta), what="it to be taken or rejected")
+        arrived = "it to be taken, rejected, or passed over for its number"
+        until(lambda: peek(server) != BEFORE or rejected(moved.delta) or moved.delta.Tcp.InSegs, what=arrived)
     client.send(NEW)
     until(lambda: not unacknowledged(client), what="all to be acknowledged")
     return read(server)
+
+
+def no_wrap(_: Pair, connection: Connection, __: int, ___: int) -> Connection:
+    """The connection goes on as it is: the late segment's number is that of bytes which were read."""
+    return connection
 
 
 def wrap_by_repair(pair: Pair, connection: Connection, here: int, there: int) -> Connection:

@@ -31,6 +31,9 @@ META_L4PROTO, META_OIFNAME, META_NFPROTO = 16, 7, 15
 CMP_EQ, CMP_LT, CMP_GTE = 0, 2, 5
 NAT_PREROUTING_PRIORITY, NAT_POSTROUTING_PRIORITY, RAW_PRIORITY = -100, 100, -300
 
+# include/uapi/linux/netfilter/nf_nat.h
+NAT_RANGE_PROTO_SPECIFIED = 2
+
 NETLINK_NETFILTER = 12
 SUBSYSTEM = 10
 BATCH_BEGIN, BATCH_END = 0x10, 0x11
@@ -147,9 +150,18 @@ def drop() -> list[Expression]:
     return [_expression("immediate", _numbers(VERDICT) + netlink.nested(2, verdict))]
 
 
-def masquerade() -> list[Expression]:
-    """Give the packet the address of the interface that it leaves by."""
-    return [_expression("masq")]
+def masquerade(port: int | None = None) -> list[Expression]:
+    """Give the packet the address of the interface that it leaves by, and a port if one is given.
+
+    A port needs a match of the transport protocol before it, and a kernel from 4.5 on.
+    """
+    if port is None:
+        return [_expression("masq")]
+    value = netlink.nested(2, netlink.attribute(DATA_VALUE, port.to_bytes(2, "big")))
+    return [
+        _expression("immediate", _numbers(REGISTER) + value),
+        _expression("masq", _numbers(NAT_RANGE_PROTO_SPECIFIED, REGISTER, REGISTER)),
+    ]
 
 
 class Table:

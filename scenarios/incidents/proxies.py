@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from harness.instruments.shared_address import shift_clock
 from harness.laws.serial import distance
-from harness.observe import netstat
+from harness.observe import netstat, states_at
 from harness.traffic.nginx import Nginx
+from harness.waiting import until
 
 if TYPE_CHECKING:
     from harness.lab import Host, Lab
@@ -36,16 +37,18 @@ class Site:
     """A browser and two proxies behind the firewall; the application server in front of it."""
 
     browser: Host
+    firewall: Host
     server: Host
     first: Nginx
     second: Nginx
     application: Nginx
 
     def ask(self, proxy: Nginx) -> list[int]:
-        """What the browser gets for three requests: the status of each."""
+        """What the browser gets for three requests: the status of each; one begins when the last has ended."""
         return [self._status(proxy) for _ in range(3)]
 
     def _status(self, proxy: Nginx) -> int:
+        until(self._is_quiet, what="the connections of before to end")
         with self.browser.socket() as asking:
             asking.settimeout(BROWSERS_PATIENCE)
             asking.connect((proxy.host.ip, proxy.port))
@@ -56,6 +59,10 @@ class Site:
                 assert more, f"an answer that is cut off: {answer!r}"
                 answer += more
         return int(answer.split()[1])
+
+    def _is_quiet(self) -> bool:
+        """Whether no connection to the application goes on, or is about to end."""
+        return set(states_at(self.server, self.application.port)) <= {"TIME-WAIT"}
 
     def gave_up(self, proxy: Nginx) -> int:
         """How often a proxy has written to its log that the server does not answer its SYNs."""
@@ -78,7 +85,7 @@ def build(lab: Lab) -> Site:
     application = Nginx(server, "8080", location=WITHOUT_LENGTH)
     forward = f"proxy_pass {application.url}; proxy_connect_timeout {PATIENCE};"
     first, second = (Nginx(machine, "80", location=forward) for machine in machines)
-    return Site(browser, server, first, second, application)
+    return Site(browser, firewall, server, first, second, application)
 
 
 def unanswered(seen: Capture, port: int) -> int:
