@@ -100,7 +100,7 @@ class Archive:
         Suites that cannot be read are left out, and problems() has why. Unsupported if none can, or, with strict, one
         cannot: no mirror reached, no such suite, an index that is not what was signed, a signature by another key.
         """
-        with places.kept(self.directory, "the index of the archive"):
+        with places.writing(self.directory, "the index of the archive"):
             self.directory.parent.mkdir(parents=True, exist_ok=True)
             # One process at a time; the others find it done. Beside the directory, for that may go.
             with (self.directory.parent / f".{self.directory.name}.lock").open("w") as lock:
@@ -137,30 +137,30 @@ class Archive:
 
     def _problems_of(self, result: subprocess.CompletedProcess[str]) -> dict[str, str]:
         """What apt said about each suite that it could not read, by suite, with what to do about it."""
-        found = {}
+        problems = {}
         for source in self.sources:
             uri = source.uri.rstrip("/")
             # "Err:2 http://HOST/debian stretch Release", and the reason on the next line.
-            told = re.search(
+            answer = re.search(
                 rf"^Err:\d+ {re.escape(uri)}/? {re.escape(source.suite)}[ /].*\n +(.*)", result.stdout, re.M
             )
             about = [line for line in result.stderr.splitlines() if uri in line and source.suite in line]
-            if told or about:
-                reason = self._reason(told[1] if told else "", " ".join(about))
-                found[source.suite] = f"{uri} {source.suite}: {reason}"
-        return found
+            if answer or about:
+                reason = self._reason(answer[1] if answer else "", " ".join(about))
+                problems[source.suite] = f"{uri} {source.suite}: {reason}"
+        return problems
 
-    def _reason(self, told: str, errors: str) -> str:
-        if "signature" in told or "GPG error" in errors or "is not signed" in errors:
-            key = re.search(r"(NO_PUBKEY|BADSIG|EXPKEYSIG|REVKEYSIG|NODATA)[ \w]*", f"{told} {errors}")
+    def _reason(self, answer: str, errors: str) -> str:
+        if "signature" in answer or "GPG error" in errors or "is not signed" in errors:
+            key = re.search(r"(NO_PUBKEY|BADSIG|EXPKEYSIG|REVKEYSIG|NODATA)[ \w]*", f"{answer} {errors}")
             which = f" ({key[0].strip()})" if key else ""
             return (
                 f"not signed by a key of {self.keyring}{which}; nothing of it is used. "
                 "If other keys sign this mirror, name them: --keyring FILE"
             )
-        if re.match(r"404 |File not found", told):
+        if re.match(r"404 |File not found", answer):
             return "the mirror has no such suite"
-        return re.sub(r" \[IP: .*", "", told) or errors
+        return re.sub(r" \[IP: .*", "", answer) or errors
 
     def _parsed(self) -> Iterator[Package]:
         """Every package that a kernel is made of, out of the indices."""
@@ -194,18 +194,22 @@ class Archive:
         apt checks each against the index that the archive's key has signed, but those that no index lists. Unsupported,
         with apt's own words, if one cannot be had or is not what it should be.
         """
-        for one in packages:
-            target = into / f"{one.name}.deb"
-            if one.address is None:
-                result = self._apt("apt-get", "download", "-q", f"{one.name}={one.version}", cwd=into, check=False)
-                brought = list(into.glob(f"{one.name}_*.deb"))
+        for package in packages:
+            target = into / f"{package.name}.deb"
+            if package.address is None:
+                result = self._apt(
+                    "apt-get", "download", "-q", f"{package.name}={package.version}", cwd=into, check=False
+                )
+                brought = list(into.glob(f"{package.name}_*.deb"))
                 if brought:
                     brought[0].rename(target)
             else:
-                result = self._apt("/usr/lib/apt/apt-helper", "download-file", one.address, str(target), check=False)
+                result = self._apt(
+                    "/usr/lib/apt/apt-helper", "download-file", package.address, str(target), check=False
+                )
             if result.returncode or not target.exists():
-                raise Unsupported(f"{one.name} {one.version} of {one.suite} cannot be had: {_told(result)}")
-        return [into / f"{one.name}.deb" for one in packages]
+                raise Unsupported(f"{package.name} {package.version} of {package.suite} cannot be had: {_told(result)}")
+        return [into / f"{package.name}.deb" for package in packages]
 
     def _indices(self) -> Iterator[tuple[str, str]]:
         """Suite and file of each index that apt has."""
@@ -218,8 +222,8 @@ class Archive:
     def _configured(self) -> bool:
         """Write apt's configuration; whether it was there already, the same."""
         lines = [
-            f"deb [arch={self.architecture} signed-by={self.keyring}] {one.uri} {one.suite} main"
-            for one in self.sources
+            f"deb [arch={self.architecture} signed-by={self.keyring}] {source.uri} {source.suite} main"
+            for source in self.sources
         ]
         options = {
             "Dir::Etc::sourcelist": self.directory / "sources.list",
@@ -315,9 +319,9 @@ def the_archive(
     sources = named_sources(mirror, suites) if mirror else machine_sources()
     # One state for each set of sources, so that a mirror tried once does not throw away the machine's own.
     name = hashlib.sha256(repr((sources, keys)).encode()).hexdigest()[:12]
-    found = Archive(places.indices() / name, sources, keyring=keys, strict=mirror is not None)
-    found.update(older_than=older_than)
-    return found
+    there = Archive(places.indices() / name, sources, keyring=keys, strict=mirror is not None)
+    there.update(older_than=older_than)
+    return there
 
 
 def _told(result: subprocess.CompletedProcess[str]) -> str:

@@ -47,13 +47,13 @@ class Kernel:
     @property
     def megabytes(self) -> int:
         """What has to be brought, as far as the index says."""
-        return sum(one.size for one in self.packages) // 1_000_000
+        return sum(package.size for package in self.packages) // 1_000_000
 
 
 def kernels_of(packages: Iterable[Package]) -> list[Kernel]:
     """Every kernel that the packages make, oldest first."""
-    by_name = {one.name: one for one in packages}
-    found = []
+    by_name = {package.name: package for package in packages}
+    kernels = []
     for name, image in by_name.items():
         match = _IMAGE.fullmatch(name)
         if match is None:
@@ -63,8 +63,8 @@ def kernels_of(packages: Iterable[Package]) -> list[Kernel]:
         missing = tuple(part for part in parts if part not in by_name)
         # Up to 6.18 the image is one package; later it only depends on its parts.
         version = re.sub(r"[-+~].*", "", image.version.rpartition(":")[2])
-        found.append(Kernel(match["release"], version, image.suite, listed if parts else (image,), missing))
-    return sorted(found, key=lambda one: one.order)
+        kernels.append(Kernel(match["release"], version, image.suite, listed if parts else (image,), missing))
+    return sorted(kernels, key=lambda kernel: kernel.order)
 
 
 def with_unlisted(kernel: Kernel, archive: Archive) -> Kernel:
@@ -76,8 +76,8 @@ def with_unlisted(kernel: Kernel, archive: Archive) -> Kernel:
 def newest_of_each_series(kernels: Iterable[Kernel]) -> list[Kernel]:
     """One kernel a series, oldest series first."""
     newest: dict[str, Kernel] = {}
-    for one in sorted(kernels, key=lambda one: one.order):
-        newest[one.series] = one
+    for kernel in sorted(kernels, key=lambda kernel: kernel.order):
+        newest[kernel.series] = kernel
     return list(newest.values())
 
 
@@ -97,16 +97,16 @@ def choose(wanted: Sequence[str], kernels: Sequence[Kernel]) -> list[Kernel]:
             meant = newest[-1:]
         elif word.startswith(("<", ">", "=", "!", "~")):
             try:
-                meant = [one for one in newest if SpecifierSet(word).contains(one.version)]
+                meant = [kernel for kernel in newest if SpecifierSet(word).contains(kernel.version)]
             except InvalidSpecifier:
                 raise BadInput(f"--kernel {word!r} is not a range of versions; write it like '>=6.12,<7.1'") from None
         else:
-            meant = [one for one in kernels if word in (one.release, one.version)][-1:]
-            meant = meant or [one for one in newest if one.series == word]
+            meant = [kernel for kernel in kernels if word in (kernel.release, kernel.version)][-1:]
+            meant = meant or [kernel for kernel in newest if kernel.series == word]
         if not meant:
-            there = ", ".join(one.series for one in newest) or "none"
+            there = ", ".join(kernel.series for kernel in newest) or "none"
             raise BadInput(
                 f"no kernel is meant by {word!r}; there are {there}, and `harness kernels list --all` has every release"
             )
-        chosen |= {one.release: one for one in meant}
-    return sorted(chosen.values(), key=lambda one: one.order)
+        chosen |= {kernel.release: kernel for kernel in meant}
+    return sorted(chosen.values(), key=lambda kernel: kernel.order)

@@ -29,8 +29,8 @@ with Lab() as lab:
                 knobs[name] = host.sysctl[name]
             except Exception:
                 knobs[name] = "(cannot be read)"
-    found = {"sysctls": knobs, "counters": sorted(counters(host).as_dict())}
-channel.send(json.dumps(found))
+    facts = {"sysctls": knobs, "counters": sorted(counters(host).as_dict())}
+channel.send(json.dumps(facts))
 """
 
 

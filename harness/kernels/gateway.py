@@ -67,7 +67,7 @@ def bring_up(asked: argparse.Namespace) -> VirtualMachine:
     """The machine asked for, in which an interpreter waits."""
     mode = Mode(simulated=not asked.real_time)
     project = Project(asked.root, tuple(asked.arguments), asked.directory)
-    with places.kept(places.cache(), "what machines are made of"):
+    with places.writing(places.cache(), "what machines are made of"):
         machine = warm.start(_kernel(asked), mode, project, say=warm.Say())
     try:
         variables = {"TCP_HARNESS_OWN_KERNEL": "1"}

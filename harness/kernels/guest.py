@@ -107,12 +107,12 @@ def lacking() -> list[str]:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        found = []
+        lacks = []
         try:
             libc.unshare(ctypes.c_int(0x40000000))  # CLONE_NEWNET
-            found += [] if has_veth() else ["veth (CONFIG_VETH)"]
-            found += [] if has_nftables() else ["nftables (CONFIG_NF_TABLES)"]
-            os.write(writing, json.dumps(found).encode())
+            lacks += [] if has_veth() else ["veth (CONFIG_VETH)"]
+            lacks += [] if has_nftables() else ["nftables (CONFIG_NF_TABLES)"]
+            os.write(writing, json.dumps(lacks).encode())
         finally:
             os._exit(0)
     os.close(writing)

@@ -30,6 +30,8 @@ from harness.kernels import places
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from packaging.requirements import Requirement
+
 # What scenarios start, and what those start; programs that are missing here are missing there.
 PROGRAMS = (
     *("nginx", "wrk", "hping3", "ss", "netstat", "nstat", "nft", "sysctl", "ip", "ps", "ethtool", "tcpdump", "dmesg"),
@@ -149,8 +151,8 @@ class Tree:
 
     def content(self, path: str) -> bytes:
         """The bytes of an entry."""
-        found = self.entries[path][1]
-        return found.read_bytes() if isinstance(found, Path) else found
+        content = self.entries[path][1]
+        return content.read_bytes() if isinstance(content, Path) else content
 
     def digest(self) -> str:
         """What identifies the image: names, kinds and contents."""
@@ -200,9 +202,9 @@ def system(extra: Iterable[str] = ()) -> Tree:
     _interpreter(tree)
     libraries = _distributions(tree)
     for program in (*PROGRAMS, *extra):
-        found = _program(program)
-        if found:
-            tree.copy(found)
+        executable = _program(program)
+        if executable:
+            tree.copy(executable)
     _nginx_modules(tree)
     binaries = [entry for entry in (_binary(tree, path) for path in list(tree.entries)) if entry]
     for library in _shared_libraries([*binaries, *libraries]):
@@ -216,9 +218,9 @@ def witnesses() -> Iterator[Path]:
 
     yield from (Path(__file__), Path(guest.__file__), Path(os.path.realpath(sys.executable)))
     for program in PROGRAMS:
-        found = _program(program)
-        if found:
-            yield Path(os.path.realpath(found))
+        file = _program(program)
+        if file:
+            yield Path(os.path.realpath(file))
     for name in sorted(_needed("tcp-harness", extras=("scenarios",))):
         with contextlib.suppress(metadata.PackageNotFoundError):
             listed = metadata.distribution(name)._path / "RECORD"  # type: ignore[attr-defined]  # noqa: SLF001
@@ -275,23 +277,29 @@ def _needed(name: str, extras: tuple[str, ...]) -> set[str]:
     """A distribution and all that it requires."""
     from packaging.requirements import Requirement
 
-    found: set[str] = set()
+    names: set[str] = set()
     todo = [(name, extras)]
     while todo:
         name, wanted = todo.pop()
-        if name in found:
+        if name in names:
             continue
-        found.add(name)
+        names.add(name)
         try:
             requires = metadata.requires(name) or []
         except metadata.PackageNotFoundError:
             continue
         todo += [
-            (one.name, tuple(one.extras))
-            for one in map(Requirement, requires)
-            if one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in (*wanted, ""))
+            (requirement.name, tuple(requirement.extras))
+            for requirement in map(Requirement, requires)
+            if _applies(requirement, (*wanted, ""))
         ]
-    return found
+    return names
+
+
+def _applies(requirement: Requirement, extras: Iterable[str]) -> bool:
+    """Whether a requirement is one on this machine, with one of these extras."""
+    marker = requirement.marker
+    return marker is None or any(marker.evaluate({"extra": extra}) for extra in extras)
 
 
 def _python_files(tree: Tree, directory: Path) -> None:
@@ -335,8 +343,8 @@ def _shared_libraries(binaries: list[str]) -> list[str]:
     if not binaries:
         return []
     listed = subprocess.run(["ldd", *binaries], check=False, capture_output=True, text=True, env={"LC_ALL": "C"})
-    found = set(re.findall(r"(?:=> |^\s+)(/\S+) \(0x", listed.stdout, re.MULTILINE))
-    return sorted(found)
+    files = set(re.findall(r"(?:=> |^\s+)(/\S+) \(0x", listed.stdout, re.MULTILINE))
+    return sorted(files)
 
 
 def build(tree: Tree, directory: Path) -> Path:
@@ -349,7 +357,7 @@ def build(tree: Tree, directory: Path) -> Path:
 
 def write(file: Path, parts: Iterable[bytes]) -> None:
     """Write a file whole or not at all; Unsupported where there is no room or no right."""
-    with places.kept(file.parent, "the guest's system"):
+    with places.writing(file.parent, "the guest's system"):
         file.parent.mkdir(parents=True, exist_ok=True)
         making = tempfile.NamedTemporaryFile(dir=file.parent, prefix=".part-", delete=False)  # noqa: SIM115 - renamed
         try:

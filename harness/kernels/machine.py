@@ -75,10 +75,10 @@ class Mode:
 
 def qemu() -> str:
     """Where QEMU is; MissingProgram if it is nowhere."""
-    found = shutil.which(QEMU)
-    if found is None:
+    program = shutil.which(QEMU)
+    if program is None:
         raise MissingProgram(QEMU, "qemu-system-x86")
-    return found
+    return program
 
 
 def made_with() -> str:
@@ -90,16 +90,16 @@ def made_with() -> str:
 def arguments(kernel: Stored, mode: Mode) -> list[str]:
     """QEMU's command line but for the image and the ports."""
     # cx16: Linux 6.12 panics now and then in QEMU 7.2's emulation of that instruction.
-    made = [qemu(), "-M", "pc", "-m", str(mode.memory), "-nodefaults", "-no-user-config", "-display", "none"]
-    made += ["-no-reboot", "-nic", "none"]
+    argv = [qemu(), "-M", "pc", "-m", str(mode.memory), "-nodefaults", "-no-user-config", "-display", "none"]
+    argv += ["-no-reboot", "-nic", "none"]
     if mode.simulated:
-        made += ["-cpu", "qemu64,-cx16", "-accel", "tcg,thread=single,tb-size=512", "-smp", "1"]
-        made += ["-icount", "shift=0,sleep=off", "-rtc", "base=utc,clock=vm"]
+        argv += ["-cpu", "qemu64,-cx16", "-accel", "tcg,thread=single,tb-size=512", "-smp", "1"]
+        argv += ["-icount", "shift=0,sleep=off", "-rtc", "base=utc,clock=vm"]
     else:
-        made += [*acceleration.arguments(qemu(), kernel.image), "-smp", str(mode.cpus)]
+        argv += [*acceleration.arguments(qemu(), kernel.image), "-smp", str(mode.cpus)]
     words = ["console=ttyS0,115200", "panic=-1", "oops=panic", "mitigations=off", "net.ifnames=0", "loglevel=5"]
     words += ["module.sig_enforce=1"] * kernel.enforce
-    return [*made, "-kernel", str(kernel.image), "-append", " ".join(words)]
+    return [*argv, "-kernel", str(kernel.image), "-append", " ".join(words)]
 
 
 class Answer(msgspec.Struct):
@@ -164,8 +164,8 @@ class VirtualMachine:
         self.process.wait()
         self._loop.run(self._disconnect())
         self._loop.close()
-        for one in (self.port, self.monitor, self.console, self.errors):
-            one.close()
+        for file in (self.port, self.monitor, self.console, self.errors):
+            file.close()
 
     # The conversation with harness.kernels.guest.
 
@@ -236,7 +236,7 @@ class VirtualMachine:
         """Stop the machine and write its state; the file appears whole."""
         part = file.with_name(f".{file.name}.part")
         try:
-            with places.kept(file.parent, "a machine's state"):
+            with places.writing(file.parent, "a machine's state"):
                 with part.open("wb") as out:
                     self._converse(self._save(out.fileno()))
                 part.replace(file)
@@ -251,15 +251,15 @@ class VirtualMachine:
         await control.execute("getfd", {"fdname": "state"})
         await control.execute("migrate", {"uri": "fd:state"})
         while True:
-            found: Any = await control.execute("query-migrate")
-            if found.get("status") == "completed":
+            migration: Any = await control.execute("query-migrate")
+            if migration.get("status") == "completed":
                 return
-            if found.get("status") in ("failed", "cancelled"):
+            if migration.get("status") in ("failed", "cancelled"):
                 # QEMU does not say why.
                 room = os.fstatvfs(fd)
                 if room.f_bavail * room.f_frsize < 4 << 20:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                raise self.died(f"its state could not be written: {found.get('error-desc', found['status'])}")
+                raise self.died(f"its state could not be written: {migration.get('error-desc', migration['status'])}")
             await asyncio.sleep(0.02)
 
     def resume(self) -> None:
@@ -278,8 +278,8 @@ class VirtualMachine:
     async def _resume(self) -> None:
         control = await self._connected()
         while True:
-            found: Any = await control.execute("query-status")
-            if found["status"] != "inmigrate":
+            status: Any = await control.execute("query-status")
+            if status["status"] != "inmigrate":
                 break
             await asyncio.sleep(0.01)
         await control.execute("cont")
@@ -327,9 +327,9 @@ class VirtualMachine:
 
 def environment(extra: Sequence[str] = ()) -> dict[str, str]:
     """The environment of whatever runs in a guest: the outside one's names that matter there."""
-    kept = ("LANG", "TERM", "COLUMNS", "PYTHONPATH", "PYTHONUNBUFFERED", *extra)
-    made = {name: os.environ[name] for name in kept if name in os.environ}
-    return made | {
+    names = ("LANG", "TERM", "COLUMNS", "PYTHONPATH", "PYTHONUNBUFFERED", *extra)
+    variables = {name: os.environ[name] for name in names if name in os.environ}
+    return variables | {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/root",
         "USER": "root",

@@ -45,7 +45,7 @@ def states() -> Path:
 
 
 @contextlib.contextmanager
-def kept(where: Path, what: str) -> Iterator[None]:
+def writing(where: Path, what: str) -> Iterator[None]:
     """For the time of writing: no room and no right become Unsupported, with what to do about it."""
     try:
         yield

@@ -54,20 +54,20 @@ class Selection:
     @cached_property
     def cached(self) -> list[Kernel]:
         """The kernels of the cache, oldest first."""
-        stored = [catalogue.Kernel(one.release, one.version, CACHE_ALONE, ()) for one in self.store.all()]
-        return sorted(stored, key=lambda one: one.order)
+        stored = [catalogue.Kernel(kernel.release, kernel.version, CACHE_ALONE, ()) for kernel in self.store.all()]
+        return sorted(stored, key=lambda kernel: kernel.order)
 
     def all(self) -> list[Kernel]:
         """The kernels of both, oldest first."""
-        by_release = {one.release: one for one in [*self.cached, *self.listed]}
-        return sorted(by_release.values(), key=lambda one: one.order)
+        by_release = {kernel.release: kernel for kernel in [*self.cached, *self.listed]}
+        return sorted(by_release.values(), key=lambda kernel: kernel.order)
 
     def choose(self, wanted: Sequence[str]) -> list[Kernel]:
         """What is meant, as catalogue.choose() has it.
 
         A release that is in the cache needs no archive. Where the machine's own cannot be read, the cache has to do.
         """
-        if not any(self._named) and set(wanted) <= {one.release for one in self.cached}:
+        if not any(self._named) and set(wanted) <= {kernel.release for kernel in self.cached}:
             return catalogue.choose(wanted, self.cached)
         try:
             return catalogue.choose(wanted, self.all())

@@ -108,7 +108,7 @@ class Store:
         from harness.kernels.catalogue import with_unlisted
 
         complete = with_unlisted(kernel, archive)
-        with places.kept(self.directory, kernel.release):
+        with places.writing(self.directory, kernel.release):
             self.directory.mkdir(parents=True, exist_ok=True)
             places.sweep()
             with self._only_one():

@@ -166,9 +166,9 @@ def meant(words: Sequence[str], ways: Ways, *, fetch: bool = True) -> list[Targe
     The running one comes first, then hosts, images, and the archive's from the oldest on, which `fetch` brings if they
     are not here. BadInput, MissingProgram or Unsupported for what cannot be.
     """
-    parsed = [one for word in words for one in parse(word, ways)]
-    wanted = [one.text for one in parsed if isinstance(one, Wanted)]
-    targets = [one for one in parsed if isinstance(one, Target)]
+    parsed = [meaning for word in words for meaning in parse(word, ways)]
+    wanted = [meaning.text for meaning in parsed if isinstance(meaning, Wanted)]
+    targets = [meaning for meaning in parsed if isinstance(meaning, Target)]
     if fetch and (wanted or any(target.is_virtual for target in targets)):
         from harness.kernels import machine
 
@@ -229,8 +229,8 @@ def _built(text: str) -> Built:
     """`bzImage`, `bzImage,modules=DIR` or a built kernel tree."""
     from harness.kernels import store
 
-    named, _, option = text.partition(",")
-    place, modules = Path(named).absolute(), None
+    name, _, option = text.partition(",")
+    place, modules = Path(name).absolute(), None
     if option:
         key, _, folder = option.partition("=")
         if key != "modules" or not Path(folder).is_dir():

@@ -37,7 +37,7 @@ NAT_RANGE_PROTO_SPECIFIED = 2
 NETLINK_NETFILTER = 12
 SUBSYSTEM = 10
 BATCH_BEGIN, BATCH_END = 0x10, 0x11
-NEW_TABLE, DELETE_TABLE, NEW_CHAIN, NEW_RULE, GET_RULE = (SUBSYSTEM << 8 | one for one in (0, 2, 3, 6, 7))
+NEW_TABLE, DELETE_TABLE, NEW_CHAIN, NEW_RULE, GET_RULE = (SUBSYSTEM << 8 | message for message in (0, 2, 3, 6, 7))
 CREATE = netlink.NLM_F_CREATE | netlink.NLM_F_APPEND
 # NFTA_TABLE_*, NFTA_CHAIN_*, NFTA_HOOK_*, NFTA_RULE_*
 TABLE_NAME = 1
@@ -70,12 +70,12 @@ class Match:
     def expressions(self) -> list[Expression]:
         """The expressions: load, mask, compare."""
         size = len(self.value)
-        made = [_expression("payload", _numbers(REGISTER, self.base, self.offset, size))]
+        chosen = [_expression("payload", _numbers(REGISTER, self.base, self.offset, size))]
         if self.mask is not None:
             masks = _data(4, self.mask) + _data(5, bytes(size))
-            made.append(_expression("bitwise", _numbers(REGISTER, REGISTER, size) + masks))
-        made.append(_compare(self.compare, self.value))
-        return made
+            chosen.append(_expression("bitwise", _numbers(REGISTER, REGISTER, size) + masks))
+        chosen.append(_compare(self.compare, self.value))
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -247,13 +247,13 @@ def _chain(table: str, name: str, chain: Chain) -> bytes:
     hook = netlink.nested(
         CHAIN_HOOK, netlink.number(HOOK_NUMBER, HOOKS[chain.hook]), netlink.number(HOOK_PRIORITY, chain.priority)
     )
-    named = netlink.text(CHAIN_TABLE, table) + netlink.text(CHAIN_NAME, name) + hook
-    return named + netlink.number(CHAIN_POLICY, NF_ACCEPT) + netlink.text(CHAIN_TYPE, chain.kind)
+    names = netlink.text(CHAIN_TABLE, table) + netlink.text(CHAIN_NAME, name) + hook
+    return names + netlink.number(CHAIN_POLICY, NF_ACCEPT) + netlink.text(CHAIN_TYPE, chain.kind)
 
 
 def _rule(table: str, chain: str, expressions: Sequence[Expression]) -> bytes:
-    named = netlink.text(RULE_TABLE, table) + netlink.text(RULE_CHAIN, chain)
-    return named + netlink.nested(RULE_EXPRESSIONS, *expressions)
+    names = netlink.text(RULE_TABLE, table) + netlink.text(RULE_CHAIN, chain)
+    return names + netlink.nested(RULE_EXPRESSIONS, *expressions)
 
 
 def _counted(expressions: bytes) -> Iterator[int]:

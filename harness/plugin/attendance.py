@@ -92,11 +92,11 @@ class Attendance:
 
     def _hear(self, worker: Worker, message: bytes) -> None:
         """In execnet's thread: a worker tells something."""
-        told = telling.heard(message)
-        if isinstance(told, telling.Collected):
-            worker.collected = told
+        said = telling.heard(message)
+        if isinstance(said, telling.Collected):
+            worker.collected = said
         else:
-            worker.reason = told.reason
+            worker.reason = said.reason
 
     def _pass_on(self, node: WorkerController, putevent: Callable[[Event], None], event: Event) -> None:
         """In execnet's thread, with --kernel: pass one of pytest-xdist's events on, or one that it can deal with.

@@ -40,14 +40,14 @@ def lab(request: pytest.FixtureRequest, family: socket.AddressFamily) -> Iterato
     from harness.lab.machine import turns
 
     alone = needs_own_kernel(request.node)
-    with Lab(family) as made:
+    with Lab(family) as empty:
         if alone:
             turns.alone()
-        request.node.stash.setdefault(LABS, []).append(made)
+        request.node.stash.setdefault(LABS, []).append(empty)
         record = record_of(request.node)
         if record is not None:
-            record.watch(made)
-        yield made
+            record.watch(empty)
+        yield empty
 
 
 @pytest.fixture

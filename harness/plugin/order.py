@@ -50,7 +50,7 @@ def balance(seconds: Sequence[float], workers: int) -> list[int]:
     room = [(len(seconds) + worker) // workers for worker in range(workers)]
     shares: list[list[int]] = [[] for _ in room]
     shortest = [(0.0, worker) for worker in range(workers) if room[worker]]
-    for test in sorted(range(len(seconds)), key=lambda one: -seconds[one]):
+    for test in sorted(range(len(seconds)), key=lambda test: -seconds[test]):
         length, worker = heapq.heappop(shortest)
         shares[worker].append(test)
         if len(shares[worker]) < room[worker]:
@@ -61,7 +61,7 @@ def balance(seconds: Sequence[float], workers: int) -> list[int]:
 def order(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the long waits first, for as many workers as there are; tests without waits stay as they are."""
     seconds = [waiting_time(item) for item in items]
-    if any(one > ORDINARY for one in seconds):
+    if any(wait > ORDINARY for wait in seconds):
         workers = getattr(config, "workerinput", {}).get("workercount", 1)
         items[:] = [items[i] for i in balance(seconds, workers)]
 

@@ -46,7 +46,7 @@ class Wait:
     what: str
     since: float
     left: float
-    told: float
+    heard: float
 
 
 def begin(config: pytest.Config) -> None:
@@ -106,7 +106,7 @@ class Line:
             self._shown = False
 
 
-def told(waits: list[Wait]) -> str:
+def line_of(waits: list[Wait]) -> str:
     """The line for these waits: the longest of them, and how many there are besides."""
     longest = max(waits, key=lambda wait: wait.left)
     others = f" (and {len(waits) - 1} more)" if len(waits) > 1 else ""
@@ -168,9 +168,9 @@ class Progress:
         """Bring the line up to date."""
         with self._lock:
             now = time.monotonic()
-            self._waits = {test: wait for test, wait in self._waits.items() if now - wait.told < STALE}
+            self._waits = {test: wait for test, wait in self._waits.items() if now - wait.heard < STALE}
             if self._waits:
-                self._line.show(told(list(self._waits.values())))
+                self._line.show(line_of(list(self._waits.values())))
             elif self._machines:
                 oldest = now - min(self._machines.values())
                 self._line.show(f"bringing up {', '.join(sorted(self._machines))}: {oldest:.0f} s so far")
@@ -185,7 +185,7 @@ class Progress:
     def _hear(self) -> None:
         while not self._ended.is_set():
             try:
-                self.note(Wait(**json.loads(self._socket.recv(LONGEST_DATAGRAM)), told=time.monotonic()))
+                self.note(Wait(**json.loads(self._socket.recv(LONGEST_DATAGRAM)), heard=time.monotonic()))
             except TimeoutError:
                 self.refresh()
             except (OSError, ValueError, TypeError):

@@ -98,7 +98,7 @@ class Telling:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Tell before pytest-xdist does."""
-        known = {item.nodeid: ClaimOfTest(*told) for item in session.items if (told := claims.of_test(item))}
+        known = {item.nodeid: ClaimOfTest(*claim) for item in session.items if (claim := claims.of_test(item))}
         collected = Collected(os.uname().release, self._tests, tuple(self._skipped), self._failed, known)
         self._tell(collected)
 

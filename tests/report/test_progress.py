@@ -17,7 +17,7 @@ import pytest
 
 from harness import waiting
 from harness.errors import NotReady
-from harness.plugin.progress import Line, Wait, told
+from harness.plugin.progress import Line, Wait, line_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,7 +114,7 @@ def test_the_line_is_below_and_leaves_the_cursor_where_it_was() -> None:
 
 def test_of_several_waits_the_longest_is_told() -> None:
     waits = [Wait("test_a", "this", 3.0, 5.0, 0.0), Wait("test_b", "that", 10.0, 50.0, 0.0)]
-    assert told(waits) == "test_b waits for that: 10 s so far, at most 50 s more (and 1 more)"
+    assert line_of(waits) == "test_b waits for that: 10 s so far, at most 50 s more (and 1 more)"
 
 
 def test_a_wait_is_told_of_once_it_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
