@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
 
     # One of pytest-xdist's events: its name, and what DSession's method for it is called with.
-    Event = tuple[str, dict[str, Any]]
+    Event = tuple[str, dict[str, object]]
 
 # What pytest-xdist says of a worker that says nothing more, and what we do.
 LOST, WITHOUT_A_WORD = "Not properly terminated", "its worker ended without a word"
