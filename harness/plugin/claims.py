@@ -76,7 +76,7 @@ def refuse_malformed(config: pytest.Config) -> None:
 
 def malformed(config: pytest.Config) -> list[str]:
     """What is wrong with the claim files that the session will need, as far as its arguments tell, a line each."""
-    from harness.claims.data import load
+    from harness.claims.files import load
 
     problems: list[str] = []
     known: dict[str, Claim] = {}
@@ -137,15 +137,15 @@ class Library:
 
     def find(self, name: str, test: Path) -> Claim:
         """The claim that a test means; ClaimError if its files are malformed or have no such claim."""
-        from harness.claims import data
+        from harness.claims import files
 
         claims: dict[str, Claim] = {}
         for place in self._configured or [self._beside(test)]:
             if place not in self._read:
-                self._read[place] = data.load(place)
+                self._read[place] = files.load(place)
             claims |= self._read[place]
         try:
-            return data.find(name, claims)
+            return files.find(name, claims)
         except ClaimError as error:
             raise ClaimError(f"{test}: {error}") from None
 

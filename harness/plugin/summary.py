@@ -108,7 +108,7 @@ class Results:
         narrowed = ("claim", "keyword", "markexpr", "lf", "deselect", "maxfail", "collectonly", "ignore", "ignore_glob")
         if any(self.config.getoption(option, None) for option in narrowed):
             return []
-        from harness.claims.data import load
+        from harness.claims.files import load
 
         if not all(Path(self.config.invocation_params.dir, argument).is_dir() for argument in self.config.args):
             return []

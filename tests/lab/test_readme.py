@@ -38,7 +38,7 @@ def test_the_example_fails_when_the_kernel_does_something_else(tmp_path: Path) -
 
 
 def test_the_claim_file_is_one(tmp_path: Path) -> None:
-    from harness.claims.data import load
+    from harness.claims.files import load
 
     (claims,) = blocks("toml")
     (tmp_path / "mine.toml").write_text(claims)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
-from harness.claims.data import load
 from harness.claims.documents import load_documents
+from harness.claims.files import load
 from harness.cli import cli, main
 from harness.errors import BadInput, ClaimError
 from harness.evidence.types import Absence
