@@ -49,7 +49,7 @@ def test_connect_that_blocks_ends_as_its_application_wants(pair: Pair) -> None:
         assert blocked.state == "SYN-SENT"
         with pytest.raises(NotReady, match="connect\\(\\) from client still blocks"):
             patient.result(deadline=0)
-    assert patient.result(deadline=30) == "connected"
+    assert (patient.result(deadline=30), patient.state) == ("connected", "ESTAB")
 
 
 def test_knocks_are_seen(pair: Pair) -> None:
