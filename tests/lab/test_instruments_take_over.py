@@ -9,7 +9,13 @@ import pytest
 from harness.errors import BadInput, NotReady
 from harness.instruments.last_ack import OldPeer
 from harness.instruments.take_over import (
+    CABLE,
+    LOOPBACK,
+    NO_PORT,
+    OWN_ADDRESS,
+    EachWay,
     Trial,
+    comes_back,
     grow_old,
     law_at,
     leave_behind,
@@ -21,6 +27,7 @@ from harness.instruments.two_lives import OLD_DATA, TwoLives
 from harness.laws.take_over import MILLISECOND, TakeOver
 from harness.observe import capture
 from harness.traffic import listen
+from harness.traffic.closing import leave_time_wait
 from harness.traffic.connection import establish, read
 from harness.traffic.forged import inject
 from harness.traffic.ports import give_ports
@@ -88,6 +95,23 @@ def test_a_port_is_taken_over_once_it_is_old(pair: Pair) -> None:
     assert "S" not in lives.last.flags
     assert lives.numbers == 65537
     assert lives.ticks > 0
+
+
+def test_each_way_is_taken_over_or_not(pair: Pair) -> None:
+    pair.client.sysctl[REUSE] = 1
+    ways = EachWay(pair.client, pair.server)
+    grow_old()
+    assert ways.taken_over() == {CABLE: True, LOOPBACK: True, OWN_ADDRESS: True}
+    assert ways.taken_over() == {CABLE: False, LOOPBACK: False, OWN_ADDRESS: False}
+
+
+def test_who_binds_the_port_comes_back_or_not(pair: Pair) -> None:
+    client, listener = pair.client, listen(pair.server)
+    leave_time_wait(client, listener, source=(client.ip, PORT))
+    assert comes_back(client, listener, PORT) == "connected"
+    client.sysctl["net.ipv4.tcp_timestamps"] = 0
+    leave_time_wait(client, listener, source=(client.ip, PORT + 1))
+    assert comes_back(client, listener, PORT + 1) == NO_PORT
 
 
 def test_a_succession_without_timestamps_has_no_ticks(pair: Pair) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from harness.laws.kernel import KernelVersion
 from harness.laws.ranges import one_of
-from harness.laws.timestamps import offsets_to_one_address, ticks_a_second
+from harness.laws.timestamps import keeps_its_offset, offsets_to_one_address, ticks_a_second
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,8 @@ def test_how_many_offsets_four_connections_have(release: str, offsets: object) -
 def test_jiffies_or_milliseconds() -> None:
     assert ticks_a_second(KernelVersion.parse("4.13")) == (1000,)
     assert 250 in ticks_a_second(KernelVersion.parse("4.12"))
+
+
+@pytest.mark.parametrize(("release", "keeps"), [("4.9", True), ("4.10", False), ("4.11", True), ("7.3", True)])
+def test_an_offset_is_lost_for_one_release(release: str, keeps: bool) -> None:
+    assert keeps_its_offset(KernelVersion.parse(release)) == keeps
