@@ -1,11 +1,11 @@
-"""Who is let in where TIME-WAIT is: SYNs of a raw peer at a server that has closed first."""
+"""Who is let in where TIME-WAIT is, and what ends it: SYNs and RSTs of a raw peer at a server that has closed first."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import NotReady
-from harness.observe import states_at
+from harness.observe import counters, states_at
 from harness.traffic import SYN_OPTIONS, RawPeer, listen
 from harness.traffic.clocks import come_and_go
 from harness.traffic.timestamps import stamp
@@ -61,6 +61,17 @@ class Door:
             raise NotReady(f"the ACK has the numbers {reply.seq}, {reply.ack}, not {acknowledged}, {end}")
         (state,) = self.states(connection)
         return Answer(str(reply.flags), state)
+
+    def reset(self, beyond: int, clock: int | None) -> list[str]:
+        """What an RST leaves of a TIME-WAIT: the states of the server's end of the connection.
+
+        Its number is so far beyond the one that is next; it has a timestamp or none.
+        """
+        connection = self.leave_behind()
+        before = counters(self.listener.host).Tcp.InSegs
+        connection.send("R", seq=(connection.seq + beyond) % 2**32, options=stamp(clock))
+        until(lambda: counters(self.listener.host).Tcp.InSegs > before, what="the RST to arrive")
+        return self.states(connection)
 
 
 def leave_in_last_ack(peer: RawPeer, listener: Listener) -> RawConnection:

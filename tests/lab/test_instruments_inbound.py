@@ -33,6 +33,12 @@ def test_knocking(pair: Pair) -> None:
     assert door.knock(1, CLOCK - 1) == REFUSED
 
 
+def test_resetting(pair: Pair) -> None:
+    door = Door(pair.server, pair.client)
+    assert door.reset(0, None) == []
+    assert door.reset(1, None) == ["TIME-WAIT"]
+
+
 def test_last_ack(pair: Pair) -> None:
     listener = listen(pair.server)
     left = leave_in_last_ack(RawPeer(pair.server, pair.client), listener)
