@@ -18,7 +18,7 @@ from harness.traffic.nginx import Nginx
 from harness.waiting import until
 
 if TYPE_CHECKING:
-    from harness.claims.phases import Phase
+    from harness.claims.phases import LivePhase
     from harness.claims.record import ClaimRun
     from harness.lab import Pair
 
@@ -63,7 +63,7 @@ def test_overflow_caps_service(claim: ClaimRun, pair: Pair) -> None:
     short: list[tuple[float, float]] = []
     long: list[tuple[float, float]] = []
 
-    def served(phase: Phase, connections: int, backlog: int) -> int:
+    def served(phase: LivePhase, connections: int, backlog: int) -> int:
         """How many of the clients that come while nginx is busy does it serve afterwards?"""
         nginx = Nginx(pair.server, f"{8000 + backlog} backlog={backlog}")
         seen = rush(pair.client, nginx, connections)

@@ -22,7 +22,7 @@ from scenarios.recipes import NETSTAT_AS_PRINTED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.claims.phases import Phase
+    from harness.claims.phases import LivePhase
     from harness.claims.record import ClaimRun
     from harness.lab import Host, Pair
 
@@ -32,7 +32,7 @@ connect = partial(traffic.connect, deadline=60.0)
 leave = partial(leave_time_wait, deadline=60.0)
 
 
-def rises(claim: ClaimRun, host: Host, line: str, counter: str, disturb: Callable[[Phase, int], object]) -> None:
+def rises(claim: ClaimRun, host: Host, line: str, counter: str, disturb: Callable[[LivePhase, int], object]) -> None:
     """A line of `netstat -s` follows a counter, prints nothing as long as that is 0, and speaks other languages."""
     with claim.control("nothing has happened yet") as control:
         control.expect(counter, counters(host)[counter], 0)
@@ -60,7 +60,7 @@ def test_netstat_overflowed(claim: ClaimRun, pair: Pair) -> None:
     late = RawPeer(pair.server, pair.client).connection(listener)
     late.syn(deadline=60)
 
-    def refuse(phase: Phase, n: int) -> None:
+    def refuse(phase: LivePhase, n: int) -> None:
         """A third ACK that comes when the accept queue is full, again and again."""
         if listener.waiting < 3:
             connect(pair.client, listener, 3, wait=True)
@@ -77,7 +77,7 @@ def test_netstat_syns_to_listen(claim: ClaimRun, pair: Pair) -> None:
     pair.server.sysctl["net.ipv4.tcp_syncookies"] = 0
     fit = queues.half_open(running(), Knobs(4, tcp_syncookies=0))
 
-    def refuse(phase: Phase, n: int) -> None:
+    def refuse(phase: LivePhase, n: int) -> None:
         # All at once: a request that is 7 s old makes room in a full queue.
         flood(pair.server, pair.client, listen(pair.server, 4), count=fit + n).wait()
         until(lambda: phase.delta(pair.server).TcpExt.ListenDrops >= n, what=f"{n} dropped")

@@ -19,13 +19,13 @@ from harness.traffic.hping3 import Hping3Flood
 from harness.waiting import until
 
 if TYPE_CHECKING:
-    from harness.claims.phases import Phase
+    from harness.claims.phases import LivePhase
     from harness.claims.record import ClaimRun
     from harness.lab import Host, Pair
     from harness.traffic import Listener
 
 
-def most_half_open(phase: Phase, client: Host, listener: Listener, *, spoofed: bool) -> int:
+def most_half_open(phase: LivePhase, client: Host, listener: Listener, *, spoofed: bool) -> int:
     """The most that were seen during and after a flood by hping3 that lost a thousand SYNs."""
     server = listener.host
     seen: list[tuple[float, float]] = []

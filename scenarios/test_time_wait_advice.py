@@ -23,7 +23,7 @@ from harness.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.claims.phases import Phase
+    from harness.claims.phases import LivePhase
     from harness.claims.record import ClaimRun
     from harness.lab import Host, Lan, Pair
 
@@ -109,7 +109,7 @@ def close_eight(client: Host, server: Host, most: int) -> int:
     return count(client, "state time-wait")
 
 
-def overflows(phase: Phase, client: Host) -> int:
+def overflows(phase: LivePhase, client: Host) -> int:
     """How many TIME-WAIT a client was refused in a phase."""
     return phase.delta(client).TcpExt.TCPTimeWaitOverflow
 

@@ -21,7 +21,7 @@ from harness.traffic.timestamps import stamp
 from harness.waiting import until
 
 if TYPE_CHECKING:
-    from harness.claims.phases import Phase
+    from harness.claims.phases import LivePhase
     from harness.claims.record import ClaimRun
     from harness.evidence.kinds import State
     from harness.instruments.wrap import Wrap
@@ -153,7 +153,7 @@ def states(server: Host, connection: RawConnection) -> list[State]:
     return state(states_at(server, connection.port))
 
 
-def settle(phase: Phase, server: Host, connection: RawConnection) -> None:
+def settle(phase: LivePhase, server: Host, connection: RawConnection) -> None:
     """Wait until a segment was rejected, or the connection has ended."""
     ended = "the segment to have its effect"
     until(lambda: rejected(phase.delta(server)) or not states(server, connection), what=ended)

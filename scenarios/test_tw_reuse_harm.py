@@ -18,7 +18,7 @@ from harness.traffic.ports import give_ports
 from harness.waiting import until
 
 if TYPE_CHECKING:
-    from harness.claims.phases import Phase
+    from harness.claims.phases import LivePhase
     from harness.claims.record import ClaimRun
     from harness.lab import Host, Pair
     from harness.traffic import Attempts
@@ -101,7 +101,7 @@ def test_stale_rst_kills(claim: ClaimRun, pair: Pair) -> None:
         control.expect("PAWSEstab", control.delta(client).TcpExt.PAWSEstab, 1)
 
 
-def challenge_acks(phase: Phase, host: Host) -> int:
+def challenge_acks(phase: LivePhase, host: Host) -> int:
     """How many a host has sent; kernels that send none do not count them."""
     return phase.delta(host).TcpExt.TCPChallengeACK if since("challenge-ack-answers-rst") else 0
 

@@ -22,7 +22,7 @@ from harness.traffic.ports import give_ports
 from harness.waiting import let_pass
 
 if TYPE_CHECKING:
-    from harness.claims.phases import Phase
+    from harness.claims.phases import LivePhase
     from harness.claims.record import ClaimRun
     from harness.lab import Host, Pair
     from harness.traffic import Listener
@@ -37,7 +37,7 @@ def test_outbound_only(claim: ClaimRun, pair: Pair) -> None:
     values = (0, 1, 2) if since("tw-reuse-on-loopback") else (0, 1)
     listener, own = listen(server), listen(client, port=8000)
 
-    def come_back(port: int, phase: Phase) -> dict[str, object]:
+    def come_back(port: int, phase: LivePhase) -> dict[str, object]:
         """A client comes back over a port whose last connection the server has in TIME_WAIT."""
         give_ports(client, first=port)
         leave_time_wait(client, listener, closer="server")

@@ -171,10 +171,6 @@ class LivePhase:
         return f"{self.kind} {self.title!r}: {what}: measured {measured!r}, must be {wanted!r}"
 
 
-# The name of before, while scenarios still use it.
-Phase = LivePhase
-
-
 class Control(LivePhase):
     """The same measurement with the cause removed: all that it measures must be as wanted."""
 
@@ -231,3 +227,11 @@ def _caller() -> str:
     while frame.f_back is not None and frame.f_code.co_filename == __file__:
         frame = frame.f_back
     return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+
+
+def __getattr__(name: str) -> object:
+    """The name of before, for one release."""
+    if name != "Phase":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    renamed("harness.claims.phases.Phase", "LivePhase")
+    return LivePhase

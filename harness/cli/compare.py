@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from harness.kernels.targets import Target
     from harness.report.comparison.sides import Sides
 
+# Two directories were compared byte for byte before.
+EXACTLY = "this is what changed; byte for byte, as before: harness compare --exact {} {}"
+
 
 @click.command()
 @click.argument("a")
@@ -150,6 +153,8 @@ def _tell(question: Question, pairs: Sequence[Sides], missing: list[str]) -> int
         for result in results:
             for line in lines.printable(answers.lines(result, every=question.every)):
                 click.echo(line)
+        if question.mode == "changes" and not question.evidence and all(map(is_evidence, question.words)):
+            note(EXACTLY.format(*question.words))
     for line in missing:
         note(line)
     if missing:

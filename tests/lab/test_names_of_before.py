@@ -29,6 +29,7 @@ import pytest
 
 from harness.claims.kernel import running
 from harness.claims.model import Knobs, waiting
+from harness.claims.phases import Phase
 from harness.claims.timers import about
 from harness.claims.values import at_least, between
 from harness.observe import accept_queue
@@ -40,6 +41,7 @@ from harness.waiting import until
 def test_backlog(claim, pair):
     pair.server.sysctl["net.core.somaxconn"] = 5
     with claim.effect("seven clients, a queue of five") as effect:
+        assert isinstance(effect, Phase)
         listener = listen(pair.server, backlog=100)
         clients = connect(pair.client, listener, 7)
         until(lambda: effect.delta(pair.server).TcpExt.ListenOverflows >= 1)
@@ -55,6 +57,7 @@ def test_backlog(claim, pair):
 """
 
 NEW_NAMES = (
+    "harness.claims.phases.Phase is LivePhase now",
     "harness.claims.values is harness.laws.ranges now",
     "harness.claims.timers is harness.laws.timers now",
     "harness.claims.model is harness.laws.queues now",

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness.cli import cli, main
+from harness.cli.compare import EXACTLY
 from harness.evidence.canonical import Topic
 from harness.evidence.types import Note
 from harness.evidence.values import value_of
@@ -45,7 +46,7 @@ def complaint(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 
 def called(*words: str) -> tuple[int, str]:
     result = CliRunner().invoke(cli, ["compare", "a", "b", *words], catch_exceptions=False)
-    return result.exit_code, result.output
+    return result.exit_code, result.output.replace(f"harness: {EXACTLY.format('a', 'b')}\n", "")
 
 
 def waiting(measured: int, **parts: Any) -> Run:
@@ -372,6 +373,14 @@ def test_a_page_is_of_two_kernels(place: Path, complaint: Callable[..., str]) ->
 
 
 # The words of before.
+
+
+def test_who_had_two_directories_compared_byte_for_byte_is_told_the_new_word(place: Path) -> None:
+    save(place / "b", claim(), run(), run(params="ipv6"))
+    told = CliRunner().invoke(cli, ["compare", "a", "b"]).stderr
+    assert told == "harness: this is what changed; byte for byte, as before: harness compare --exact a b\n"
+    assert CliRunner().invoke(cli, ["compare", "a", "b", "--exact"]).stderr == ""
+    assert CliRunner().invoke(cli, ["compare", "a", "b", "--json"]).stderr == ""
 
 
 def test_report_diff_says_its_new_words(place: Path) -> None:
