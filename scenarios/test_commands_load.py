@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,8 +65,7 @@ def test_wrk(claim: ClaimRun, pair: Pair) -> None:
             until(lambda n=n: count(client, f"state established dport = :{nginx.port}") == n, what=f"{n} connections")  # type: ignore[misc]
             threads = len(list(Path(f"/proc/{wrk.pid}/task").iterdir()))
             until(lambda n=n: logged() >= 10 * n, what="ten requests on each")  # type: ignore[misc]
-            wrk.signal(signal.SIGINT)
-            report = wrk.wait(60).stdout
+            report = wrk.interrupt().stdout
             load = Load.parse(report)
             # nginx logs a request when it has answered it.
             until(lambda n=load.requests: logged() >= n, what="nginx's log")  # type: ignore[misc]
@@ -101,8 +99,7 @@ def test_hping3(claim: ClaimRun, pair: Pair) -> None:
         with drop(server, "S", dport=80) as arrived:
             flooding = client.start("sh", "-c", f"exec hping3 -c 100 -S -p 80 --flood {server.ip}")
             until(lambda: arrived.count >= 10_000, what="ten thousand SYNs")
-            flooding.signal(signal.SIGINT)
-            printed = flooding.wait().stdout
+            printed = flooding.interrupt().stdout
             effect.compare("SYNs that arrived", arrived.count, document=100, kernel=at_least(10_000))
             # Interrupted between the sending of a packet and its counting, hping3 counts one too few.
             uncounted = arrived.count - packets_sent(printed)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import threading
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from harness.errors import MissingProgram, NotReady, ProgramFailed
 from harness.lab import isolation
-from harness.waiting import until
+from harness.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from harness.lab.netns import Namespace
 
@@ -110,6 +112,27 @@ class Program:
     def signal(self, number: int) -> None:
         """Send a signal to the program alone."""
         self._process.send_signal(number)
+
+    def interrupt(self, deadline: float = PATIENCE) -> Ran:
+        """End a program that has a handler for SIGINT as Ctrl-C does, within `deadline` seconds (NotReady).
+
+        A SIGINT before the handler is there kills it, or is lost in a background job of a shell; after the handler has
+        only set a flag, a program that is about to sleep sleeps on. So it comes when it is caught, and again.
+        """
+        until(lambda: not self.alive() or self._catches(signal.SIGINT), deadline=deadline, what=f"{self.argv[0]} ready")
+        ended = time.monotonic() + deadline
+        while self.alive() and time.monotonic() < ended:
+            self.signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(1.0)
+        return self.wait(0.0)
+
+    def _catches(self, number: int) -> bool:
+        """Whether it has a handler for a signal (/proc/PID/status, SigCgt)."""
+        with contextlib.suppress(FileNotFoundError):
+            caught = re.search(r"^SigCgt:\s*([0-9a-f]+)", Path(f"/proc/{self.pid}/status").read_text(), re.M)
+            return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1)
+        return False
 
     def stop(self) -> None:
         """End it and all that it started in its session: politely, and after two seconds by force."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -38,8 +37,7 @@ class Hping3Flood:
     def stop(self) -> str:
         """Interrupt it as Ctrl-C does, and return its report."""
         if self.program.alive():
-            self.program.signal(signal.SIGINT)
-            self.program.wait(10)
+            self.program.interrupt()
         return self.program.output()
 
     def __enter__(self) -> Hping3Flood:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -60,5 +59,4 @@ class Wrk:
 
     def stop(self) -> Load:
         """End it as Ctrl-C does; it reports what it did."""
-        self._program.signal(signal.SIGINT)
-        return self.wait()
+        return Load.parse(self._program.interrupt().stdout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -140,3 +141,29 @@ def test_the_command_that_enters_a_host(pair: Pair) -> None:
     command = pair.server.enter_command().replace("--user --preserve-credentials ", "")
     shown = pair.client.run("sh", "-c", f"{command} ip -o address show dev eth0").stdout
     assert pair.server.ip in shown
+
+
+# Its handler comes a second late, and only sets a flag; then it sleeps, as wrk does between its threads' start and end.
+STUBBORN = """
+import os, signal, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+print("begun", flush=True)
+time.sleep(1)
+interrupted = []
+signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
+while len(interrupted) < 2:
+    signal.pause()
+print("ended after", len(interrupted))
+"""
+
+
+def test_an_interrupt_comes_when_it_is_caught_and_again_until_the_program_ends(host: Host) -> None:
+    program = host.start(sys.executable, "-c", STUBBORN)
+    until(lambda: "begun" in program.output())
+    assert "ended after 2" in program.interrupt().stdout
+
+
+def test_what_does_not_end_when_it_is_interrupted_is_told(host: Host) -> None:
+    program = host.start("sh", "-c", "trap : INT; while :; do sleep 0.1; done")
+    with pytest.raises(NotReady, match="still running"):
+        program.interrupt(deadline=1.0)
