@@ -36,8 +36,8 @@ vagrant: venv ## the scenarios in a machine of Vagrant for each of KERNELS, and 
 	@$(INSTALL) vagrant
 	exec "$(VENV)/bin/harness" vagrant run --with-parent $(KERNELS) $(if $(WORKERS),--workers $(WORKERS)) $(if $(ARGS),--args '$(ARGS)')
 
-claims: install ## docs/claims.md: the documents corrected, from the evidence of `make scenarios`
-	"$(VENV)/bin/harness" claims --output docs/claims.md
+claims: install ## docs/claims.md and claims.zh.md: the documents corrected, from the evidence of `make scenarios`
+	"$(VENV)/bin/harness" claims --output docs/claims.md --chinese docs/claims.zh.md $(ARGS)
 
 report: install ## report.html: the results of `make scenarios` to look at
 	"$(VENV)/bin/harness" report $(ARGS)

@@ -6,17 +6,44 @@ from pathlib import Path
 
 import click
 
+HERE = Path("scenarios")
+PLACE = click.Path(path_type=Path)
+
 
 @click.command()
-@click.option("--claims", "place", default="scenarios/claims", show_default=True, help="directory with the claim files")
-@click.option("--documents", default="scenarios/documents.toml", show_default=True, help="their documents and headings")
-@click.option("--evidence", default="out/evidence", show_default=True, help="evidence of a run of the scenarios")
+@click.option("--claims", "place", default=HERE / "claims", type=PLACE, show_default=True, help="the claim files")
+@click.option(
+    "--documents", default=HERE / "documents.toml", type=PLACE, show_default=True, help="their documents and headings"
+)
+@click.option(
+    "--register", default=HERE / "register.toml", type=PLACE, show_default=True, help="what the documents say, by line"
+)
+@click.option(
+    "--corrections", default=HERE / "corrections", type=PLACE, show_default=True, help="what to write instead"
+)
+@click.option(
+    "--evidence", default="out/evidence", type=PLACE, show_default=True, help="evidence of a run of the scenarios"
+)
+@click.option("--also", multiple=True, type=PLACE, help="evidence of other kernels, to tell of beside it (repeatable)")
 @click.option("--output", "-o", default="-", show_default="standard output", help="the Markdown file to write")
-def claims(place: str, documents: str, evidence: str, output: str) -> None:
-    """Write the corrected edition of the documents: each statement with verdict, measurement, and since when."""
-    from harness.claims.documents import load_documents
-    from harness.claims.files import load
+@click.option("--chinese", default="", help="a Markdown file for the corrections in Chinese")
+def claims(
+    *,
+    place: Path,
+    documents: Path,
+    register: Path,
+    corrections: Path,
+    evidence: Path,
+    also: tuple[Path, ...],
+    output: str,
+    chinese: str,
+) -> None:
+    """Write the corrected edition of the documents: what they say, what is true since when, what to write instead."""
     from harness.report import edition
+    from harness.report.edition.sources import read_sources
     from harness.report.output import write
 
-    write(output, edition.write(load(place), load_documents(Path(documents)), Path(evidence)))
+    made = edition.make(read_sources(place, documents, register, corrections), evidence, also)
+    write(output, edition.write(made))
+    if chinese:
+        write(chinese, edition.write_chinese(made))

@@ -25,6 +25,11 @@ class Knobs:
     tcp_max_syn_backlog: int = 4096
     tcp_syncookies: int = 1
 
+    def __str__(self) -> str:
+        return f"backlog = {self.backlog}, " + ", ".join(
+            f"{name} = {getattr(self, name)}" for name in ("somaxconn", "tcp_max_syn_backlog", "tcp_syncookies")
+        )
+
     @property
     def limit(self) -> int:
         """What listen() makes of the backlog; inet_diag shows it as the Send-Q of the listener.

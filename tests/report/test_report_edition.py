@@ -9,18 +9,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
+from harness.claims.corrections import NOTHING, load_corrections
 from harness.claims.documents import load_documents
 from harness.claims.files import load
 from harness.cli import cli, main
 from harness.errors import BadInput, ClaimError
+from harness.evidence.kinds import seconds
 from harness.evidence.types import Absence
 from harness.evidence.values import value_of
-from harness.report.edition import write
+from harness.laws.boundaries import BOUNDARIES
+from harness.report.edition import make, write, write_chinese
+from harness.report.edition.prose import capital
+from harness.report.edition.sources import read_sources
 from tests.report import made_evidence
 from tests.report.made_evidence import checked, claim, compared, phase
 
 if TYPE_CHECKING:
     from harness.evidence.types import Run
+    from harness.report.edition.model import Edition
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,14 +62,70 @@ because = "it does not"
 DOCUMENTS = """
 [[document]]
 id = "000"
-title = "Of queues"
+title = "队列"
+title_english = "On queues"
 subject = "queues"
-headings = ["Knobs", "Nothing", "Queues"]
+headings = ["旋钮", "空", "长度"]
+headings_english = ["Knobs", "Nothing", "Queues"]
 [[document]]
 id = "001"
 title = "More"
 subject = "the same"
 headings = ["Again"]
+[[document]]
+id = "kernel"
+title = "What else"
+subject = "the rest"
+headings = ["Ours"]
+"""
+
+REGISTER = """
+[document.000]
+sha256 = ""
+lines = 9
+sentences = {}
+blank = ""
+[[document.000.section]]
+line = 1
+heading = "旋钮"
+says = [
+    { at = "2-3", statement = "There is a knob.", claim = "queue.gone" },
+    { at = "4", statement = "People like it.", reason = "an opinion" },
+]
+[[document.000.section]]
+line = 5
+heading = "空"
+says = [{ at = "6", nothing = "an image" }]
+[[document.000.section]]
+line = 7
+heading = "长度"
+says = [
+    { at = "8.2", statement = "Ten is the most.", claim = "queue.limit" },
+    { at = "9", statement = "Ten is the most.", claim = "queue.limit" },
+]
+[document.001]
+sha256 = ""
+lines = 2
+sentences = {}
+blank = ""
+[[document.001.section]]
+line = 1
+heading = "Again"
+says = [{ at = "2", statement = "No more than ten wait.", claim = "queue.limit" }]
+"""
+
+CORRECTIONS = """
+[limit]
+worth = "useless"
+[limit.en]
+right = "eleven wait"
+instead = "“Eleven wait.”"
+advice = "Count to eleven."
+[limit.zh]
+says = "最多十个。"
+right = "实际是十一个。"
+instead = "“最多十一个。”"
+advice = "按十一个计算。"
 """
 
 
@@ -74,10 +136,12 @@ def run(kernel: str = "6.18.4", **parts: Any) -> Run:
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """Claims, documents, and the evidence of a run."""
-    (tmp_path / "claims").mkdir()
+    for name in ("claims", "corrections", "evidence"):
+        (tmp_path / name).mkdir()
     (tmp_path / "claims" / "queue.toml").write_text(CLAIMS)
     (tmp_path / "documents.toml").write_text(DOCUMENTS)
-    (tmp_path / "evidence").mkdir()
+    (tmp_path / "register.toml").write_text(REGISTER)
+    (tmp_path / "corrections" / "queue.toml").write_text(CORRECTIONS)
     phases = (
         phase("effect", "nobody accepts", compared("seen", 10, 10, 11), compared("waiting", 11, 10, 11)),
         phase("control", "all accepted", checked("refused", 0, 0)),
@@ -88,38 +152,135 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def save(place: Path, name: str, *runs: Run) -> None:
-    made_evidence.save(place / "evidence", claim(name), *runs)
+def save(place: Path, name: str, *runs: Run, under: str = "evidence") -> None:
+    made_evidence.save(place / under, claim(name), *runs)
 
 
-def edition(place: Path) -> str:
-    return write(load(place / "claims"), load_documents(place / "documents.toml"), place / "evidence")
+def made(place: Path, *also: str) -> Edition:
+    sources = read_sources(*(place / name for name in ("claims", "documents.toml", "register.toml", "corrections")))
+    return make(sources, place / "evidence", [place / each for each in also])
+
+
+def edition(place: Path, *also: str) -> str:
+    return write(made(place, *also))
+
+
+def told(place: Path, *also: str) -> list[str]:
+    """The lines of what is said of queue.limit."""
+    text = edition(place, *also)
+    return text[text.index('<a id="queue.limit">') :].partition("\n<a id=")[0].splitlines()
 
 
 def test_statements_stand_under_their_headings_in_the_order_of_the_document(place: Path) -> None:
-    lines = [line for line in edition(place).splitlines() if line.startswith(("## ", "### ", "<a", "**"))]
+    lines = [line for line in edition(place).splitlines() if line.startswith(("## ", "### ", "*", '<a id="q', "✗"))]
     assert lines == [
-        "## 000 · Of queues",
-        "### Knobs",
-        '<a id="queue.gone"></a>**Not applicable:** A knob exists. (`queue.gone`)',
-        "### Queues",
-        '<a id="queue.limit"></a>**Refuted:** Ten may wait. (`queue.limit`)',
+        "## 000 · 队列",
+        "*On queues.* About queues.",
+        "### 旋钮",
+        "*Knobs* (line 1)",
+        '<a id="queue.gone"></a>– **Not applicable. Lines 2–3: There is a knob.** `queue.gone`',
+        "### 空",
+        "*Nothing* (line 5)",
+        "### 长度",
+        "*Queues* (line 7)",
+        '<a id="queue.limit"></a>✗ **Refuted. Lines 8 and 9: Ten is the most.** `queue.limit`',
         "## 001 · More",
+        "*More.* About the same.",
         "### Again",
-        "**Refuted:** Ten may wait. ([`queue.limit`](#queue.limit), told above.)",
+        "*Line 1*",
+        "✗ **Refuted.** Line 2: No more than ten wait. Write: “Eleven wait.” See [`queue.limit`](#queue.limit).",
+        "## What no document says: What else",
     ]
 
 
-def test_a_statement_has_its_numbers_and_since_when(place: Path) -> None:
+def test_a_refuted_statement_has_all_that_its_author_needs(place: Path) -> None:
+    assert told(place)[2:9] == [
+        "- **What is true:** Eleven wait.",
+        "- **Since when:** holds before 5.4; refuted since 5.4 (commit 64a146513f8f in 5.4, “[NET]: Revert”; "
+        "read in the sources).",
+        "- **Measured**, nobody accepts: waiting **11** (the document: 10).",
+        "- **Control**, all accepted: refused **0**.",
+        "- **Write instead:** “Eleven wait.”",
+        "- **Advice (useless):** Count to eleven.",
+        "- Said again in 001, line 2.",
+    ]
+
+
+def test_a_heading_without_a_claim_says_why(place: Path) -> None:
     text = edition(place)
-    assert "- Measured, nobody accepts: waiting **11** (the document: 10)." in text
-    assert "seen" not in text
-    assert "refused" not in text
-    assert "- Holds before 5.4: ten did." in text
-    assert "- Refuted since 5.4: eleven do (commit 64a146513f8f in 5.4, “[NET]: Revert”)." in text
-    assert "- Shown: no such file: ENOENT." in text
+    assert "- Line 4: People like it. *An opinion.*" in text
+    assert "*Nothing* (line 5)\n\nNothing here that could be true or false.\n" in text
+
+
+def test_what_does_not_apply_says_why(place: Path) -> None:
+    assert "- **Why not:** No such file: ENOENT." in edition(place)
+
+
+def test_a_document_has_its_numbers_and_a_list_of_what_to_correct(place: Path) -> None:
+    text = edition(place)
+    assert "| [000](#000) On queues | 2 | 0 | 1 | 1 | 0 |" in text
+    assert "| **all** | **2** | **0** | **1** | **1** | **0** |" in text
+    assert "To correct: [lines 8 and 9](#queue.limit) (useless)." in text
     assert "**Linux 6.18.4**" in text
-    assert "| queue | 0 | 1 | 1 | 0 |" in text
+
+
+def test_without_a_correction_the_reasons_stand_by_themselves(place: Path) -> None:
+    (place / "corrections" / "queue.toml").unlink()
+    assert told(place)[2:4] == [
+        "- **Holds before 5.4:** ten did.",
+        "- **Refuted since 5.4:** eleven do (commit 64a146513f8f in 5.4, “[NET]: Revert”; read in the sources).",
+    ]
+
+
+def test_a_boundary_that_was_seen_names_the_kernels(place: Path) -> None:
+    """It is one of the table of boundaries, with two kernels that were run."""
+    text = (place / "claims" / "queue.toml").read_text()
+    for old, new in (
+        ('kernels = "<5.4"', 'before = "somaxconn-default-is-4096"'),
+        ('kernels = ">=5.4"', 'since = "somaxconn-default-is-4096"'),
+    ):
+        text = text.replace(old, new)
+    text = re.sub(r'(?m)^(commit|subject|release) = ".*\n', "", text)
+    (place / "claims" / "queue.toml").write_text(text)
+    seen = BOUNDARIES["somaxconn-default-is-4096"].seen
+    assert seen
+    assert f"measured on both sides, on Linux {seen[0]} and {seen[1]})" in told(place)[3]
+
+
+def test_runs_of_one_thing_are_told_as_median_and_range(place: Path) -> None:
+    runs = [
+        run(params=params, phases=(phase("effect", "nobody accepts", compared("time", seconds(took), 1.0, about)),))
+        for params, took, about in (("ipv4", 2.004, 2.004), ("ipv6", 2.5, 2.5), ("ipv6-again", 2.013, 2.013))
+    ]
+    save(place, "queue.limit", *runs)
+    assert "nobody accepts: time **2.01 s (median of 3 runs; 2 to 2.5 s)** (the document: 1)." in "\n".join(told(place))
+
+
+def test_other_kernels_are_told_of(place: Path) -> None:
+    holds = phase("effect", "a knob is there", compared("knobs", 1, 1))
+    save(place, "queue.gone", run("5.10.2", verdict="holds", phases=(holds,)), under="older")
+    save(place, "queue.limit", run("5.10.2", verdict="holds", phases=(holds,)), under="older")
+    text = edition(place, "older")
+    assert "**Linux 6.18.4**; evidence of 5.10.2 is given beside them." in text
+    assert "- **Verdicts measured:** holds on 5.10.2; refuted on 6.18.4." in text
+    assert "- **Measured** on Linux 5.10.2, a knob is there: knobs **1**." in text
+
+
+def test_the_chinese_edition_has_the_corrections_alone(place: Path) -> None:
+    text = write_chinese(made(place))
+    assert '<a id="queue.limit"></a>**第 8、9 行：最多十个。** 不成立。`queue.limit`' in text
+    for line in (
+        "- **实际情况：** 实际是十一个。",
+        "- 5.4 之前：成立。",
+        "- 5.4 起：不成立（提交 64a146513f8f，5.4，“[NET]: Revert”；据源码）。",
+        "- **应改为：** “最多十一个。”",
+        "- **建议（无用）：** 按十一个计算。",
+        "- 另见：001 第 2 行。",
+    ):
+        assert f"{line}\n" in text
+    assert "- 第 2 行：最多十个。应改为：“最多十一个。”（详见 [`queue.limit`](#queue.limit)）" in text
+    assert "queue.gone" not in text
+    assert "旋钮" not in text
 
 
 def test_stable_series_with_the_same_account_are_told_once(place: Path) -> None:
@@ -137,24 +298,25 @@ release = "{release}"
         (">=5.11,<6.1", "refuted", "eleven do", "5.4"),
         (">=6.1", "holds", "ten do again", "6.1"),
     ]
-    made = "".join(series.format(kernels=k, verdict=v, because=b, release=r) for k, v, b, r in ranges)
+    made_of = "".join(series.format(kernels=k, verdict=v, because=b, release=r) for k, v, b, r in ranges)
     text = (place / "claims" / "queue.toml").read_text()
     head, _, tail = text.partition('[[claim.expect]]\nkernels = ">=5.4"')
-    (place / "claims" / "queue.toml").write_text(head + made + tail[tail.index("\n[[claim]]") :])
+    (place / "claims" / "queue.toml").write_text(head + made_of + tail[tail.index("\n[[claim]]") :])
+    (place / "corrections" / "queue.toml").unlink()
     lines = [line for line in edition(place).splitlines() if "64a14" in line]
     assert lines == [
-        "- Refuted from 5.4 to before 5.10.2, from 5.11 to before 6.1: eleven do (commit 64a146513f8f in 5.4, "
-        "“[NET]: Revert”).",
-        "- Holds from 5.10.2 to before 5.11, since 6.1: ten do again (commit 64a146513f8f in 5.10.2, 6.1, "
-        "“[NET]: Revert”).",
+        "- **Refuted from 5.4 to before 5.10.2, from 5.11 to before 6.1:** eleven do (commit 64a146513f8f in 5.4, "
+        "“[NET]: Revert”; read in the sources).",
+        "- **Holds from 5.10.2 to before 5.11, since 6.1:** ten do again (commit 64a146513f8f in 5.10.2, 6.1, "
+        "“[NET]: Revert”; read in the sources).",
     ]
 
 
 def test_what_was_not_settled_says_so(place: Path) -> None:
-    save(place, "queue.limit", run(verdict=None, outcome="unsettled", reason="needs a kernel of its own"))
+    save(place, "queue.limit", run(verdict=None, outcome="unsettled", reason="needs a kernel of its own", phases=()))
     text = edition(place)
-    assert "**Not settled:** Ten may wait." in text
-    assert "- Not settled here: needs a kernel of its own." in text
+    assert "? **Not settled. Lines 8 and 9: Ten is the most.**" in text
+    assert "- **Not settled here:** Needs a kernel of its own." in text
 
 
 def test_evidence_of_two_kernels_is_refused(place: Path) -> None:
@@ -184,7 +346,13 @@ def test_documents_that_are_malformed_are_refused(tmp_path: Path, text: str) -> 
 
 
 def options(place: Path, *more: str) -> list[str]:
-    wanted = {"claims": "claims", "documents": "documents.toml", "evidence": "evidence"}
+    wanted = {
+        "claims": "claims",
+        "documents": "documents.toml",
+        "register": "register.toml",
+        "corrections": "corrections",
+        "evidence": "evidence",
+    }
     return ["claims", *(f"--{name}={place / file}" for name, file in wanted.items()), *more]
 
 
@@ -194,6 +362,13 @@ def test_the_command_writes_the_file_whole(place: Path) -> None:
     assert (result.exit_code, result.output) == (0, "")
     assert output.read_text() == edition(place) == CliRunner().invoke(cli, options(place)).output
     assert list(output.parent.iterdir()) == [output]
+
+
+def test_one_command_writes_both_languages(place: Path) -> None:
+    english, chinese = place / "claims.md", place / "claims.zh.md"
+    result = CliRunner().invoke(cli, options(place, "-o", str(english), "--chinese", str(chinese)))
+    assert result.exit_code == 0
+    assert (english.read_text(), chinese.read_text()) == (edition(place), write_chinese(made(place)))
 
 
 def test_a_file_that_cannot_be_written_is_one_line(place: Path) -> None:
@@ -214,10 +389,14 @@ def test_bad_input_is_one_line_and_a_usage_exit_code(
     )
 
 
-def test_the_edition_in_docs_is_that_of_the_claims() -> None:
-    """Verdicts and reasons; the numbers are those of the run that it was made from."""
-    text = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
+def test_the_editions_in_docs_are_those_of_the_claims() -> None:
+    """Statements, reasons and corrections; the numbers are those of the run that they were made from."""
+    english, chinese = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("claims.md", "claims.zh.md"))
+    corrections = load_corrections(ROOT / "scenarios" / "corrections")
     for each in load(ROOT / "scenarios" / "claims").values():
-        assert f"{each.statement} (`{each.name}`)" in text
-        for expectation in each.expectations:
-            assert expectation.because in text, each.name
+        correction = corrections.get(each.name, NOTHING)
+        assert f'<a id="{each.name}"></a>' in english
+        reasons = [expectation.because for expectation in each.expectations]
+        wanted = [correction.en.right or capital(reasons[0]) if len(reasons) == 1 else "", correction.en.instead]
+        assert all(text in english for text in wanted), each.name
+        assert all(text in chinese for text in (correction.zh.right, correction.zh.instead)), each.name

@@ -1,0 +1,137 @@
+"""The edition as data: what the templates show, and nothing that they must work out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harness.claims.corrections import NOTHING, Correction, Worth
+from harness.evidence.types import NOT_SETTLED, Verdict
+
+if TYPE_CHECKING:
+    from harness.claims.documents import Document
+    from harness.evidence.types import Claim, Kernel
+    from harness.report.edition.places import Line, Place
+
+REFUTED = Verdict.REFUTED.words
+
+
+@dataclass(frozen=True)
+class Account:
+    """What is expected of some kernels: `ranges` are empty if it is so on all.
+
+    The change that made it so has a `commit`, and `releases` that came with it, those of a `tool` if it is not the
+    kernel's; `seen` are two kernels between which it was measured. `always`: since the kernel's history begins.
+    """
+
+    verdict: str
+    ranges: tuple[Range, ...]
+    because: str
+    commit: str
+    releases: str
+    subject: str
+    seen: tuple[str, str] | None
+    always: bool
+    tool: bool
+
+
+@dataclass(frozen=True)
+class Range:
+    """Kernels [first, end) as releases; empty texts where it is open."""
+
+    first: str
+    end: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was measured in a phase: in words, with what the document says where that is something else."""
+
+    phase: str
+    findings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a verdict rests on: with the cause, and without it, on a kernel."""
+
+    kernel: str
+    effects: tuple[Seen, ...] = ()
+    controls: tuple[Seen, ...] = ()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A claim at a place; at the `first` of its places it is told in full, the others are `elsewhere`."""
+
+    claim: Claim
+    place: Place
+    first: bool
+    elsewhere: tuple[Place, ...]
+    verdict: str
+    by_kernel: dict[str, list[str]]
+    accounts: tuple[Account, ...]
+    measured: Measured | None
+    why_not: str
+    correction: Correction = NOTHING
+
+    @property
+    def corrected(self) -> bool:
+        """Whether there is something to write instead."""
+        return bool(self.correction.en.instead)
+
+    @property
+    def worth(self) -> str:
+        """What the document's advice is worth, if it gives any."""
+        return "" if self.correction.worth is Worth.NONE else str(self.correction.worth)
+
+    @property
+    def sign(self) -> str:
+        """A shape for the verdict."""
+        return {"holds": "✓", "not applicable": "–", NOT_SETTLED: "?"}.get(self.verdict, "✗")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with its claims, and the lines under it that are not judged, with the reason."""
+
+    heading: str
+    english: str
+    line: int
+    entries: tuple[Entry, ...]
+    unjudged: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A document with its headings."""
+
+    document: Document
+    ours: bool
+    sections: tuple[Section, ...]
+
+    @property
+    def told(self) -> list[Entry]:
+        """The claims that are told in full here."""
+        return [entry for section in self.sections for entry in section.entries if entry.first]
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many of these have which verdict."""
+        return Counter(entry.verdict for entry in self.told)
+
+    @property
+    def to_correct(self) -> list[Entry]:
+        """What is wrong under its headings, wherever it is told in full."""
+        return [entry for section in self.sections for entry in section.entries if entry.corrected]
+
+
+@dataclass(frozen=True)
+class Edition:
+    """All documents, as a kernel has them; `others` are further kernels with evidence."""
+
+    kernel: Kernel
+    others: tuple[str, ...]
+    chapters: tuple[Chapter, ...]
+    total: Counter[str] = field(default_factory=Counter)
