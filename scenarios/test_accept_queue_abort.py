@@ -37,6 +37,38 @@ def test_reset_on_overflow(claim: ClaimRun, pair: Pair) -> None:
         control.expect("RSTs sent by the server", control.delta(pair.server).Tcp.OutRsts, 0)
 
 
+@pytest.mark.claim("accept-queue.reset-tells-latecomers")
+def test_reset_tells_latecomers(claim: ClaimRun, pair: Pair) -> None:
+    pair.server.sysctl[ABORT] = 1
+    listener = listen(pair.server, 3)
+    fill(pair.client, listener)
+    with claim.effect("tcp_abort_on_overflow 1: five clients come when the queue is full") as effect:
+        clients = connect(pair.client, listener, 5)
+        told = 5 if before("accept-queue-full-drops-syns") else 0
+
+        def reset() -> int:
+            return clients.results()["ECONNRESET"] + clients.fates()["ECONNRESET"]
+
+        def knocking() -> bool:
+            return effect.delta(pair.client).TcpExt.TCPSynRetrans >= 5
+
+        until(lambda: reset() == 5 or (not told and knocking()), what="five clients told, or knocking again")
+        effect.compare("clients that see ECONNRESET", reset(), document=5, kernel=told)
+        effect.compare("clients that go on knocking", clients.pending, document=0, kernel=5 - told)
+        overflows = effect.delta(pair.server).TcpExt.ListenOverflows
+        effect.premise("times the queue overflowed", overflows, at_least(5))
+    listener.close()
+    clients.close()
+    with claim.control("tcp_abort_on_overflow 1: five clients that came before it was full") as control:
+        clients = overflow(pair.client, pair.server, 5).late
+        until(lambda: clients.fates()["open"] == 0, what="the RSTs to arrive")
+        control.expect("what the clients see", dict(clients.fates()), {"ECONNRESET": 5})
+    with claim.control("tcp_abort_on_overflow 0: the same") as control:
+        pair.server.sysctl[ABORT] = 0
+        clients = overflow(pair.client, pair.server, 5).late
+        control.expect("what the clients see", dict(clients.fates()), {"open": 5})
+
+
 @pytest.mark.claim("accept-queue.reset-diagnoses-overflow")
 def test_reset_diagnoses_overflow(claim: ClaimRun, pair: Pair) -> None:
     pair.server.sysctl[ABORT] = 1
@@ -44,23 +76,23 @@ def test_reset_diagnoses_overflow(claim: ClaimRun, pair: Pair) -> None:
         clients = overflow(pair.client, pair.server, 5).late
         until(lambda: clients.fates()["open"] == 0, what="the RSTs to arrive")
         control.expect("what the clients see", dict(clients.fates()), {"ECONNRESET": 5})
-    with claim.effect("overflow without resets: clients that come when the queue is full") as effect:
+    with claim.effect("overflow without resets: a client that comes when the queue is full") as effect:
         listener = listen(pair.server, 3)
         fill(pair.client, listener)
-        clients = connect(pair.client, listener, 5)
-        until(lambda: effect.delta(pair.server).TcpExt.ListenOverflows >= 5, what="five clients refused")
+        late = connect(pair.client, listener)
+        until(lambda: effect.delta(pair.server).TcpExt.ListenOverflows >= 1, what="the client to be refused")
         # Where such a SYN is still answered, its ACK meets the RST.
-        early = 5 if before("accept-queue-full-drops-syns") else 0
-        reset = clients.results()["ECONNRESET"] + clients.fates()["ECONNRESET"]
-        effect.compare("clients of five that see ECONNRESET", reset, document=5, kernel=early)
+        early = before("accept-queue-full-drops-syns")
+        reset = late.results()["ECONNRESET"] + late.fates()["ECONNRESET"]
+        effect.compare("clients that see ECONNRESET", reset, document=1, kernel=int(early))
     # What its clients still send is to meet no queue any more.
     listener.close()
-    clients.close()
+    late.close()
     with claim.effect("overflow without resets: handshakes that a SYN cookie began") as effect:
         pair.server.sysctl["net.ipv4.tcp_syncookies"] = 2
         full = overflow(pair.client, pair.server, 5)
         effect.premise("cookies that came back", effect.delta(pair.server).TcpExt.SyncookiesRecv, at_least(5))
-        effect.premise("RSTs sent", effect.delta(pair.server).Tcp.OutRsts, 0)
+        effect.compare("RSTs sent", effect.delta(pair.server).Tcp.OutRsts, document=at_least(5), kernel=0)
         reset = full.late.fates()["ECONNRESET"]
         effect.compare("clients of five that see ECONNRESET", reset, document=5, kernel=0)
     full.end()
@@ -72,18 +104,23 @@ def test_reset_diagnoses_overflow(claim: ClaimRun, pair: Pair) -> None:
             until(lambda: peek(server), what="the request")
             server.close()
         until(lambda: clients.fates()["open"] == 0, what="the RSTs to arrive")
-        effect.premise("what the clients see", dict(clients.fates()), {"ECONNRESET": 5})
-        overflows = effect.delta(pair.server).TcpExt.ListenOverflows
-        effect.compare("overflows behind the five resets", overflows, document=at_least(5), kernel=0)
+        effect.premise("times the queue overflowed", effect.delta(pair.server).TcpExt.ListenOverflows, 0)
+        reset = clients.fates()["ECONNRESET"]
+        effect.compare("clients of five that see ECONNRESET all the same", reset, document=0, kernel=5)
 
 
 @pytest.mark.claim("accept-queue.abort-default")
 def test_abort_default(claim: ClaimRun, pair: Pair) -> None:
-    with claim.effect("a fresh network namespace") as effect:
+    with claim.effect("a fresh network namespace: three handshakes end at a full queue") as effect:
         effect.compare("tcp_abort_on_overflow", pair.server.sysctl[ABORT], document="0")
+        clients = overflow(pair.client, pair.server, 3).late
+        effect.compare("what the clients see", dict(clients.fates()), document={"open": 3})
+        effect.compare("RSTs sent by the server", effect.delta(pair.server).Tcp.OutRsts, document=0)
     with claim.control("set to 1") as control:
         pair.server.sysctl[ABORT] = 1
-        control.expect("tcp_abort_on_overflow", pair.server.sysctl[ABORT], "1")
+        clients = overflow(pair.client, pair.server, 3).late
+        until(lambda: clients.fates()["open"] == 0, what="the RSTs to arrive")
+        control.expect("what the clients see", dict(clients.fates()), {"ECONNRESET": 3})
 
 
 @pytest.mark.claim("accept-queue.drop-survives-bursts")

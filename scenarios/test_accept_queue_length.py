@@ -1,4 +1,4 @@
-"""The accept queue: how long it is, who sets its limit, and the columns in which ss shows both."""
+"""The accept queue: how long it is, who sets its limit, and when a new limit counts."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.instruments.accept_queue import room
+from harness.instruments.accept_queue import come_one_by_one, room
 from harness.laws import since
 from harness.laws.queues import Knobs
-from harness.laws.ranges import at_least
-from harness.observe import accept_queue, sockets, ss
-from harness.traffic import RawPeer, connect, drop, listen
-from harness.traffic.connection import endpoint, establish
+from harness.observe import ss
+from harness.traffic import connect, listen
 from harness.waiting import until
 
 if TYPE_CHECKING:
-    import socket
-
     from harness.claims.record import ClaimRun
-    from harness.lab import Host, Pair
+    from harness.lab import Pair
 
 SOMAXCONN = "net.core.somaxconn"
 LIMITS = [(7, 100), (100, 7), (7, 7), (1, 5), (0, 5)]
@@ -49,64 +45,29 @@ def test_capacity(claim: ClaimRun, pair: Pair) -> None:
             control.expect("handshakes refused", control.delta(pair.server).TcpExt.ListenOverflows, 0)
 
 
-@pytest.mark.claim("accept-queue.listen-columns")
-def test_listen_columns(claim: ClaimRun, pair: Pair) -> None:
-    listener = listen(pair.server, 10)
-    for k in (1, 4, 11):
-        with claim.effect(f"{k} connections wait, backlog 10") as effect:
-            connect(pair.client, listener, k - len(listener.accepted) - listener.waiting, wait=True)
-            until(lambda: listener.waiting >= k, what=f"{k} waiting")
-            shown = accept_queue(pair.server, listener.port)
-            effect.compare("(Recv-Q, Send-Q) from inet_diag", shown, document=(k, 10))
-            shown_by_ss = ss.listener(pair.server, listener.port).queues
-            effect.compare("(Recv-Q, Send-Q) from ss -lnt", shown_by_ss, document=(k, 10))
-    with claim.control("all accepted: connections of the listener that do not wait") as control:
-        listener.accept(11)
-        control.expect("Recv-Q", listener.waiting, 0)
-        connection = RawPeer(pair.server, pair.client).connection(listener)
-        connection.syn()
-        control.expect("half-open requests", listener.half_open, 1)
-        control.expect("Recv-Q with one half-open", listener.waiting, 0)
-        connection.send("A")
-        until(lambda: listener.waiting == 1, what="the handshake to complete")
+def lengths(pair: Pair, somaxconn: int, backlog: int) -> tuple[int, int]:
+    """What ss shows as Send-Q of a new listener, and how many connections wait when 30 clients have come."""
+    pair.server.sysctl[SOMAXCONN] = somaxconn
+    with listen(pair.server, backlog) as listener:
+        return ss.listener(pair.server, listener.port).send_q, come_one_by_one(pair.client, listener, 30)
 
 
-def queues_of(host: Host, connection: socket.socket) -> dict[str, tuple[int, int]]:
-    """(Recv-Q, Send-Q) of a connection, by inet_diag and by ss."""
-    local = f"sport = :{endpoint(connection)[1]}"
-    (by_kernel,) = sockets(host, f"state established {local}")
-    return {"inet_diag": (by_kernel.recv_q, by_kernel.send_q), "ss -nt": ss.row(host, "-nt", local).queues}
-
-
-@pytest.mark.claim("accept-queue.established-columns")
-def test_established_columns(claim: ClaimRun, pair: Pair) -> None:
-    listener = listen(pair.server, 10)
-    connection = establish(pair.client, listener)
-
-    def received() -> dict[str, int]:
-        return {name: recv_q for name, (recv_q, _) in queues_of(pair.server, connection.server).items()}
-
-    def sent() -> dict[str, int]:
-        return {name: send_q for name, (_, send_q) in queues_of(pair.client, connection.client).items()}
-
-    with claim.effect("1000 bytes arrived and are not read") as effect:
-        connection.client.send(b"x" * 1000)
-        until(lambda: received()["inet_diag"], what="the bytes to arrive")
-        for name, recv_q in received().items():
-            effect.compare(f"Recv-Q of the receiver, {name}", recv_q, document=1000)
-    with claim.control("the bytes are read") as control:
-        control.expect("bytes read", len(connection.server.recv(4096)), 1000)
-        control.expect("Recv-Q", list(received().values()), [0, 0])
-    with claim.effect("500 bytes sent, their acknowledgements dropped") as effect:
-        lost = drop(pair.client, sport=listener.port)
-        connection.client.send(b"y" * 500)
-        until(lambda: received()["inet_diag"] == 500, what="the bytes to arrive")
-        for name, send_q in sent().items():
-            effect.compare(f"Send-Q of the sender, {name}", send_q, document=500)
-    with claim.control("the acknowledgements pass again") as control:
-        control.expect("acknowledgements dropped", lost.lift(), at_least(1))
-        until(lambda: sent()["ss -nt"] == 0, what="Send-Q to empty")
-        control.expect("Send-Q", list(sent().values()), [0, 0])
+@pytest.mark.claim("accept-queue.smaller-decides")
+def test_smaller_decides(claim: ClaimRun, pair: Pair) -> None:
+    for smaller, as_it_is, larger_raised, smaller_raised in (
+        ("somaxconn", (7, 100), (7, 4096), (20, 100)),
+        ("the backlog", (100, 7), (4096, 7), (100, 20)),
+    ):
+        with claim.effect(f"(somaxconn, backlog) {as_it_is}") as effect:
+            before = lengths(pair, *as_it_is)
+            effect.compare("Send-Q", before[0], document=7)
+        with claim.effect(f"the larger of them raised to 4096: {larger_raised}") as effect:
+            after = lengths(pair, *larger_raised)
+            effect.compare("(Send-Q, connections waiting of 30)", after, document=before)
+        with claim.control(f"the smaller of them, {smaller}, raised from 7 to 20: {smaller_raised}") as control:
+            limit, waiting = lengths(pair, *smaller_raised)
+            control.expect("Send-Q", limit, 20)
+            control.expect("connections waiting of 30, more than before", waiting - before[1], 20 - 7)
 
 
 @pytest.mark.claim("accept-queue.somaxconn-default")

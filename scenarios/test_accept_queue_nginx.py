@@ -53,7 +53,7 @@ def test_nginx_backlog_option(claim: ClaimRun, pair: Pair) -> None:
     with claim.control("is a restart needed? nginx is told to reload instead") as control:
         pair.server.sysctl[SOMAXCONN] = 5000
         nginx.reload()
-        control.note("Send-Q after somaxconn rose and nginx reloaded, the option as it was", nginx.limit)
+        control.expect("Send-Q after somaxconn rose and nginx reloaded, the option as it was", nginx.limit, 4096)
         nginx.configure("8088 default backlog=4500")
         nginx.reload()
         control.expect("Send-Q after the option changed and nginx reloaded", nginx.limit, 4500)

@@ -8,18 +8,21 @@ import pytest
 
 from harness.evidence import state
 from harness.instruments.accept_queue import begin_handshakes, fill, overflow, states
-from harness.instruments.rush import rush
-from harness.laws.queues import answered_at_full
-from harness.laws.ranges import at_least, between
+from harness.instruments.busy_server import serve_in_turns
+from harness.instruments.syn_queue import listening, set_knobs
+from harness.instruments.syns import come_again, fill_up, knock
+from harness.laws import since
+from harness.laws.queues import Knobs, answered_at_full
+from harness.laws.ranges import at_least, at_most, between
 from harness.observe import netstat
 from harness.traffic import RawPeer, connect, drop, listen
 from harness.traffic.connection import peek
-from harness.traffic.nginx import Nginx
 from harness.waiting import until
 
 if TYPE_CHECKING:
     from harness.claims.phases import LivePhase
     from harness.claims.record import ClaimRun
+    from harness.instruments.busy_server import Served
     from harness.lab import Pair
 
 
@@ -30,19 +33,18 @@ def test_overflow_counter(claim: ClaimRun, pair: Pair) -> None:
     late = peer.connection(listener)
     late.syn()
     fill(pair.client, listener)
-    for refused in (1, 7, 20):
-        before, requests = netstat.statistic(server, netstat.OVERFLOWED), listener.half_open
-        with claim.effect(f"{refused} SYNs at a full queue") as effect:
-            peer.half_open(listener, refused)
-            until(lambda: effect.delta(server).Tcp.InSegs >= refused, what="the SYNs to arrive")
-            moved = effect.delta(server).TcpExt
+    for syns in (1, 7, 20):
+        printed, requests = netstat.statistic(server, netstat.OVERFLOWED), listener.half_open
+        with claim.effect(f"{syns} SYNs at a full queue") as effect:
+            peer.half_open(listener, syns)
+            until(lambda: effect.delta(server).Tcp.InSegs >= syns, what="the SYNs to arrive")
             answered = listener.half_open - requests
             effect.premise("of these answered", answered, between(0, answered_at_full()))
-            turned_away = refused - answered
-            effect.compare("ListenOverflows", moved.ListenOverflows, document=turned_away)
-            printed = netstat.statistic(server, netstat.OVERFLOWED) - before
-            effect.compare("netstat -s | grep overflowed", printed, document=turned_away)
-            effect.premise("ListenDrops", moved.ListenDrops, turned_away)
+            # A SYN that is answered does not overflow the queue.
+            overflows = syns if since("accept-queue-full-drops-syns") else syns - answered
+            effect.compare("ListenOverflows", effect.delta(server).TcpExt.ListenOverflows, document=overflows)
+            printed = netstat.statistic(server, netstat.OVERFLOWED) - printed
+            effect.compare("netstat -s | grep overflowed", printed, document=overflows)
     with claim.effect("a third ACK at a full queue") as effect:
         late.send("A")
         until(lambda: effect.delta(server).Tcp.InSegs >= 1, what="the ACK to arrive")
@@ -56,33 +58,80 @@ def test_overflow_counter(claim: ClaimRun, pair: Pair) -> None:
         control.expect("netstat -s | grep overflowed", netstat.statistic(server, netstat.OVERFLOWED) - before, 0)
 
 
+@pytest.mark.slow(7)
+@pytest.mark.claim("accept-queue.counter-counts-connections")
+def test_counter_counts_connections(claim: ClaimRun, pair: Pair) -> None:
+    server = pair.server
+    # Where a SYN is answered at a full queue, it is what follows it that overflows the queue.
+    answered = min(1, answered_at_full())
+    listener = listen(server, 1)
+    fill(pair.client, listener)
+    with claim.effect("a full queue, and one client that is turned away three times") as effect:
+        printed = netstat.statistic(server, netstat.OVERFLOWED)
+        come_again(pair.client, listener, 3, answered=answered)
+        effect.compare("ListenOverflows", effect.delta(server).TcpExt.ListenOverflows, document=1, kernel=3)
+        printed = netstat.statistic(server, netstat.OVERFLOWED) - printed
+        effect.compare("netstat -s | grep overflowed", printed, document=1, kernel=3)
+    with claim.control("one client that is turned away once, and what it sends then is lost on its way") as control:
+        come_again(pair.client, listener, 1, answered=answered)
+        control.expect("ListenOverflows", control.delta(server).TcpExt.ListenOverflows, 1)
+
+
+@pytest.mark.claim("accept-queue.rising-means-full")
+def test_rising_means_full(claim: ClaimRun, pair: Pair) -> None:
+    server, peer = pair.server, RawPeer(pair.server, pair.client)
+    full, last_quarter = Knobs(3, tcp_syncookies=0), Knobs(100, tcp_max_syn_backlog=4, tcp_syncookies=0)
+    for rule, knobs in (("full", full), ("in its last quarter", last_quarter)):
+        listener = listening(server, knobs)
+        fill_up(peer, listener)
+        with claim.effect(f"five SYNs are dropped at a SYN queue that is {rule}, and nobody waits") as effect:
+            effect.premise("(answered, dropped)", knock(peer, listener, 5), (0, 5))
+            effect.compare("ListenOverflows", effect.delta(server).TcpExt.ListenOverflows, document=0)
+    with claim.effect("an ACK whose cookie is wrong, an ACK without a SYN, a SYN at a closed port") as effect:
+        listener = listening(server, Knobs(10, tcp_syncookies=2))
+        wrong, stray, elsewhere = peer.connection(listener), peer.connection(listener), peer.connection(9)
+        wrong.syn()
+        wrong.send("A", ack=wrong.ack + 1000)
+        stray.send("A", ack=1)
+        elsewhere.send("S")
+        refused = [str(each.wait(lambda reply: "R" in str(reply.flags)).flags) for each in (wrong, stray, elsewhere)]
+        effect.premise("their answers", refused, ["R", "R", "RA"])
+        effect.compare("ListenOverflows", effect.delta(server).TcpExt.ListenOverflows, document=0)
+    with claim.control("the accept queue is full: five handshakes end there") as control:
+        set_knobs(server, Knobs(4096))
+        overflow(pair.client, server, 5).end()
+        control.expect("ListenOverflows", control.delta(server).TcpExt.ListenOverflows, at_least(5))
+
+
+@pytest.mark.slow(10)
 @pytest.mark.claim("accept-queue.overflow-caps-service")
 def test_overflow_caps_service(claim: ClaimRun, pair: Pair) -> None:
-    pair.server.sysctl["net.core.somaxconn"] = 5000
-    pair.server.sysctl["net.ipv4.tcp_max_syn_backlog"] = 20000
-    short: list[tuple[float, float]] = []
-    long: list[tuple[float, float]] = []
+    turns = 4
+    served: dict[int, dict[int, int]] = {10: {}, 5000: {}}
+    set_knobs(pair.server, Knobs(5000, somaxconn=5000, tcp_max_syn_backlog=20_000))
 
-    def served(phase: LivePhase, connections: int, backlog: int) -> int:
-        """How many of the clients that come while nginx is busy does it serve afterwards?"""
-        nginx = Nginx(pair.server, f"{8000 + backlog} backlog={backlog}")
-        seen = rush(pair.client, nginx, connections)
-        nginx.stop()
-        phase.series(f"waiting, {connections} connections, backlog {backlog}", seen.lengths, unit="connections")
-        phase.note("requests served", seen.requests)
-        return seen.served
+    def measure(phase: LivePhase, backlog: int, clients: int) -> Served:
+        """Answers of a server that takes all who wait, is busy for 0.4 s, and so on."""
+        with listen(pair.server, backlog) as listener:
+            seen = serve_in_turns(pair.client, listener, clients, turns=turns, busy=0.4)
+        served[backlog][clients] = seen.answers
+        phase.series(f"answers, backlog {backlog}", list(served[backlog].items()), unit="answers", x="clients")
+        return seen
 
-    for connections in (5, 50, 200):
-        with claim.effect(f"backlog 10, {connections} connections of wrk while nginx is busy") as effect:
-            short.append((connections, served(effect, connections, 10)))
-            room = between(min(connections, 10), min(connections, 10 + answered_at_full()))
-            effect.compare("clients served", short[-1][1], document=room)
-            effect.series("clients served, backlog 10", short, unit="clients", x="clients")
-        with claim.control(f"backlog 5000, {connections} connections of wrk while nginx is busy") as control:
-            long.append((connections, served(control, connections, 5000)))
-            control.expect("clients served", long[-1][1], connections)
-            control.expect("handshakes refused", control.delta(pair.server).TcpExt.ListenOverflows, 0)
-            control.series("clients served, backlog 5000", long, unit="clients", x="clients")
+    for clients in (20, 100, 400):
+        with claim.effect(f"backlog 10, {clients} clients that ask a server which is busy now and then") as effect:
+            seen = measure(effect, 10, clients)
+            effect.compare("answers", seen.answers, document=at_most(turns * clients - 1))
+            effect.compare("answers beyond those that 20 clients got", seen.answers - served[10][20], document=0)
+            refused = at_least(max(1, clients - 20))
+            effect.compare("SYNs that clients had to repeat", seen.repeated, document=refused)
+            overflows = effect.delta(pair.server).TcpExt.ListenOverflows
+            effect.compare("handshakes that overflowed the queue", overflows, document=refused)
+        with claim.control(f"backlog 5000, {clients} clients") as control:
+            seen = measure(control, 5000, clients)
+            control.expect("answers", seen.answers, turns * clients)
+            control.expect("SYNs that clients had to repeat", seen.repeated, 0)
+            control.expect("ListenOverflows", control.delta(pair.server).TcpExt.ListenOverflows, 0)
 
 
 @pytest.mark.claim("accept-queue.drop-by-default")

@@ -1,104 +1,45 @@
-"""The SYN queue is full: what fills it, which SYN is dropped by which rule, and what counts it."""
+"""The SYN queue is full: which SYN is dropped by which rule."""
 
 from __future__ import annotations
 
-import socket
-import time
 from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.instruments.accept_queue import overflow
 from harness.instruments.syn_queue import SYNCOOKIES, ceiling, flooded, listening
-from harness.instruments.syns import Answers, call, knock
+from harness.instruments.syns import Answers, become_known, call, knock
 from harness.laws import since
 from harness.laws.queues import Knobs
-from harness.observe import netstat
-from harness.traffic import RawPeer, connect, drop
-from harness.traffic.hping3 import Hping3Flood
+from harness.laws.ranges import at_least
+from harness.traffic import RawPeer, connect
 from harness.waiting import until
 
 if TYPE_CHECKING:
-    from harness.claims.phases import LivePhase
     from harness.claims.record import ClaimRun
-    from harness.lab import Host, Pair
-    from harness.traffic import Listener
+    from harness.lab import Pair
+
+ABORT = "net.ipv4.tcp_abort_on_overflow"
 
 
-def most_half_open(phase: LivePhase, client: Host, listener: Listener, *, spoofed: bool) -> int:
-    """The most that were seen during and after a flood by hping3 that lost a thousand SYNs."""
-    server = listener.host
-    seen: list[tuple[float, float]] = []
-    began = time.monotonic()
-
-    def a_thousand_dropped() -> bool:
-        seen.append((round(time.monotonic() - began, 4), listener.half_open))
-        return phase.delta(server).TcpExt.ListenDrops >= 1000
-
-    with Hping3Flood(client, server.ip, listener.port, spoofed=spoofed):
-        until(a_thousand_dropped, deadline=30, what="a thousand SYNs dropped")
-    phase.series("half-open", seen, unit="requests")
-    return max(*(int(n) for _, n in seen), listener.half_open)
-
-
-@pytest.mark.claim("syn-queue.flood-fills")
-def test_flood_fills(claim: ClaimRun, pair: Pair) -> None:
-    client, server, knobs = pair.client, pair.server, Knobs(128, tcp_syncookies=0)
-    with claim.effect("1000 crafted SYNs, backlog 128, cookies off") as effect:
-        effect.compare("half-open", flooded(client, listening(server, knobs), 1000), document=ceiling(knobs))
-        effect.compare("dropped", effect.delta(server).TcpExt.ListenDrops, document=1000 - ceiling(knobs))
-    if server.family == socket.AF_INET:  # hping3 has no IPv6
-        with claim.effect("hping3 -S --flood, its SYN-ACKs lost on their way back") as effect:
-            listener = listening(server, knobs)
-            with drop(client, "SA", sport=listener.port):
-                seen = most_half_open(effect, client, listener, spoofed=False)
-            effect.compare("most half-open", seen, document=ceiling(knobs))
-        with claim.effect("hping3 -S --flood --rand-source") as effect:
-            server.route("default", RawPeer(server, client).address, server.family)
-            server.close_netlink()
-            seen = most_half_open(effect, client, listening(server, knobs), spoofed=True)
-            effect.compare("most half-open", seen, document=ceiling(knobs))
-        with claim.control("hping3 -S --flood, each SYN-ACK answered with RST by the client's kernel") as control:
-            listener = listening(server, knobs)
-            with Hping3Flood(client, server.ip, listener.port):
-                until(lambda: control.delta(client).Tcp.OutRsts >= 1000, deadline=30, what="a thousand RSTs")
-            until(lambda: listener.half_open == 0, what="the queue to empty")
-            control.expect("half-open", listener.half_open, 0)
-    with claim.control("150 real clients, which acknowledge") as control:
-        listener = listening(server, knobs)
-        for _ in range(150):
-            connect(client, listener, wait=True)
-            listener.accept()
-        control.expect("half-open", listener.half_open, 0)
-        control.expect("dropped", control.delta(server).TcpExt.ListenDrops, 0)
-
-
-@pytest.mark.claim("syn-queue.drop-counter")
-def test_drop_counter(claim: ClaimRun, pair: Pair) -> None:
+@pytest.mark.claim("syn-queue.overflow-resets")
+def test_overflow_resets(claim: ClaimRun, pair: Pair) -> None:
     server, peer = pair.server, RawPeer(pair.server, pair.client)
-    full = Knobs(20, tcp_syncookies=0)
-    last_quarter = Knobs(4096, tcp_max_syn_backlog=40, tcp_syncookies=0)
-    for (rule, knobs), n in product({"full": full, "in its last quarter": last_quarter}.items(), (1, 7, 20)):
-        # A queue that is more than half full is thinned out when requests are a few seconds old
-        # (reqsk_timer_handler()), so each measurement has one of its own, just filled.
+    full = Knobs(3, tcp_syncookies=0)
+    last_quarter = Knobs(100, tcp_max_syn_backlog=4, tcp_syncookies=0)
+    for value, (rule, knobs) in product((0, 1), {"full": full, "in its last quarter": last_quarter}.items()):
+        server.sysctl[ABORT] = value
         listener = listening(server, knobs)
-        flooded(pair.client, listener, ceiling(knobs))
-        with claim.effect(f"{n} SYNs at a queue that is {rule}") as effect:
-            before = netstat.statistic(server, netstat.SYNS_TO_LISTEN)
-            effect.premise("(answered, dropped)", knock(peer, listener, n), (0, n))
-            moved = effect.delta(server).TcpExt
-            effect.compare("ListenDrops", moved.ListenDrops, document=n)
-            printed = netstat.statistic(server, netstat.SYNS_TO_LISTEN) - before
-            effect.compare('netstat -s | grep "SYNs to LISTEN"', printed, document=n)
-            effect.premise("TCPReqQFullDrop", moved.TCPReqQFullDrop, n if knobs is full else 0)
-            effect.premise("ListenOverflows", moved.ListenOverflows, 0)
-    with claim.control("20 SYNs at a queue with room") as control:
-        before = netstat.statistic(server, netstat.SYNS_TO_LISTEN)
-        control.expect("(answered, dropped)", knock(peer, listening(server, Knobs(50)), 20), (20, 0))
-        moved = control.delta(server).TcpExt
-        control.expect("(ListenDrops, TCPReqQFullDrop)", (moved.ListenDrops, moved.TCPReqQFullDrop), (0, 0))
-        printed = netstat.statistic(server, netstat.SYNS_TO_LISTEN) - before
-        control.expect('netstat -s | grep "SYNs to LISTEN"', printed, 0)
+        flooded(pair.client, listener, 20)
+        with claim.effect(f"tcp_abort_on_overflow {value}, five SYNs at a SYN queue that is {rule}") as effect:
+            effect.compare("SYNs dropped", knock(peer, listener, 5).dropped, document=5)
+            resets = at_least(1) if value else 0
+            effect.compare("RSTs sent", effect.delta(server).Tcp.OutRsts, document=resets, kernel=0)
+    with claim.control("tcp_abort_on_overflow 1, three handshakes end at a full accept queue") as control:
+        clients = overflow(pair.client, server, 3).late
+        until(lambda: clients.fates()["open"] == 0, what="the RSTs to arrive")
+        control.expect("what the clients see", dict(clients.fates()), {"ECONNRESET": 3})
 
 
 @pytest.mark.claim("syn-queue.drop-rule-full")
@@ -139,15 +80,6 @@ def test_drop_rule_accept_full(claim: ClaimRun, pair: Pair) -> None:
             control.expect("(answered, dropped) of a SYN", knock(peer, listener), (1, 0))
 
 
-def become_known(client: Host, listener: Listener) -> None:
-    """Let the server measure a round trip to the client in a connection that ends well."""
-    server = listener.host
-    with connect(client, listener, wait=True):
-        (accepted,) = listener.accept()
-    accepted.close()
-    until(lambda: " rtt " in server.run("ip", "tcp_metrics", "show", client.ip).stdout, what="metrics of the client")
-
-
 @pytest.mark.claim("syn-queue.drop-rule-last-quarter")
 def test_drop_rule_last_quarter(claim: ClaimRun, pair: Pair) -> None:
     server, client, unknown = pair.server, pair.client, RawPeer(pair.server, pair.client)
@@ -155,7 +87,7 @@ def test_drop_rule_last_quarter(claim: ClaimRun, pair: Pair) -> None:
     for max_syn_backlog in (7, 128, 402):
         fit = max_syn_backlog - (max_syn_backlog >> 2) + 1
         listener = listening(server, Knobs(4096, tcp_max_syn_backlog=max_syn_backlog, tcp_syncookies=0))
-        become_known(client, listener)
+        become_known(client, server)
         with claim.effect(f"tcp_max_syn_backlog {max_syn_backlog}, cookies off, no limit but this one") as effect:
             effect.premise("half-open", flooded(client, listener, fit - 1), fit - 1)
             effect.compare(f"(answered, dropped) of a SYN at {fit - 1}", knock(unknown, listener), document=(1, 0))

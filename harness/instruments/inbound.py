@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import NotReady
-from harness.observe import states_at
+from harness.observe import states_between
 from harness.traffic import SYN_OPTIONS, RawPeer, listen
 from harness.traffic.clocks import come_and_go
 from harness.traffic.timestamps import stamp
@@ -45,7 +45,8 @@ class Door:
 
     def states(self, connection: RawConnection) -> list[str]:
         """The states of the server's end of a connection."""
-        return states_at(self.listener.host, connection.port)
+        listener, peer = self.listener, self.peer
+        return states_between(listener.host, listener.address, (peer.address, connection.port))
 
     def knock(self, beyond: int, clock: int | None, *, last: int | None = CLOCK) -> Answer:
         """The answer to a SYN whose number is so far beyond the old connection's end, with a timestamp or none.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import NotReady
 from harness.observe import ends_at, sockets, states_at
+from harness.traffic import SYN_OPTIONS
 from harness.traffic.closing import leave_time_wait
 from harness.traffic.connection import endpoint, establish, far_endpoint
 from harness.waiting import until
@@ -90,10 +91,15 @@ def watch_orphan(client: Host, listener: Listener) -> Watched:
     return Watched(listener.host, ends, "FIN-WAIT-2", begun)
 
 
-def watch_half_open(connection: RawConnection) -> Watched:
-    """A half-open request: the raw peer sends its SYN, and never acknowledges the answer."""
+def watch_half_open(connection: RawConnection, *, before: int = 0) -> Watched:
+    """A half-open request: the raw peer sends its SYN, and never acknowledges the answer.
+
+    It is the first of several if it comes `before` so many others of the peer, which follow at once.
+    """
     begun, peer = time.monotonic(), connection.peer
-    connection.syn()
+    connection.send("S", options=SYN_OPTIONS)
+    peer.half_open(connection.to, before)
+    connection.expect_syn_ack()
     ends = (peer.host.ip, connection.to), (peer.address, connection.port)
     return Watched(peer.host, ends, "SYN-RECV", begun)
 

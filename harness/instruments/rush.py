@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from harness.laws.queues import answered_at_full
-from harness.observe import count, counters, shell, ss
-from harness.traffic import drop
+from harness.observe import count, shell, sockets, ss
 from harness.traffic.wrk import Wrk
 from harness.waiting import until
 
@@ -25,7 +23,7 @@ class Rush(NamedTuple):
 
     While nginx is busy: `recv_q` and `send_q` of `ss -lnt | grep PORT`, how often the queue `overflowed` by
     `netstat -s`, and `lengths`, the course of the queue (seconds, connections that wait). Afterwards: how many clients
-    are `served`, and how many `requests` in all.
+    are `served` that did not have to knock twice, and how many `requests` in all.
     """
 
     recv_q: int
@@ -37,49 +35,49 @@ class Rush(NamedTuple):
 
 
 def rush(client: Host, nginx: Nginx, connections: int) -> Rush:
-    """Let wrk open so many connections while nginx is busy for a moment, and see how many are served then.
+    """Let wrk open so many connections while nginx is busy for a moment, and see who is served when that is over.
 
-    A SYN that is dropped comes again after a second, and nginx may have time then. So that a client counts once,
-    whatever knocks after all have knocked is turned away. wrk knocks once more than told: it tries the address.
+    A SYN that is dropped comes again after a second, and nginx may have time then: such a client is served later, and
+    not counted as served. wrk knocks once more than told: it tries the address.
     """
     server = nginx.host
-    overflowed, served = shell.number(server, OVERFLOWED), nginx.clients_served()
+    until(lambda: not _clients(client, nginx), deadline=DEADLINE, what=f"no client of port {nginx.port}")
+    overflowed, served = shell.number(server, OVERFLOWED), len(nginx.clients())
     nginx.stall()
-    with drop(server, "S", dport=nginx.port, first=connections + 2):
-        door = _Door(client, nginx)
-        wrk = Wrk(client, nginx.url, connections=connections)
-        until(
-            lambda: door.knocked() > connections, deadline=DEADLINE, what=f"{connections + 1} clients at nginx's door"
-        )
-        (row,) = ss.parse(shell.printed(server, f"ss -lnt | grep {nginx.port}"))
-        overflowed = shell.number(server, OVERFLOWED) - overflowed
-        nginx.resume()
-        admitted = row.recv_q - 1
-        until(lambda: nginx.clients_served() - served >= admitted, deadline=DEADLINE, what=f"{admitted} clients served")
-        load = wrk.stop()
-    return Rush(*row.queues, overflowed, nginx.clients_served() - served, load.requests, door.lengths)
+    wrk = Wrk(client, nginx.url, connections=connections)
+    lengths = _watch_the_door(client, nginx, connections + 1)
+    (row,) = ss.parse(shell.printed(server, f"ss -lnt | grep {nginx.port}"))
+    overflowed = shell.number(server, OVERFLOWED) - overflowed
+    nginx.resume()
+    admitted = row.recv_q - 1
+    until(lambda: len(nginx.clients()) - served >= admitted, deadline=DEADLINE, what=f"{admitted} clients served")
+    at_once = _without_repetition(client, nginx) & set(nginx.clients()[served:])
+    load = wrk.stop()
+    return Rush(*row.queues, overflowed, len(at_once), load.requests, lengths)
 
 
-class _Door:
-    """Counts who has knocked at a stalled nginx, and notes meanwhile how many wait.
+def _watch_the_door(client: Host, nginx: Nginx, clients: int) -> list[tuple[float, float]]:
+    """Wait until so many clients have knocked at a stalled nginx; meanwhile, (seconds, connections that wait).
 
-    Where a SYN is answered at a full queue, what its client sends then overflows the queue again and again, so that the
-    clients' sockets tell who has knocked. There must be none before.
+    The kernel deals with the SYN of a client within its connect(), so that a socket is a client that has knocked.
     """
+    began, lengths = time.monotonic(), []
 
-    def __init__(self, client: Host, nginx: Nginx) -> None:
-        self._client, self._nginx = client, nginx
-        self._began, self._before = time.monotonic(), counters(nginx.host)
-        self.lengths: list[tuple[float, float]] = []
-        if answered_at_full():
-            until(lambda: not self._sockets(), deadline=DEADLINE, what=f"no client of port {nginx.port}")
+    def all_have_knocked() -> bool:
+        knocked = _clients(client, nginx)
+        lengths.append((round(time.monotonic() - began, 4), float(nginx.waiting)))
+        return knocked >= clients
 
-    def knocked(self) -> int:
-        waiting = self._nginx.waiting
-        self.lengths.append((round(time.monotonic() - self._began, 4), waiting))
-        if answered_at_full():
-            return self._sockets()
-        return waiting + (counters(self._nginx.host) - self._before).TcpExt.ListenOverflows
+    until(all_have_knocked, deadline=DEADLINE, what=f"{clients} clients at nginx's door")
+    return lengths
 
-    def _sockets(self) -> int:
-        return count(self._client, f"exclude time-wait dport = :{self._nginx.port}")
+
+def _clients(client: Host, nginx: Nginx) -> int:
+    """How many sockets of clients there are; those in TIME-WAIT are gone."""
+    return count(client, f"exclude time-wait dport = :{nginx.port}")
+
+
+def _without_repetition(client: Host, nginx: Nginx) -> set[int]:
+    """The ports of the clients that are connected and have never sent anything twice, their SYN included."""
+    connected = sockets(client, f"state established dport = :{nginx.port}")
+    return {each.local[1] for each in connected if each.info is not None and each.info.total_retrans == 0}

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from harness.errors import NotReady, Unsupported
 from harness.instruments.syn_queue import (
     MAX_SYN_BACKLOG,
     PACE,
     SYNACK_RETRIES,
-    ceiling,
     listening,
     wait_for_verdicts,
 )
 from harness.observe import counters, shell
-from harness.traffic import connect, echo, flood
+from harness.traffic import Attempts, RawPeer, connect, echo, flood
 from harness.traffic.hping3 import Hping3Flood
-from harness.waiting import until
+from harness.waiting import let_clock_reach, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 
 # Of a machine that is ten times as slow. A deadline measures nothing.
 DEADLINE = 60.0
-# How long a flood goes on if nobody stops it, in seconds.
-LONGEST = 60.0
+# How long a flood goes on if nobody stops it, in seconds: longer than a client knocks.
+LONGEST = 120.0
+# In how many seconds clients come: a full queue lets go of requests that are 7 s old (net/ipv4/inet_connection_sock.c,
+# reqsk_timer_handler()).
+VISITED = 8.0
 SYN_RECV = "netstat -natp | grep SYN_RECV | wc -l"
 SYNS_TO_LISTEN = 'netstat -s | grep "SYNs to LISTEN"'
 
@@ -70,11 +73,20 @@ class Services:
                 f"{MAX_SYN_BACKLOG} is the whole machine's on this kernel: servers cannot be compared in it"
             )
 
+    def wait_until_let_go(self, name: str, left: int) -> None:
+        """Wait until this service has no more than so many requests half-open."""
+        listener = self.listeners[name]
+        until(lambda: listener.half_open <= left, deadline=DEADLINE, what=f"{left} half-open requests, {name}")
+
+    def visited(self, clients: int = 40, *, patience: float | None = 1.5) -> dict[str, int]:
+        """Of so many clients that come to each service one after another, how many are served: visit()."""
+        return visit(self.client, self.listeners, clients, patience=patience)
+
     @contextmanager
     def flooded(self, *, rate: float, distinct: int) -> Iterator[None]:
         """Inside, each service gets `rate` SYNs a second that are never acknowledged, from so many senders.
 
-        The floods end by themselves after a minute.
+        The floods end by themselves after two minutes.
         """
         self._floods = [
             flood(each.host, self.client, each, rate=rate, seconds=LONGEST, distinct=distinct)
@@ -93,20 +105,6 @@ class Services:
             each.wait()
         for name, listener in self.listeners.items():
             wait_for_verdicts(listener, before[name], n, deadline=DEADLINE)
-
-    def wait_until_full(self, names: Collection[str]) -> None:
-        """Wait until the SYN queues of these services are full, and every other has got as many SYNs."""
-        full = {name: ceiling(self.defences[name].knobs) for name in names}
-        most = max(full.values())
-        until(lambda: all(each.sent >= most for each in self._floods), deadline=DEADLINE, what=f"{most} SYNs each")
-        # One after the other: a queue that is full for long loses requests again.
-        for name, fits in full.items():
-            listener = self.listeners[name]
-            until(
-                lambda listener=listener, fits=fits: listener.half_open == fits,  # type: ignore[misc]
-                deadline=DEADLINE,
-                what=f"a full SYN queue, {name}",
-            )
 
     def wait_until_dropped(self, n: int, names: Collection[str]) -> None:
         """Wait until each of these servers has dropped more than n SYNs."""
@@ -136,27 +134,45 @@ class Services:
         return {name: counters(host).TcpExt.ListenDrops for name, host in self.hosts.items()}
 
 
-class Siege(NamedTuple):
-    """What was seen while hping3 was at it: clients served, the service's half-open requests, two looks at all
-    SYN_RECV of the server, and by how much "SYNs to LISTEN sockets dropped" grew between them."""
-
-    served: int
-    half_open: int
-    looks: tuple[int, int]
-    grew: int
-
-
-def besiege(attacker: Host, service: Listener, client: Host, clients: int, *, patience: float) -> Siege:
-    """`hping3 -S --flood --rand-source` at a service; so many clients come meanwhile, with patience in seconds."""
+@contextmanager
+def besieged(attacker: Host, service: Listener) -> Iterator[None]:
+    """Inside, a service is under `hping3 -S --flood --rand-source` of a host, and has seen two thousand of its SYNs."""
     server, before = service.host, counters(service.host)
     with Hping3Flood(attacker, server.ip, service.port, spoofed=True):
         until(
             lambda: (counters(server) - before).Tcp.InSegs >= 2000, deadline=DEADLINE, what="two thousand SYNs arrived"
         )
-        look, drops = syn_recv(server), syns_dropped(server)
-        served = connect(client, service, clients, timeout=patience).wait(deadline=DEADLINE).ask(deadline=DEADLINE)
-        half_open = service.half_open
-        return Siege(served, half_open, (look, syn_recv(server)), syns_dropped(server) - drops)
+        yield
+
+
+def visit(
+    client: Host, services: Mapping[str, Listener], clients: int = 40, *, patience: float | None = 1.5
+) -> dict[str, int]:
+    """Of so many clients that come to each service one after another, how many are served.
+
+    `patience` is for how many seconds a client goes on knocking: with 1.5 it knocks twice; None is the kernel's own
+    patience, two minutes. They come within a time that is longer than any request stays in a full queue, so that it
+    does not decide at which moment they come.
+    """
+    began = time.monotonic()
+    visitors = {name: Attempts(client) for name in services}
+
+    def pending() -> int:  # and whose patience is over has ended
+        return sum(each.pending for each in visitors.values())
+
+    for number in range(clients):
+        let_clock_reach(began + number * VISITED / clients)
+        for name, service in services.items():
+            visitors[name].each += connect(client, service, timeout=patience).each
+        pending()
+    until(lambda: not pending(), deadline=LONGEST + DEADLINE, what="all clients served, or out of patience")
+    return {name: each.ask(deadline=DEADLINE) for name, each in visitors.items()}
+
+
+def answer_to_nobody(server: Host, near: Host) -> None:
+    """Let a server's answers to addresses that nobody has go to the end of the cable where `near` is."""
+    server.route("default", RawPeer(server, near).address, server.family)
+    server.close_netlink()
 
 
 def syn_recv(server: Host) -> int:

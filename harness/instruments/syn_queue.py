@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.laws import queues
+from harness.laws import before, queues
 from harness.laws.kernel import running
 from harness.observe import counters
 from harness.traffic import flood, listen
@@ -13,7 +13,7 @@ from harness.waiting import PATIENCE, until
 if TYPE_CHECKING:
     from harness.lab import Host
     from harness.laws.queues import Knobs
-    from harness.observe import Counters
+    from harness.observe.counters import Counters, Group
     from harness.traffic import Listener
     from harness.traffic.listener import Answer
 
@@ -64,4 +64,9 @@ def wait_for_verdicts(listener: Listener, before: Counters, n: int, *, deadline:
 def dealt_with(listener: Listener, before: Counters) -> int:
     """How many SYNs are half-open, were dropped, or were answered with a cookie."""
     moved = (counters(listener.host) - before).TcpExt
-    return listener.half_open + moved.ListenDrops + moved.SyncookiesSent
+    return listener.half_open + drops(moved) + moved.SyncookiesSent
+
+
+def drops(counted: Group) -> int:
+    """How many SYNs and third ACKs listeners have dropped: ListenDrops, less the cookies where it counts them too."""
+    return counted.ListenDrops - (counted.SyncookiesSent if before("cookies-are-no-drops") else 0)

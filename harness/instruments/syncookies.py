@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from harness.errors import NotReady
-from harness.instruments.syn_queue import SYNCOOKIES, ceiling
-from harness.instruments.syns import Fates, send_syns
-from harness.laws.queues import Knobs
+from harness.instruments.syn_queue import SYNCOOKIES
+from harness.instruments.syns import fill_up
+from harness.laws import before
 from harness.observe import counters
 from harness.traffic import SYN_OPTIONS, RawPeer, echo, listen
 from harness.waiting import until
@@ -18,30 +17,29 @@ if TYPE_CHECKING:
     from harness.observe import Delta
     from harness.traffic import Listener, RawConnection
 
-# What a cookie can say of the client's MSS: net/ipv4/syncookies.c and net/ipv6/syncookies.c, msstab, since 3.13
-# (086293542b99 "tcp: syncookies: reduce mss table to four values").
+# What a cookie can say of the client's MSS: net/ipv4/syncookies.c and net/ipv6/syncookies.c, msstab, since the boundary
+# cookie-has-four-mss.
 MSS_TABLE = {socket.AF_INET: (536, 1300, 1440, 1460), socket.AF_INET6: (1220, 1420, 1440, 8940)}
 # What cookies and dropped handshakes are counted in.
 COUNTERS = ("TcpExt.Syncookies*", "TcpExt.TCPReqQFull*", "TcpExt.Listen*")
 
 
-def full_queue(server: Host, near: Host, cookies: int, backlog: int = 7) -> Listener:
-    """A listener that answers its clients, its SYN queue filled to the ceiling; NotReady if it does not fill.
+class FullQueue(NamedTuple):
+    """A listener that answers its clients, and whose SYN queue keeps no more than the `length` that it has."""
 
-    `cookies` is tcp_syncookies; the SYNs come from the end of the cable where `near` is.
+    listener: Listener
+    length: int
+
+
+def full_queue(server: Host, near: Host, cookies: int, backlog: int = 7) -> FullQueue:
+    """A listener whose SYN queue was filled until a SYN was not kept.
+
+    `cookies` is tcp_syncookies; with 2 not even the first is kept. The SYNs come from the end of the cable where `near`
+    is.
     """
     server.sysctl[SYNCOOKIES] = cookies
     listener = listen(server, backlog, answer=echo)
-    n = places(backlog, cookies)
-    fates = send_syns(RawPeer(server, near), listener, n)
-    if fates != Fates(n, 0, 0):
-        raise NotReady(f"a SYN queue of {n} on {server.name}: of as many SYNs came {fates}")
-    return listener
-
-
-def places(backlog: int, cookies: int) -> int:
-    """How many requests a listener keeps half-open, the knobs but tcp_syncookies as they are by default."""
-    return ceiling(Knobs(backlog, tcp_syncookies=cookies))
+    return FullQueue(listener, fill_up(RawPeer(server, near), listener).kept)
 
 
 def cookie_counters(delta: Delta) -> dict[str, int]:
@@ -51,7 +49,8 @@ def cookie_counters(delta: Delta) -> dict[str, int]:
 
 def cookies_counted(n: int) -> dict[str, int]:
     """How they move when n SYNs are answered with cookies and nothing else happens."""
-    return {"TcpExt.SyncookiesSent": n, "TcpExt.TCPReqQFullDoCookies": n}
+    dropped = {"TcpExt.ListenDrops": n} if before("cookies-are-no-drops") else {}
+    return {"TcpExt.SyncookiesSent": n, "TcpExt.TCPReqQFullDoCookies": n, **dropped}
 
 
 def drops_counted(n: int) -> dict[str, int]:
@@ -88,12 +87,17 @@ def is_taken(listener: Listener, peer: RawPeer, offset: int) -> bool:
         counted = counters(listener.host).TcpExt
         return counted.SyncookiesRecv, counted.SyncookiesFailed
 
-    before = judged()
+    earlier = judged()
     connection = peer.connection(listener)
     connection.syn()
     connection.send("A", ack=connection.ack + offset)
-    until(lambda: judged() != before, what="the ACK to be judged")
-    return judged()[0] > before[0]
+    until(lambda: judged() != earlier, what="the ACK to be judged")
+    return judged()[0] > earlier[0]
+
+
+def mss_kept(family: socket.AddressFamily, mss: int) -> int:
+    """What a cookie makes of the MSS that a client offers."""
+    return max(each for each in MSS_TABLE[family] if each <= mss)
 
 
 def offsets_taken(family: socket.AddressFamily) -> list[int]:

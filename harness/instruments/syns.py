@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from harness.errors import NotReady
+from harness.instruments.syn_queue import drops
 from harness.observe import counters
-from harness.traffic import connect
+from harness.traffic import connect, drop, establish, listen
 from harness.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
     from harness.lab import Host
-    from harness.traffic import Listener, RawPeer
+    from harness.traffic import Listener, RawConnection, RawPeer
 
 
 class Answers(NamedTuple):
@@ -26,6 +30,13 @@ class Fates(NamedTuple):
     kept: int
     cookies: int
     dropped: int
+
+
+class Filled(NamedTuple):
+    """How many SYNs were kept half-open, and what became of the first that was not."""
+
+    kept: int
+    next: Fates
 
 
 def knock(peer: RawPeer, listener: Listener, n: int = 1) -> Answers:
@@ -54,17 +65,57 @@ def call(client: Host, listener: Listener) -> Answers:
 
 def send_syns(peer: RawPeer, listener: Listener, n: int) -> Fates:
     """Send n SYNs that will never be acknowledged; returns what became of them when the kernel has seen to all."""
-    before = _fates(listener)
-    peer.half_open(listener, n)
-    until(lambda: sum(_fates(listener)) >= sum(before) + n, what=f"{n} SYNs to be kept, answered or dropped")
-    return Fates(*(now - then for now, then in zip(_fates(listener), before, strict=True)))
+    return fates_of(peer, listener, lambda: peer.half_open(listener, n))
+
+
+def fates_of(peer: RawPeer, listener: Listener, send: Callable[[], Collection[RawConnection]]) -> Fates:
+    """What became of the SYNs that `send` sends to a listener, when the kernel has seen to all.
+
+    It returns the peer's connections that they belong to. A SYN is kept if it is answered, and not with a cookie; the
+    half-open requests are not counted, for old ones may end meanwhile.
+    """
+    known, before = len(peer.poll()), counters(listener.host)
+    ports = {connection.port for connection in send()}
+
+    def fates() -> Fates:
+        answered = ports & {reply.dport for reply in peer.poll()[known:] if str(reply.flags) == "SA"}
+        moved = (counters(listener.host) - before).TcpExt
+        return Fates(len(answered) - moved.SyncookiesSent, moved.SyncookiesSent, drops(moved))
+
+    until(lambda: sum(fates()) >= len(ports), what=f"{len(ports)} SYNs answered or dropped")
+    return fates()
+
+
+def fill_up(peer: RawPeer, listener: Listener, *, most: int = 1000) -> Filled:
+    """Send SYNs one after another until one is not kept; NotReady if so many are."""
+    for kept in range(most):
+        fates = send_syns(peer, listener, 1)
+        if not fates.kept:
+            return Filled(kept, fates)
+    raise NotReady(f"port {listener.port} of {listener.host.name} keeps {most} SYNs half-open, and no end of it")
+
+
+def come_again(client: Host, listener: Listener, times: int, *, answered: int = 0) -> None:
+    """One real client comes to a queue that is full, until it was turned away so many times; the rest is lost.
+
+    `answered` is how many of its segments are taken before one is turned away: the client then believes to be
+    connected, and sends a request. Returns when the first segment was lost that came after all these.
+    """
+    with drop(listener.host, dport=listener.port, first=answered + times + 1) as lost:
+        clients = connect(client, listener)
+        if answered:
+            clients.wait(connected=1)
+            clients[0].socket.send(b"request")
+        until(lambda: lost.count, deadline=60, what=f"a client to come {answered + times + 1} times")
+        clients.close()
+
+
+def become_known(client: Host, server: Host) -> None:
+    """Let a server measure a round trip to a client, in a connection that ends well."""
+    with listen(server) as listener:
+        establish(client, listener).close()
+    until(lambda: " rtt " in server.run("ip", "tcp_metrics", "show", client.ip).stdout, what="metrics of the client")
 
 
 def _dropped(listener: Listener) -> int:
-    return counters(listener.host).TcpExt.ListenDrops
-
-
-def _fates(listener: Listener) -> Fates:
-    """The fates of all SYNs up to now."""
-    counted = counters(listener.host).TcpExt
-    return Fates(listener.half_open, counted.SyncookiesSent, counted.ListenDrops)
+    return drops(counters(listener.host).TcpExt)

@@ -119,6 +119,11 @@ def doubling(first: float, retries: int, longest: float = RTO_MAX) -> list[float
     return [min(first * 2**n, longest) for n in range(retries + 1)]
 
 
+def initial_rto(kernel: KernelVersion | None = None) -> float:
+    """After how many seconds a SYN or a SYN-ACK is sent again for the first time (TCP_TIMEOUT_INIT)."""
+    return 1.0 if since("initial-rto-is-one-second", kernel) else 3.0
+
+
 def syn_waits(retries: int, linear: int = 0, kernel: KernelVersion | None = None) -> list[float]:
     """The waits, in seconds, for an answer to a SYN and to each of its repetitions; after the last, connect() fails.
 
@@ -127,7 +132,7 @@ def syn_waits(retries: int, linear: int = 0, kernel: KernelVersion | None = None
     as there are retries, whichever is earlier. Between two commits, of which some stable series had one for a while,
     the doublings began with 200 ms.
     """
-    initial = 1.0 if since("initial-rto-is-one-second", kernel) else 3.0
+    initial = initial_rto(kernel)
     hasty = since("user-timeout-ends-a-syn", kernel) and before("syn-patience-counts-whole-timeouts", kernel)
     patience = sum(doubling(RTO_MIN if hasty else initial, retries))
     waits: list[float] = []

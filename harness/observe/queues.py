@@ -18,15 +18,17 @@ class AcceptQueue(NamedTuple):
     limit: int
 
 
-def accept_queue(host: Host, port: int) -> AcceptQueue:
+def accept_queue(host: Host, port: int, *, inode: int | None = None) -> AcceptQueue:
     """The accept queue of the listener on a port (net/ipv4/tcp_diag.c, tcp_diag_get_info()).
 
-    BadInput if nobody, or more than one socket, listens there.
+    `inode` is that of its socket, where several share the port. BadInput if no such socket, or more than one, listens
+    there.
     """
-    found = sockets(host, f"state listening sport = :{port}")
-    if len(found) != 1:
-        raise BadInput(f"{len(found)} sockets of {host.name} listen on port {port}, not one")
-    return AcceptQueue(found[0].recv_q, found[0].send_q)
+    listening = sockets(host, f"state listening sport = :{port}")
+    queues = [AcceptQueue(each.recv_q, each.send_q) for each in listening if inode in (None, each.inode)]
+    if len(queues) != 1:
+        raise BadInput(f"{len(queues)} sockets of {host.name} listen on port {port}, not one")
+    return queues[0]
 
 
 def half_open(host: Host, port: int) -> int:

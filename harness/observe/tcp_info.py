@@ -178,6 +178,11 @@ class TcpInfo:
         """Whether both ends agreed on window scaling (TCPI_OPT_WSCALE)."""
         return bool(self.options & 4)
 
+    @property
+    def ecn(self) -> bool:
+        """Whether both ends agreed on explicit congestion notification (TCPI_OPT_ECN)."""
+        return bool(self.options & 8)
+
 
 def decode(raw: bytes) -> TcpInfo:
     """Decode INET_DIAG_INFO, or what getsockopt(TCP_INFO) returned."""

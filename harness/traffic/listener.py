@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import selectors
 import socket as sockets
 import threading
@@ -20,6 +21,7 @@ from harness.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from harness.lab import Host, Lab
+    from harness.observe.queues import AcceptQueue
 
 Answer = Callable[[bytes], bytes]
 
@@ -61,12 +63,17 @@ class Listener:
     @property
     def waiting(self) -> int:
         """How many connections wait at it for accept(): Recv-Q of `ss -lnt`."""
-        return accept_queue(self.host, self.port).waiting
+        return self._queue.waiting
 
     @property
     def limit(self) -> int:
         """What listen() made of the backlog, Send-Q of `ss -lnt`; one connection more than that may wait."""
-        return accept_queue(self.host, self.port).limit
+        return self._queue.limit
+
+    @property
+    def _queue(self) -> AcceptQueue:
+        """Its accept queue, and not that of another listener that shares the port."""
+        return accept_queue(self.host, self.port, inode=os.fstat(self.socket.fileno()).st_ino)
 
     @property
     def half_open(self) -> int:
@@ -211,11 +218,11 @@ FIRST_PORT = 14001
 _ports: WeakKeyDictionary[Lab, Iterator[int]] = WeakKeyDictionary()
 
 
-def _bound(host: Host, address: str, port: int) -> sockets.socket:
+def _bound(host: Host, address: str, port: int, shared: bool) -> sockets.socket:
     """A socket at a port; if any will do, at the next one that is new to the lab."""
     for number in [port] if port else _ports.setdefault(host.lab, itertools.count(FIRST_PORT)):
         bound = host.socket(family=family_of(address))
-        bound.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
+        bound.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEPORT if shared else sockets.SO_REUSEADDR, 1)
         try:
             bound.bind((address, number))
         except OSError as error:
@@ -233,6 +240,7 @@ def listen(
     *,
     port: int = 0,
     address: str | None = None,
+    shared: bool = False,
     accept: bool = False,
     rate: float | None = None,
     answer: Answer | None = None,
@@ -243,12 +251,13 @@ def listen(
     (net/ipv4/inet_connection_sock.c, reqsk_timer_handler()), and whoever looks for a listener's connections by its port
     must not find a client that has the same one.
 
-    `address` is the host's own in the lab's family unless given; at "::" it takes IPv4 as well. By default nobody ever
+    `address` is the host's own in the lab's family unless given; at "::" it takes IPv4 as well. A `shared` port is one
+    for several listeners (SO_REUSEPORT). By default nobody ever
     accepts, and the scenario does it on demand (Listener.accept). `accept=True` starts a thread that accepts at once,
     `rate` (connections a second) one that accepts slowly; `answer` makes it a server that answers each request with
     `answer(request)` and implies `accept`. Listener.stall() and resume() interrupt it. Closed with the lab.
     """
-    listening = _bound(host, address or host.ip, port)
+    listening = _bound(host, address or host.ip, port, shared)
     listening.setblocking(False)
     listening.listen(backlog)
     listener = Listener(host, listening, backlog)

@@ -144,9 +144,12 @@ class Nginx:
         """The process ids of the workers."""
         return self.program.children()
 
-    def clients_served(self) -> int:
-        """How many connections have had an answer since it started: nginx logs the first request of each."""
-        return len(self._log.read_text().splitlines())
+    def clients(self) -> list[int]:
+        """The ports of the connections that have had an answer since it started: nginx logs the first request of each.
+
+        In the order in which they had it.
+        """
+        return [int(line) for line in self._log.read_text().splitlines() if line]
 
     def stall(self) -> None:
         """Stop the workers as a blocking call would: the kernel goes on queueing for them."""

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.instruments import rush as rushes
+from harness.errors import BadInput, NotReady
 from harness.instruments.accept_queue import begin_handshakes, come_one_by_one, fill, overflow, states
+from harness.instruments.busy_server import serve_in_turns
+from harness.instruments.queue_columns import columns
 from harness.instruments.rush import rush
 from harness.laws.queues import answered_at_full
-from harness.observe import counters, sockets
-from harness.traffic import connect, listen
+from harness.observe import accept_queue, counters, counting, sockets
+from harness.traffic import connect, establish, listen
 from harness.traffic.nginx import Nginx
 from harness.waiting import until
 
@@ -62,7 +64,7 @@ def test_a_rush(pair: Pair, backlog: int, served: int) -> None:
     nginx = Nginx(pair.server, f"8080 backlog={backlog}")
     for _ in range(2):
         seen = rush(pair.client, nginx, 20)
-        assert served <= seen.served <= served + answered_at_full()
+        assert seen.served == served
         assert (seen.recv_q, seen.send_q) == (min(backlog, 20) + 1, backlog)
         assert seen.requests >= seen.served
         assert (seen.overflowed > 0) == (backlog < 20)
@@ -70,11 +72,32 @@ def test_a_rush(pair: Pair, backlog: int, served: int) -> None:
     assert nginx.limit == backlog
 
 
-def test_a_rush_counted_by_the_sockets_of_its_clients(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on kernels where a SYN at a full queue is answered, and its client comes again and again."""
-    monkeypatch.setattr(rushes, "answered_at_full", lambda: 2)
-    nginx = Nginx(pair.server, "8080 backlog=3")
-    for _ in range(3):
-        seen = rush(pair.client, nginx, 20)
-        assert 3 <= seen.served <= 3 + answered_at_full()
-        assert seen.recv_q == 4
+@pytest.mark.parametrize(("backlog", "a_turn"), [(4, 5), (100, 30)])
+def test_a_server_that_is_busy_now_and_then(pair: Pair, backlog: int, a_turn: int) -> None:
+    with listen(pair.server, backlog) as listener, counting(pair.server) as delta:
+        seen = serve_in_turns(pair.client, listener, 30, turns=3, busy=0.01)
+    assert seen.answers == 3 * a_turn
+    assert (delta.TcpExt.ListenOverflows > 0) == (a_turn < 30)
+    assert counters(pair.client).Tcp.ActiveOpens == 30 + seen.answers
+
+
+def test_listeners_that_share_a_port(pair: Pair) -> None:
+    first = listen(pair.server, 3, shared=True)
+    connect(pair.client, first, 2, wait=True)
+    until(lambda: first.waiting == 2)
+    second = listen(pair.server, 7, port=first.port, shared=True)
+    assert (first.waiting, first.limit) == (2, 3)
+    assert (second.waiting, second.limit) == (0, 7)
+    with pytest.raises(BadInput, match="2 sockets of server listen on port"):
+        accept_queue(pair.server, first.port)
+
+
+def test_columns_of_a_connection(pair: Pair) -> None:
+    listener = listen(pair.server)
+    connection = establish(pair.client, listener)
+    connection.client.send(b"words")
+    until(lambda: columns(pair.server, connection.port)["inet_diag"].recv_q == 5)
+    assert set(columns(pair.server, connection.port).values()) == {(5, 0)}
+    assert set(columns(pair.server, connection.port)) == {"inet_diag", "ss -nt", "/proc/net/tcp"}
+    with pytest.raises(NotReady, match=r"inet_diag shows 0 connections with port 9 of server, not one"):
+        columns(pair.server, 9)

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.errors import Unsupported
-from harness.instruments.syn_flood import Defence, Services, besiege, syn_recv, syns_dropped
+from harness.instruments.syn_flood import (
+    VISITED,
+    Defence,
+    Services,
+    answer_to_nobody,
+    besieged,
+    syn_recv,
+    syns_dropped,
+    visit,
+)
 from harness.instruments.syn_queue import MAX_SYN_BACKLOG, SYNACK_RETRIES, ceiling
 from harness.lab import lan
 from harness.laws.queues import Knobs
-from harness.observe import count, counters
-from harness.traffic import RawPeer
+from harness.observe import count, counters, counting
+from harness.traffic import connect, listen
+from harness.waiting import until
 
 if TYPE_CHECKING:
     from harness.lab import Lab
@@ -39,7 +50,6 @@ def test_cookies_serve_under_a_flood(lab: Lab) -> None:
     attacked = services(lab)
     attacked.open()
     with attacked.flooded(rate=200, distinct=400):
-        attacked.wait_until_full(["none"])
         attacked.wait_until_dropped(10, ["none"])
         assert attacked.serve(3, through=["cookies"])["cookies"] == 3
         assert attacked.dropped()["none"] > 10
@@ -66,13 +76,43 @@ def test_servers_that_cannot_differ(lab: Lab) -> None:
         alike.check_settings()
 
 
+def test_a_service_that_lets_go(lab: Lab) -> None:
+    attacked = services(lab)
+    attacked.open()
+    attacked.hosts["none"].sysctl[SYNACK_RETRIES] = 0
+    attacked.burst(10)
+    assert attacked.half_open()["none"] == 10
+    attacked.wait_until_let_go("none", 3)
+    assert attacked.half_open()["none"] <= 3
+
+
+def test_visitors(lab: Lab) -> None:
+    peaceful = services(lab)
+    peaceful.open()
+    began = time.monotonic()
+    assert peaceful.visited(4) == {"none": 4, "cookies": 4}
+    assert time.monotonic() - began > VISITED / 2
+
+
+def test_visitors_without_patience(lab: Lab) -> None:
+    """A listener that does not accept answers nobody, and one that is full lets nobody in."""
+    server, client = lan(lab, 2).hosts
+    full, silent = listen(server, 0), listen(server, 10)
+    connect(client, full, wait=True)
+    until(lambda: full.waiting == 1)
+    with counting(client) as delta:
+        assert visit(client, {"full": full}, 4, patience=1.5) == {"full": 0}
+    assert delta.Tcp.RetransSegs >= 4
+    assert silent.waiting == 0
+
+
 @pytest.mark.ipv4_only("hping3 has no IPv6")
 def test_a_siege(lab: Lab) -> None:
     server, client = lan(lab, 2).hosts
-    server.route("default", RawPeer(server, client).address, server.family)
-    server.close_netlink()
-    siege = besiege(client, COOKIES.serve(server), client, 3, patience=30)
-    assert siege.served == 3
-    assert 0 < siege.half_open <= ceiling(COOKIES.knobs)
-    assert siege.grew == 0
-    assert max(siege.looks) <= ceiling(COOKIES.knobs)
+    answer_to_nobody(server, client)
+    service = COOKIES.serve(server)
+    with besieged(client, service):
+        assert counters(server).TcpExt.SyncookiesSent > 0
+        assert 0 < service.half_open <= ceiling(COOKIES.knobs)
+        assert visit(client, {"": service}, 3, patience=30) == {"": 3}
+    assert counters(server).TcpExt.ListenDrops == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ from harness.errors import NotReady
 from harness.instruments import syncookies
 from harness.instruments.accept_queue import room
 from harness.instruments.syn_queue import ceiling, dealt_with, flooded, listening
-from harness.instruments.syns import Answers, Fates, call, knock, send_syns
+from harness.instruments.syns import Answers, Fates, Filled, become_known, call, come_again, fill_up, knock, send_syns
 from harness.laws.queues import Knobs
 from harness.observe import counters, counting
 from harness.traffic import RawPeer, connect, echo
@@ -54,7 +55,8 @@ def test_syns_at_a_queue_with_room(pair: Pair) -> None:
 
 
 def test_a_queue_that_answers_with_cookies(pair: Pair) -> None:
-    listener = syncookies.full_queue(pair.server, pair.client, cookies=1)
+    listener, length = syncookies.full_queue(pair.server, pair.client, cookies=1)
+    assert length == listener.half_open == ceiling(Knobs(7))
     peer = RawPeer(pair.server, pair.client)
     with counting(pair.server) as delta:
         assert syncookies.cookie_counters(delta.delta) == {}
@@ -68,17 +70,42 @@ def test_a_queue_that_answers_with_cookies(pair: Pair) -> None:
 
 
 def test_a_queue_that_drops(pair: Pair) -> None:
-    listener = syncookies.full_queue(pair.server, pair.client, cookies=0, backlog=9)
+    listener = syncookies.full_queue(pair.server, pair.client, cookies=0, backlog=9).listener
     with counting(pair.server) as delta:
         send_syns(RawPeer(pair.server, pair.client), listener, 2)
         until(lambda: delta.TcpExt.ListenDrops == 2, what="two dropped")
         assert syncookies.cookie_counters(delta.delta) == syncookies.drops_counted(2)
 
 
-def test_a_queue_that_does_not_fill(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(syncookies, "places", lambda *_: 30)
-    with pytest.raises(NotReady, match=r"a SYN queue of 30 on server: of as many SYNs came Fates\(kept=\d+, cookies=2"):
-        syncookies.full_queue(pair.server, pair.client, cookies=1)
+def test_a_queue_that_keeps_none(pair: Pair) -> None:
+    assert syncookies.full_queue(pair.server, pair.client, cookies=2).length == 0
+
+
+def test_a_queue_that_is_filled(pair: Pair) -> None:
+    peer = RawPeer(pair.server, pair.client)
+    knobs = Knobs(5, tcp_syncookies=0)
+    assert fill_up(peer, listening(pair.server, knobs)) == Filled(ceiling(knobs), Fates(0, 0, 1))
+    with pytest.raises(NotReady, match="keeps 3 SYNs half-open, and no end of it"):
+        fill_up(peer, listening(pair.server, knobs), most=3)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_client_that_comes_again(pair: Pair, times: int) -> None:
+    listener = listening(pair.server, Knobs(3, tcp_syncookies=0))
+    fill_up(RawPeer(pair.server, pair.client), listener)
+    with counting(pair.server) as delta:
+        come_again(pair.client, listener, times)
+    assert delta.TcpExt.ListenDrops == times
+
+
+def test_a_peer_that_becomes_known(pair: Pair) -> None:
+    become_known(pair.client, pair.server)
+    assert pair.client.ip in pair.server.run("ip", "tcp_metrics", "show").stdout
+
+
+def test_what_cookies_keep_of_the_mss() -> None:
+    assert [syncookies.mss_kept(socket.AF_INET, size) for size in (536, 1299, 1460)] == [536, 536, 1460]
+    assert syncookies.mss_kept(socket.AF_INET6, 1500) == 1440
 
 
 def test_a_listener_that_answers(pair: Pair) -> None:

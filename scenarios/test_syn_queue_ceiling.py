@@ -1,0 +1,200 @@
+"""How many requests fit into the SYN queue: which settings decide, and which do not."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.errors import Unsupported
+from harness.instruments.accept_queue import come_one_by_one, room
+from harness.instruments.slabs import CHILD_EHASH
+from harness.instruments.syn_queue import MAX_SYN_BACKLOG, ceiling, flooded, listening, set_knobs
+from harness.laws import before, since
+from harness.laws.queues import Knobs
+from harness.laws.ranges import at_least
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.claims.record import ClaimRun
+    from harness.lab import Host, Pair
+
+SETTINGS = [
+    Knobs(backlog=1000, somaxconn=4096, tcp_max_syn_backlog=128, tcp_syncookies=0),
+    Knobs(backlog=128, somaxconn=4096, tcp_max_syn_backlog=512, tcp_syncookies=0),
+    Knobs(backlog=511, somaxconn=128, tcp_max_syn_backlog=512, tcp_syncookies=0),
+    Knobs(backlog=511, somaxconn=128, tcp_max_syn_backlog=512, tcp_syncookies=1),
+    Knobs(backlog=10, somaxconn=4096, tcp_max_syn_backlog=512, tcp_syncookies=0),
+    Knobs(backlog=10, somaxconn=4096, tcp_max_syn_backlog=512, tcp_syncookies=1),
+    Knobs(backlog=300, somaxconn=200, tcp_max_syn_backlog=64, tcp_syncookies=1),
+    Knobs(backlog=128, somaxconn=4096, tcp_max_syn_backlog=512, tcp_syncookies=2),
+]
+
+
+@pytest.mark.claim("syn-queue.not-max-syn-backlog-alone")
+def test_not_max_syn_backlog_alone(claim: ClaimRun, pair: Pair) -> None:
+    for knobs in SETTINGS:
+        with claim.effect(f"{knobs}: 600 SYNs") as effect:
+            measured = flooded(pair.client, listening(pair.server, knobs), 600)
+            effect.compare("it is tcp_max_syn_backlog", measured == knobs.tcp_max_syn_backlog, document=False)
+            effect.note("half-open", measured)
+    law: list[tuple[float, float]] = []
+    with claim.control("cookies off, backlog and somaxconn out of the way: nothing else decides") as control:
+        for max_syn_backlog in (4, 128, 512):
+            knobs = Knobs(4096, 4096, max_syn_backlog, tcp_syncookies=0)
+            measured = flooded(pair.client, listening(pair.server, knobs), 600)
+            control.expect(f"half-open, tcp_max_syn_backlog {max_syn_backlog}", measured, ceiling(knobs))
+            law.append((max_syn_backlog, measured))
+        control.series("half-open", law, x="tcp_max_syn_backlog", unit="requests")
+
+
+@pytest.mark.claim("syn-queue.half-of-512")
+def test_half_of_512(claim: ClaimRun, pair: Pair) -> None:
+    with claim.effect("somaxconn 128 and nginx's 511, as they were by default; tcp_max_syn_backlog 512") as effect:
+        knobs = Knobs(511, somaxconn=128, tcp_max_syn_backlog=512, tcp_syncookies=0)
+        measured = flooded(pair.client, listening(pair.server, knobs), 600)
+        effect.compare("half-open, of 600", measured, document=256, kernel=ceiling(knobs))
+    with claim.control("the same, and somaxconn and the backlog out of the way") as control:
+        knobs = Knobs(4096, somaxconn=4096, tcp_max_syn_backlog=512, tcp_syncookies=0)
+        measured = flooded(pair.client, listening(pair.server, knobs), 600)
+        control.expect("half-open, of 600", measured, 512 - 512 // 4 + 1)
+
+
+@pytest.mark.claim("syn-queue.max-syn-backlog-governs")
+def test_max_syn_backlog_governs(claim: ClaimRun, pair: Pair) -> None:
+    def longest(max_syn_backlog: int, cookies: int) -> int:
+        knobs = Knobs(200, tcp_max_syn_backlog=max_syn_backlog, tcp_syncookies=cookies)
+        return flooded(pair.client, listening(pair.server, knobs), 600)
+
+    settings = (64, 512, 4096)
+    with claim.effect("backlog 200, cookies on, as by default; tcp_max_syn_backlog 64, 512 and 4096") as effect:
+        lengths = [longest(setting, 1) for setting in settings]
+        effect.series("half-open", list(zip(settings, lengths, strict=True)), x="tcp_max_syn_backlog", unit="requests")
+        several = at_least(2) if before("syn-queue-follows-the-backlog") else 1
+        effect.compare("different lengths", len(set(lengths)), document=at_least(2), kernel=several)
+    with claim.control("the same, cookies off") as control:
+        lengths = [longest(setting, 0) for setting in settings]
+        control.expect("half-open, tcp_max_syn_backlog 64", lengths[0], 64 - 64 // 4 + 1)
+        control.expect("different lengths", len(set(lengths)), 2)
+
+
+@pytest.mark.claim("syn-queue.max-syn-backlog-default")
+def test_max_syn_backlog_default(claim: ClaimRun, pair: Pair) -> None:
+    def with_table(slots: int) -> Host:
+        """A host whose table of connections has so many slots."""
+        pair.server.sysctl[CHILD_EHASH] = slots
+        with pair.server:
+            return pair.server.lab.host(f"table{slots}")
+
+    # Where all share the machine's table, tcp_max_tw_buckets is half of its slots (net/ipv4/tcp_ipv4.c, tcp_sk_init()).
+    of_the_machine = {2 * int(pair.server.sysctl["net.ipv4.tcp_max_tw_buckets"]): pair.server}
+    own = CHILD_EHASH in pair.server.sysctl
+    hosts = {slots: with_table(slots) for slots in (4096, 65536, 262144)} if own else of_the_machine
+    share = 128 if since("max-syn-backlog-is-a-128th") else 256
+    for slots, host in hosts.items():
+        default = max(128, slots // share)
+        if default == 512 and not own:
+            raise Unsupported(f"this machine's table has {slots} slots, for which the default is 512 by chance")
+        with claim.effect(f"a table of connections with {slots} slots") as effect:
+            effect.compare("tcp_max_syn_backlog", int(host.sysctl[MAX_SYN_BACKLOG]), document=512, kernel=default)
+    with claim.control("set to 300: the number that is read is the one that counts") as control:
+        knobs = Knobs(4096, tcp_max_syn_backlog=300, tcp_syncookies=0)
+        measured = flooded(pair.client, listening(pair.server, knobs), 600)
+        control.expect("half-open, of 600", measured, 300 - 300 // 4 + 1)
+
+
+@pytest.mark.claim("syn-queue.ceiling-is-accept-ceiling")
+def test_ceiling_is_accept_ceiling(claim: ClaimRun, pair: Pair) -> None:
+    law: dict[int, list[tuple[float, float]]] = {0: [], 1: []}
+    for limit, cookies in product((1, 10, 128), (0, 1)):
+        knobs = Knobs(backlog=limit, tcp_syncookies=cookies)
+        with claim.effect(f"backlog {limit}, tcp_syncookies {cookies}: as many of each as come") as effect:
+            accepted = come_one_by_one(pair.client, listening(pair.server, knobs), limit + 5)
+            effect.premise("waiting for accept()", accepted, room(knobs))
+            measured = flooded(pair.client, listening(pair.server, knobs), limit + 50)
+            effect.compare("half-open", measured, document=accepted, kernel=ceiling(knobs))
+            law[cookies].append((limit, measured))
+            effect.series(f"half-open, tcp_syncookies {cookies}", law[cookies], x="backlog", unit="requests")
+    with claim.control("a longer accept queue than the last quarter of tcp_max_syn_backlog allows") as control:
+        knobs = Knobs(300, tcp_max_syn_backlog=128, tcp_syncookies=0)
+        accepted = come_one_by_one(pair.client, listening(pair.server, knobs), 305)
+        control.expect("waiting for accept()", accepted, 301)
+        control.expect("half-open", flooded(pair.client, listening(pair.server, knobs), 350), 97)
+
+
+@pytest.mark.slow(20)
+def test_ceilings_follow_the_model(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both queues, under settings drawn at random, against harness.laws.queues."""
+    monkeypatch.setenv("HYPOTHESIS_STORAGE_DIRECTORY", str(tmp_path))
+    from hypothesis import given, settings
+    from hypothesis import strategies as some
+
+    every = some.builds(
+        Knobs,
+        backlog=some.integers(0, 300),
+        somaxconn=some.integers(0, 300),
+        tcp_max_syn_backlog=some.integers(1, 600),
+        tcp_syncookies=some.sampled_from((0, 1, 2)),
+    )
+
+    @settings(max_examples=60, deadline=None, database=None, derandomize=True)
+    @given(every)
+    def follows(knobs: Knobs) -> None:
+        predicted = room(knobs), ceiling(knobs)
+        with listening(pair.server, knobs) as listener:
+            waits = come_one_by_one(pair.client, listener, predicted[0] + 3)
+        with listening(pair.server, knobs) as listener:
+            assert (waits, flooded(pair.client, listener, predicted[1] + 20)) == predicted
+
+    follows()
+
+
+# What makes it longer
+
+
+@pytest.mark.claim("syn-queue.grow-needs-all-three")
+def test_grow_needs_all_three(claim: ClaimRun, pair: Pair) -> None:
+    names = ("backlog", "somaxconn", "tcp_max_syn_backlog")
+
+    def measured(raised: tuple[bool, ...], cookies: int) -> int:
+        backlog, somaxconn, max_syn_backlog = (512 if each else 128 for each in raised)
+        return flooded(pair.client, listening(pair.server, Knobs(backlog, somaxconn, max_syn_backlog, cookies)), 600)
+
+    def account(raised: tuple[bool, ...], cookies: int) -> int:
+        backlog, somaxconn, max_syn_backlog = (512 if each else 128 for each in raised)
+        return ceiling(Knobs(backlog, somaxconn, max_syn_backlog, cookies))
+
+    for cookies in (0, 1):
+        with claim.control(f"tcp_syncookies {cookies}: all three at 128, and then at 512") as control:
+            short, long = (measured((each, each, each), cookies) for each in (False, True))
+            control.expect("half-open more with all three raised", long - short, at_least(128))
+        bars: list[tuple[str, float]] = [("nothing", short), ("all", long)]
+        with claim.effect(f"tcp_syncookies {cookies}: one or two raised from 128 to 512") as effect:
+            for raised in list(product((False, True), repeat=3))[1:-1]:
+                which = ", ".join(name for name, each in zip(names, raised, strict=True) if each)
+                length = measured(raised, cookies)
+                effect.compare(f"half-open, raised: {which}", length, document=short, kernel=account(raised, cookies))
+                bars.append((which.replace(", ", "\n"), length))
+            effect.series(f"half-open, tcp_syncookies {cookies}", bars, x="raised from 128 to 512", unit="requests")
+
+
+@pytest.mark.claim("syn-queue.resize-needs-listen")
+def test_resize_needs_listen(claim: ClaimRun, pair: Pair) -> None:
+    client, server = pair.client, pair.server
+    large = Knobs(512, 512, 512, 0)
+    with claim.effect("tcp_max_syn_backlog raised from 128 to 512 under a listener") as effect:
+        listener = listening(server, Knobs(512, 512, 128, 0))
+        first = flooded(client, listener, 600)
+        set_knobs(server, large)
+        effect.compare("half-open after", flooded(client, listener, 600), document=first, kernel=ceiling(large))
+    with claim.effect("somaxconn raised from 128 to 512 under a listener") as effect:
+        listener = listening(server, Knobs(512, 128, 4096, 0))
+        first = flooded(client, listener, 600)
+        set_knobs(server, Knobs(512, 512, 4096, 0))
+        effect.compare("half-open after", flooded(client, listener, 600), document=first)
+    with claim.control("listen() again") as control:
+        listener.listen(512)
+        control.expect("half-open more than before", flooded(client, listener, 600) - first, at_least(128))
+        control.expect("Send-Q", listener.limit, 512)
