@@ -42,8 +42,9 @@ claims: install ## docs/claims.md and claims.zh.md: the documents corrected, fro
 report: install ## report.html: the results of `make scenarios` to look at
 	"$(VENV)/bin/harness" report $(ARGS)
 
-schema: venv ## docs/evidence.schema.json: the schema of evidence, from its types
+schema: venv ## docs/*.schema.json: the schemas of evidence and of snapshots, from their types
 	$(RUN) harness.evidence.codec > docs/evidence.schema.json
+	$(RUN) harness.incident.snapshot_file > docs/snapshot.schema.json
 
 check: venv ## format, lint, types, and the borders of the rooms
 	$(RUN) ruff format --check $(SOURCES)

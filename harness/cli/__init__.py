@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from harness.cli import bisect, claims, compare, diff, kernels, report, vagrant
+from harness.cli import bisect, claims, compare, diff, kernels, report, snapshot, vagrant
 from harness.errors import HarnessError
 
 
@@ -23,6 +23,7 @@ for _command in (
     kernels.kernels,
     bisect.bisect,
     diff.diff,
+    snapshot.snapshot,
 ):
     cli.add_command(_command)
 

@@ -55,13 +55,17 @@ class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Rate(msgspec.Struct, frozen=True):
-    """How far a counter moved in how many seconds, between two samples or since boot."""
+    """How far a counter moved in how many seconds, between two samples or since boot.
+
+    With `by_files` the times are those of the files, which a copy may have changed.
+    """
 
     counter: str
     amount: int
     seconds: float
     sources: tuple[Source, ...]
     since_boot: bool = False
+    by_files: bool = False
 
     @property
     def per_second(self) -> float:
@@ -70,6 +74,7 @@ class Rate(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         how = "since boot, an average" if self.since_boot else f"{self.amount} in {self.seconds:.1f} s"
+        how += ", by the times of the files" if self.by_files else ""
         return f"{self.per_second:.3g} a second ({how})"
 
 
@@ -104,7 +109,8 @@ def rate(samples: Sequence[Sample], name: str) -> Rate | Unknown:
         return Unknown(f"the samples are {seconds:.1f} s apart, too near for a rate")
     if any(after.value < before.value for (_, before), (_, after) in pairwise(timed)):
         return Unknown(f"it fell from {first.value} to {last.value}: booted between the samples, or two machines")
-    return Rate(name, last.value - first.value, seconds, (first.source, last.source))
+    by_files = Basis.FILE in (began.basis, ended.basis)
+    return Rate(name, last.value - first.value, seconds, (first.source, last.source), by_files=by_files)
 
 
 def _timed(sample: Sample, name: str) -> Fact[int] | None:

@@ -75,9 +75,9 @@ class Flow(msgspec.Struct, frozen=True, omit_defaults=True):
     """The sockets of one state between a service and whoever uses it.
 
     Coming in, `local` is the service and the peer's port is 0. Going out, `peer` is the service and the local port is
-    0; `local_ports` different ones are in use. A peer of "" stands for all the peers that are too many to be listed,
-    `peers` of them. Queues are bytes in sum; `retransmitting` sockets have sent something again since they last got an
-    answer, one of them `most_retransmits` times.
+    0: each socket has one of its own, of the same range. A peer of "" stands for all those that are too many to be
+    listed, `peers` of them. Queues are bytes in sum; `retransmitting` sockets have sent something again since they last
+    got an answer, one of them `most_retransmits` times.
     """
 
     direction: Direction
@@ -86,7 +86,6 @@ class Flow(msgspec.Struct, frozen=True, omit_defaults=True):
     peer: Endpoint
     sockets: int
     source: Source
-    local_ports: int = 0
     peers: int = 1
     recv_q: int = 0
     send_q: int = 0

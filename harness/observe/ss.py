@@ -66,7 +66,7 @@ class Row:
     def timer(self) -> Timer | None:
         """The timer that -o shows, its time in seconds as ss rounds it: whole ones from ten seconds on."""
         printed = TIMER.search(" ".join(self.details))
-        return None if printed is None else Timer(printed[1], _seconds(printed[2]), int(printed[3]))
+        return None if printed is None else Timer(printed[1], seconds(printed[2]), int(printed[3]))
 
 
 def rows(host: Host, *arguments: object) -> list[Row]:
@@ -130,7 +130,7 @@ def _endpoint(endpoint: tuple[str, int]) -> str:
     return f"{f'[{address}]' if ':' in address else address}:{port or '*'}"
 
 
-def _seconds(printed: str) -> float:
+def seconds(printed: str) -> float:
     """The seconds that ss printed as minutes, seconds and milliseconds; BadInput for what is no time of ss."""
     parts = TIME.fullmatch(printed)
     if parts is None:

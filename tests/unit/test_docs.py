@@ -38,13 +38,15 @@ def test_sections_that_are_linked_exist(page: Path) -> None:
 
 
 def options() -> set[str]:
-    """Every long option of pytest with our plugin, and of our own command."""
+    """Every long option of pytest with our plugin, of our own command, and of the program of `harness snapshot`."""
     from harness.cli import cli
+    from harness.incident.snapshot import program
 
     shown = subprocess.run(
         [sys.executable, "-m", "pytest", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     found = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", shown.stdout))
+    found |= set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', program()))
     todo: list[Any] = [cli]
     while todo:
         command = todo.pop()

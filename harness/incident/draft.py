@@ -1,0 +1,151 @@
+"""The picture while it is made: readers put in what they find, in whatever order the files come."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+from harness.incident.machine import MAIN, FileRead, Interface, LogLine, Machine, Namespace, Process
+from harness.incident.sockets import Listener
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.evidence.types import Endpoint
+    from harness.incident.captured import Captured
+    from harness.incident.conntrack import TrackedTable
+    from harness.incident.counters import Sample
+    from harness.incident.facts import Fact, Unknown
+    from harness.incident.sockets import Look, Sockets
+
+MOST_LOG_LINES = 2000
+# Sysctls that count something: two files may well differ.
+COUNTS = re.compile(r"(_count|-nr|[-_]state|aio-nr|\.nr_\w+|fs\.dentry-negative|random\.|boot_id|uuid)$")
+
+
+@dataclass
+class SpaceDraft:
+    """A network namespace while it is read."""
+
+    name: str
+    sysctls: dict[str, Fact[str]] = field(default_factory=dict)
+    counters: list[Sample] = field(default_factory=list)
+    gauges: list[Sample] = field(default_factory=list)
+    listeners: dict[tuple[Endpoint, str], Listener] = field(default_factory=dict)
+    sockets: list[Sockets] = field(default_factory=list)
+    conntrack: list[TrackedTable] = field(default_factory=list)
+    interfaces: dict[str, Interface] = field(default_factory=dict)
+    unknown: dict[str, Unknown] = field(default_factory=dict)
+
+    def listener(self, local: Endpoint, mark: str, look: Look, held_by: tuple[tuple[str, int], ...] = ()) -> None:
+        """One more look at a listener; `mark` is empty, or "#2" for a second one there, where the output has none."""
+        programs = tuple(name for name, _ in held_by if name)
+        processes = tuple(number for _, number in held_by if number)
+        seen = Listener(local, (look,), mark, programs, processes)
+        before = self.listeners.get((local, mark))
+        self.listeners[local, mark] = joined(before, seen) if before else seen
+
+    def finish(self) -> Namespace:
+        """The namespace as it is now."""
+        return Namespace(
+            self.name,
+            dict(sorted(self.sysctls.items())),
+            tuple(self.counters),
+            tuple(self.gauges),
+            tuple(sorted(one_each(self.listeners), key=lambda each: (each.local.port, each.local.address, each.mark))),
+            tuple(self.sockets),
+            tuple(self.conntrack),
+            tuple(self.interfaces.values()),
+            self.unknown,
+        )
+
+
+def joined(first: Listener, second: Listener) -> Listener:
+    """What two outputs say of one listener."""
+    looks = sorted((*first.looks, *second.looks), key=lambda look: look.taken.epoch if look.taken else 0.0)
+    programs = dict.fromkeys((*first.programs, *second.programs))
+    processes = dict.fromkeys((*first.processes, *second.processes))
+    mark = second.mark if not first.mark or first.mark.startswith("#") else first.mark
+    return Listener(first.local, tuple(looks), mark, tuple(programs), tuple(processes))
+
+
+def one_each(seen: dict[tuple[Endpoint, str], Listener]) -> Iterator[Listener]:
+    """Each listener once, though some outputs have marks and others none.
+
+    Where several share a port, nothing tells which of them an output without marks means: what has marks is kept, and
+    the rest only if it saw a full queue that the others did not.
+    """
+    places: dict[Endpoint, list[Listener]] = {}
+    for listener in seen.values():
+        places.setdefault(listener.local, []).append(listener)
+    for several in places.values():
+        marked = [listener for listener in several if listener.mark and not listener.mark.startswith("#")]
+        others = [listener for listener in several if listener not in marked]
+        if len(marked) == 1 and len(others) <= 1:
+            yield reduce(joined, others, marked[0])
+            continue
+        yield from marked
+        seen_full = any(listener.was_full for listener in marked)
+        yield from (other for other in others if not marked or (other.was_full and not seen_full))
+
+
+@dataclass
+class Draft:
+    """A machine while it is read; `facts` are fields of Machine by their names."""
+
+    spaces: dict[str, SpaceDraft] = field(default_factory=lambda: {MAIN: SpaceDraft(MAIN)})
+    facts: dict[str, Fact[Any]] = field(default_factory=dict)
+    files: list[FileRead] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    kernel_options: dict[str, Fact[str]] = field(default_factory=dict)
+    memory: dict[str, Fact[int]] = field(default_factory=dict)
+    softnet: list[Sample] = field(default_factory=list)
+    processes: dict[int, Process] = field(default_factory=dict)
+    log: list[LogLine] = field(default_factory=list)
+    captures: list[Captured] = field(default_factory=list)
+
+    def space(self, name: str) -> SpaceDraft:
+        """A namespace by its name."""
+        return self.spaces.setdefault(name, SpaceDraft(name))
+
+    def say(self, fact: str, value: Fact[Any]) -> None:
+        """A fact of the machine; a second value that differs is odd, and the first one stays."""
+        first = self.facts.setdefault(fact, value)
+        if first.value != value.value and fact in ("kernel", "processors"):
+            self.notice(f"{fact} is {first} and {value}: are these the files of two machines?")
+
+    def sysctl(self, space: SpaceDraft, name: str, value: Fact[str]) -> None:
+        """A sysctl in force; the last value that was read stands."""
+        before = space.sysctls.get(name)
+        if before and before.value != value.value and not COUNTS.search(name):
+            self.notice(f"{name} is {before} and {value}; the last one counts")
+        space.sysctls[name] = value
+
+    def notice(self, line: str) -> None:
+        """A line about what is odd, once, and not thousands of them."""
+        if line not in self.notices and len(self.notices) < 200:
+            self.notices.append(line)
+
+    def tell(self, line: LogLine) -> None:
+        """A line of the log; of very many, the last ones are kept."""
+        self.log.append(line)
+        if len(self.log) > 2 * MOST_LOG_LINES:
+            del self.log[:MOST_LOG_LINES]
+
+    def finish(self) -> Machine:
+        """The machine."""
+        ordered = [self.spaces[MAIN], *(space for name, space in sorted(self.spaces.items()) if name != MAIN)]
+        return Machine(
+            tuple(space.finish() for space in ordered),
+            files=tuple(self.files),
+            notices=tuple(self.notices),
+            kernel_options=self.kernel_options,
+            memory=self.memory,
+            softnet=tuple(self.softnet),
+            processes=tuple(self.processes[number] for number in sorted(self.processes)),
+            log=tuple(self.log[-MOST_LOG_LINES:]),
+            captures=tuple(self.captures),
+            **self.facts,
+        )

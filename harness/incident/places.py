@@ -1,0 +1,195 @@
+"""Files, directories and archives that a user names, as streams: nothing is unpacked, no link is followed."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import stat
+import tarfile
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+from harness.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# What an archive may unpack to, in bytes and in members: a large sosreport has some hundred megabytes, 50,000 files.
+MOST_BYTES = 2 << 30
+MOST_MEMBERS = 200_000
+# A file that unpacks to more than this and to so many times its size is made to do so: text shrinks to a twentieth.
+SUSPECT, TIMES = 64 << 20, 250
+
+
+class Stream(Protocol):
+    """What can be read."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most so many bytes."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file to read: its name for people, its path below what the user named, when it was written, its bytes."""
+
+    name: str
+    path: str
+    written: float | None
+    stream: BinaryIO
+
+
+class Bomb(BadInput):
+    """An archive that unpacks to more than anybody has a use for."""
+
+
+class Bounded(io.RawIOBase):
+    """A stream that counts what is read of it, and stops at a bomb; `packed` is the size of the file it comes from."""
+
+    def __init__(self, stream: Stream, name: str, packed: int) -> None:
+        super().__init__()
+        self._stream, self._name, self._packed = stream, name, packed
+        self._count = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer."""
+        piece = self._stream.read(len(buffer))
+        self._count += len(piece)
+        if self._count > MOST_BYTES or (self._count > SUSPECT and self._count > TIMES * max(1, self._packed)):
+            size = self._count >> 20
+            raise Bomb(f"{self._name}: unpacks to more than {size} MiB: not read; unpack it, and name the files")
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+def bounded(stream: Stream, name: str, packed: int) -> BinaryIO:
+    """A stream that stops at a bomb."""
+    return io.BufferedReader(Bounded(stream, name, packed), 1 << 16)
+
+
+OPENERS: tuple[tuple[bytes, Callable[[BinaryIO], Stream]], ...] = (
+    (b"\x1f\x8b", lambda raw: gzip.GzipFile(fileobj=raw)),
+    (b"BZh", bz2.BZ2File),
+    (b"\xfd7zXZ\0", lzma.LZMAFile),
+)
+BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, NotImplementedError)
+ZSTANDARD = b"\x28\xb5\x2f\xfd"
+
+
+def places(named: Path, notice: Callable[[str], None]) -> Iterator[Place]:
+    """Every file in what the user named. BadInput if there is no such thing, or it is nothing to read from."""
+    try:
+        mode = named.stat().st_mode
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise BadInput(f"{named}: cannot be read: {why}") from None
+    if stat.S_ISDIR(mode):
+        yield from _directory(named, notice)
+    elif stat.S_ISREG(mode):
+        yield from _file(named, str(named), named.name, notice)
+    else:
+        raise BadInput(f"{named}: neither a file nor a directory; copy what it gives into a file, and name that")
+
+
+def _directory(root: Path, notice: Callable[[str], None]) -> Iterator[Place]:
+    """The regular files below a directory, in the order of their names."""
+    count = 0
+    for directory, subdirectories, names in os.walk(root):
+        subdirectories.sort()
+        for name in sorted(names):
+            path = Path(directory, name)
+            count += 1
+            if count > MOST_MEMBERS:
+                notice(f"{root}: more than {MOST_MEMBERS} files; the others are not read")
+                return
+            try:
+                if stat.S_ISREG(path.lstat().st_mode):
+                    yield from _file(path, str(path), path.relative_to(root).as_posix(), notice)
+            except OSError as error:
+                notice(f"{path}: cannot be read: {error.strerror}")
+
+
+def _file(path: Path, name: str, below: str, notice: Callable[[str], None]) -> Iterator[Place]:
+    """A file, or what is in it if it is an archive."""
+    try:
+        with path.open("rb") as raw:
+            status = os.fstat(raw.fileno())
+            head = raw.read(512)
+            raw.seek(0)
+            yield from _opened(raw, head, Place(name, below, status.st_mtime, raw), status.st_size, notice)
+    except OSError as error:
+        raise BadInput(f"{name}: cannot be read: {error.strerror or error}") from None
+
+
+def _opened(raw: BinaryIO, head: bytes, place: Place, size: int, notice: Callable[[str], None]) -> Iterator[Place]:
+    opener = next((opener for magic, opener in OPENERS if head.startswith(magic)), None)
+    if head.startswith(b"PK\x03\x04"):
+        yield from _zip(raw, place, notice)
+    elif head.startswith(ZSTANDARD):
+        notice(f"{place.name}: packed with zstd, which is not read: unpack it first (zstd -d)")
+    elif opener:
+        yield from _unpacked(opener, raw, place, size, notice)
+    elif head[257:262] == b"ustar":
+        yield from _tar(raw, place, notice)
+    else:
+        yield place
+
+
+def _unpacked(
+    opener: Callable[[BinaryIO], Stream], raw: BinaryIO, place: Place, size: int, notice: Callable[[str], None]
+) -> Iterator[Place]:
+    """A file that is packed: alone, or a tar."""
+    try:
+        is_tar = opener(raw).read(512)[257:262] == b"ustar"
+        raw.seek(0)
+        unpacked = bounded(opener(raw), place.name, size)
+        if is_tar:
+            yield from _tar(unpacked, place, notice)
+        else:
+            yield Place(place.name, place.path, place.written, unpacked)
+    except BROKEN as error:
+        notice(f"{place.name}: cannot be unpacked to its end: {error}")
+
+
+def _tar(raw: BinaryIO, place: Place, notice: Callable[[str], None]) -> Iterator[Place]:
+    """The regular members of a tar, one after the other, as the stream has them."""
+    try:
+        with tarfile.open(fileobj=raw, mode="r|") as archive:
+            for count, member in enumerate(archive):
+                if count > MOST_MEMBERS:
+                    notice(f"{place.name}: more than {MOST_MEMBERS} members; the others are not read")
+                    return
+                stream = archive.extractfile(member) if member.isreg() else None
+                if stream:
+                    yield Place(f"{place.name}!{member.name}", _below(member.name), float(member.mtime), stream)  # type: ignore[arg-type]
+                # tarfile keeps a list of all members, which a hostile archive makes long.
+                archive.members = []  # type: ignore[attr-defined]
+    except BROKEN as error:
+        notice(f"{place.name}: cannot be read to its end: {error}")
+
+
+def _zip(raw: BinaryIO, place: Place, notice: Callable[[str], None]) -> Iterator[Place]:
+    try:
+        with zipfile.ZipFile(raw) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+            for member in members[:MOST_MEMBERS]:
+                with archive.open(member) as stream:
+                    unpacked = bounded(stream, place.name, member.compress_size)
+                    yield Place(f"{place.name}!{member.filename}", _below(member.filename), None, unpacked)
+    except (*BROKEN, RuntimeError, ValueError) as error:
+        notice(f"{place.name}: cannot be read to its end: {error}")
+
+
+def _below(name: str) -> str:
+    """A member's path below the directory that a sosreport packs itself into."""
+    parts = [part for part in name.split("/") if part not in ("", ".", "..")]
+    return "/".join(parts[1:] if len(parts) > 1 and parts[0].startswith("sosreport") else parts)
