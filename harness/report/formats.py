@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from harness.claims.documents import Document
+    from harness.report.edition.page import Texts
     from harness.report.table import Table
 
 DOCUMENTS = Path("scenarios/documents.toml")
@@ -31,7 +32,14 @@ def render(form: str, table: Table, *, documents: Path = DOCUMENTS, origin: str 
         return results.write(table)
     from harness.report import page
 
-    return page.render(table, _titles(documents))
+    return page.render(table, _titles(documents), _texts(documents.parent))
+
+
+def _texts(place: Path) -> Texts | None:
+    """What the corrected edition is made from, beside the documents' titles, where it is there."""
+    from harness.report.edition.page import read_texts
+
+    return read_texts(place)
 
 
 def _titles(file: Path) -> Mapping[str, Document]:

@@ -16,18 +16,24 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from harness.claims.corrections import NOTHING
 from harness.evidence.types import NOT_SETTLED, SAID, WRONG
 from harness.laws.kernel import KernelVersion
 from harness.report import tables
 from harness.report.cells import cell_view
+from harness.report.edition import prose
+from harness.report.edition.page import corrected_documents, marked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from jinja2 import Environment
 
+    from harness.claims.corrections import Correction
     from harness.claims.documents import Document
     from harness.evidence.types import Claim, Expectation
+    from harness.report.edition.model import Chapter, Edition
+    from harness.report.edition.page import Texts
     from harness.report.table import Cell, Column, Row, Table
 
 # A shape for each, so that nobody needs to tell the colours apart.
@@ -96,6 +102,7 @@ class Page:
     findings: list[Finding]
     documents: list[tuple[str, str]]
     packed: list[tuple[str, str]]
+    chapters: tuple[Chapter, ...] = ()
 
     @property
     def groups(self) -> list[str]:
@@ -103,9 +110,13 @@ class Page:
         return list(dict.fromkeys(row.group for row in self.rows))
 
 
-def render(table: Table, documents: Mapping[str, Document] | None = None) -> str:
-    """The whole page. `documents` give the titles for the filter, where they are known."""
+def render(table: Table, documents: Mapping[str, Document] | None = None, texts: Texts | None = None) -> str:
+    """The whole page.
+
+    `documents` give the titles for the filter, where they are known, and with `texts` they are there corrected.
+    """
     environment = templates()
+    corrected = corrected_documents(table, documents, texts) if documents and texts else None
     rows = [_row(index, row, table) for index, row in enumerate(table.rows)]
     columns = [ColumnView(index, column) for index, column in enumerate(table.columns)]
     counts = Counter(cell.said for _, _, cell in table.cells())
@@ -119,7 +130,12 @@ def render(table: Table, documents: Mapping[str, Document] | None = None) -> str
         counts=counts,
         findings=list(_findings(table)),
         documents=_documents(table, documents or {}),
-        packed=[*_packed_claims(rows, columns, environment), *_packed_cells(table, environment)],
+        packed=[
+            *_packed_claims(rows, columns, environment, texts.corrections if texts else {}),
+            *_packed_cells(table, environment),
+            *_packed_chapters(corrected, rows, environment),
+        ],
+        chapters=corrected.chapters if corrected else (),
     )
     return environment.get_template("report.html.jinja").render(page=page)
 
@@ -134,6 +150,7 @@ def templates() -> Environment:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"anchor": anchor, "slug": slug, "seconds": _seconds, "spelled": tables.spelled}
+    environment.filters |= {"sentence": prose.sentence, "when": prose.when, "marked": marked}
     environment.globals |= {
         "glyphs": GLYPHS,
         "judged": tables.JUDGED,
@@ -228,11 +245,13 @@ def _expectation(expectation: Expectation, row: Row) -> ExpectationView:
 
 
 def _packed_claims(
-    rows: list[RowView], columns: list[ColumnView], environment: Environment
-) -> Iterator[tuple[str, str]]:  # fmt: skip
+    rows: list[RowView], columns: list[ColumnView], environment: Environment, corrections: Mapping[str, Correction]
+) -> Iterator[tuple[str, str]]:
     """What a claim's part begins with, by the number of its row."""
     template = environment.get_template("claim.html.jinja")
-    return ((str(row.index), _packed(template.render(row=row, columns=columns))) for row in rows)
+    for row in rows:
+        correction = corrections.get(row.claim.name, NOTHING)
+        yield str(row.index), _packed(template.render(row=row, columns=columns, correction=correction))
 
 
 def _packed_cells(table: Table, environment: Environment) -> Iterator[tuple[str, str]]:
@@ -242,6 +261,17 @@ def _packed_cells(table: Table, environment: Environment) -> Iterator[tuple[str,
     for index, row in enumerate(table.rows):
         for column, cell in row.cells.items():
             yield f"{index}-{places[column]}", _packed(template.render(view=cell_view(row, column, cell)))
+
+
+def _packed_chapters(
+    edition: Edition | None, rows: list[RowView], environment: Environment
+) -> Iterator[tuple[str, str]]:  # fmt: skip
+    """Each document's part of the corrected edition."""
+    opens = {row.claim.name: f"{row.index}-{row.first}" for row in rows}
+    template = environment.get_template("edition.html.jinja")
+    for chapter in edition.chapters if edition else ():
+        part = template.render(sections=chapter.sections, opens=opens, several=bool(edition and edition.others))
+        yield f"document-{chapter.document.id}", _packed(part)
 
 
 def _packed(part: str) -> str:

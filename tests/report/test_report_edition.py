@@ -183,12 +183,13 @@ def test_statements_stand_under_their_headings_in_the_order_of_the_document(plac
         "*Nothing* (line 5)",
         "### 长度",
         "*Queues* (line 7)",
-        '<a id="queue.limit"></a>✗ **Refuted. Lines 8 and 9: Ten is the most.** `queue.limit`',
+        '<a id="queue.limit"></a>✗ **Refuted since 5.4. Lines 8 and 9: Ten is the most.** `queue.limit`',
         "## 001 · More",
         "*More.* About the same.",
         "### Again",
         "*Line 1*",
-        "✗ **Refuted.** Line 2: No more than ten wait. Write: “Eleven wait.” See [`queue.limit`](#queue.limit).",
+        "✗ **Refuted since 5.4.** Line 2: No more than ten wait. Write: “Eleven wait.” "
+        "See [`queue.limit`](#queue.limit).",
         "## What no document says: What else",
     ]
 

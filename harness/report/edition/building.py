@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from harness.claims.corrections import NOTHING, OURS, Correction
 from harness.evidence.types import NOT_SETTLED
+from harness.laws.kernel import KernelVersion
 from harness.report.edition.measured import measured_by, verdict_of, verdicts_by_kernel
 from harness.report.edition.model import Chapter, Edition, Entry, Measured, Section
 from harness.report.edition.places import Place, line_of, lines_under
 from harness.report.edition.prose import tell
-from harness.report.edition.since import accounts_of
+from harness.report.edition.since import accounts_of, since_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -111,6 +112,7 @@ def _entry(builder: _Builder, name: str, number: int) -> Entry:
         accounts=accounts_of(claim),
         measured=measured_by(here, "") or _measured_elsewhere(runs),
         why_not=_why_not(here),
+        now=since_of(claim, KernelVersion.parse(builder.kernel.version), verdict_of(here)),
         correction=builder.sources.corrections.get(name, NOTHING),
     )
 

@@ -63,7 +63,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Entry:
-    """A claim at a place; at the `first` of its places it is told in full, the others are `elsewhere`."""
+    """A claim at a place; at the `first` of its places it is told in full, the others are `elsewhere`.
+
+    `now` are the kernels that have the verdict of this one, since 5.4, where others have another.
+    """
 
     claim: Claim
     place: Place
@@ -74,6 +77,7 @@ class Entry:
     accounts: tuple[Account, ...]
     measured: Measured | None
     why_not: str
+    now: str = ""
     correction: Correction = NOTHING
 
     @property

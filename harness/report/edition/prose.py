@@ -26,7 +26,9 @@ PLAIN = (Kind.COUNT, Kind.NUMBER, Kind.SECONDS, Kind.TICKS, Kind.BYTES, Kind.POR
 # Of a row of ss or inet_diag: what a reader knows its columns by.
 COLUMNS = {"recv_q": "Recv-Q", "send_q": "Send-Q", "waiting": "waiting", "limit": "limit"}
 _GROUP = re.compile(r"^(?:TcpExt|IpExt|Tcp|Ip)\.(?=\w)")
-_ONE = re.compile(r"\b1 ((?:\w+ )?(?:connection|client|SYN|request|retransmission|segment|byte|port|row|listener))s\b")
+_ONE = re.compile(
+    r"\b1 ((?:\w+ )?(?:connection|client|SYN|request|retransmission|segment|byte|port|row|listener|socket))s\b"
+)
 _SECONDS = re.compile(r"(?:,? in|:) seconds$|^seconds$")
 _RETRIES = re.compile(r"\b1 retries\b")
 
@@ -127,10 +129,11 @@ def sentence(text: str) -> str:
 
 def when(account: Account) -> str:
     """The kernels of an account: before 5.4; since 5.4; from 4.19 to before 6.14."""
-    return ", ".join(filter(None, map(_range, account.ranges)))
+    return ", ".join(filter(None, map(when_in_words, account.ranges)))
 
 
-def _range(kernels: Range) -> str:
+def when_in_words(kernels: Range) -> str:
+    """A range: since 5.4; empty for all kernels."""
     if not kernels.end:
         return f"since {kernels.first}" if kernels.first else ""
     return f"from {kernels.first} to before {kernels.end}" if kernels.first else f"before {kernels.end}"

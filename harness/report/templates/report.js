@@ -102,6 +102,12 @@
       if (claim.open && !claim.dataset.shown)
         show(claim.dataset.wanted || `${claim.dataset.index}-${claim.dataset.first}`);
     });
+  for (const chapter of all("details.chapter"))
+    chapter.addEventListener("toggle", async () => {
+      if (!chapter.open || chapter.dataset.shown) return;
+      chapter.dataset.shown = "yes";
+      find(".body", chapter).innerHTML = await unfold(chapter.id);
+    });
   document.addEventListener("click", event => {
     const link = event.target.closest("[data-open]");
     if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
@@ -124,6 +130,7 @@
   }
   function byAddress() {
     const claim = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (claim && claim.matches("details.chapter")) claim.open = true;
     if (claim && claim.matches("details.claim")) open(`${claim.dataset.index}-${claim.dataset.first}`);
   }
   addEventListener("hashchange", byAddress);
