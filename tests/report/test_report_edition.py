@@ -306,9 +306,9 @@ release = "{release}"
     (place / "corrections" / "queue.toml").unlink()
     lines = [line for line in edition(place).splitlines() if "64a14" in line]
     assert lines == [
-        "- **Refuted from 5.4 to before 5.10.2, from 5.11 to before 6.1:** eleven do (commit 64a146513f8f in 5.4, "
+        "- **Refuted from 5.4 to 5.10.1, from 5.11 to 6.0:** eleven do (commit 64a146513f8f in 5.4, "
         "“[NET]: Revert”; read in the sources).",
-        "- **Holds from 5.10.2 to before 5.11, since 6.1:** ten do again (commit 64a146513f8f in 5.10.2, 6.1, "
+        "- **Holds in 5.10 since 5.10.2, since 6.1:** ten do again (commit 64a146513f8f in 5.10.2, 6.1, "
         "“[NET]: Revert”; read in the sources).",
     ]
 

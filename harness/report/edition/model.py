@@ -35,6 +35,11 @@ class Account:
     always: bool
     tool: bool
 
+    @property
+    def dated(self) -> bool:
+        """Whether there is something to say of when it began or ended."""
+        return any(each.first or each.end for each in self.ranges) or bool(self.releases)
+
 
 @dataclass(frozen=True)
 class Range:

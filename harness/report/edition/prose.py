@@ -133,10 +133,23 @@ def when(account: Account) -> str:
 
 
 def when_in_words(kernels: Range) -> str:
-    """A range: since 5.4; empty for all kernels."""
+    """A range: since 5.4; before 3.1; from 4.19 to 6.13; empty for all kernels."""
     if not kernels.end:
         return f"since {kernels.first}" if kernels.first else ""
-    return f"from {kernels.first} to before {kernels.end}" if kernels.first else f"before {kernels.end}"
+    if not kernels.first:
+        return f"before {kernels.end}"
+    last = _last_before(kernels.end)
+    if last == kernels.first:
+        return f"in {last}"
+    if last and kernels.first.startswith(f"{last}."):
+        return f"in {last} since {kernels.first}"
+    return f"from {kernels.first} to {last or f'before {kernels.end}'}"
+
+
+def _last_before(end: str) -> str:
+    """The last release or series before one; empty where a new major number begins, as nobody counts to it."""
+    *series, last = [int(number) for number in end.split(".")]
+    return ".".join(map(str, (*series, last - 1))) if last else ""
 
 
 def when_in_chinese(account: Account) -> str:
@@ -147,7 +160,14 @@ def when_in_chinese(account: Account) -> str:
 def _range_in_chinese(kernels: Range) -> str:
     if not kernels.end:
         return f"{kernels.first} 起" if kernels.first else ""
-    return f"{kernels.first} 至 {kernels.end} 之前" if kernels.first else f"{kernels.end} 之前"
+    if not kernels.first:
+        return f"{kernels.end} 之前"
+    last = _last_before(kernels.end)
+    if last == kernels.first:
+        return f"仅 {last}"
+    if last and kernels.first.startswith(f"{last}."):
+        return f"{last} 系列自 {kernels.first} 起"
+    return f"{kernels.first} 至 {last or f'{kernels.end} 之前'}"
 
 
 def _like(number: float, other: Value) -> int | float:
