@@ -394,6 +394,7 @@ def test_the_editions_in_docs_are_those_of_the_claims() -> None:
     """Statements, reasons and corrections; the numbers are those of the run that they were made from."""
     english, chinese = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("claims.md", "claims.zh.md"))
     corrections = load_corrections(ROOT / "scenarios" / "corrections")
+    assert not re.search(r"\{\"|\bKnobs\(|b\'\'|\*\*\*\*|told above|\[\d+, \d", english)
     for each in load(ROOT / "scenarios" / "claims").values():
         correction = corrections.get(each.name, NOTHING)
         assert f'<a id="{each.name}"></a>' in english

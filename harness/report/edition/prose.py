@@ -30,6 +30,8 @@ _ONE = re.compile(
     r"\b1 ((?:\w+ )?(?:connection|client|SYN|request|retransmission|segment|byte|port|row|listener|socket))s\b"
 )
 _SECONDS = re.compile(r"(?:,? in|:) seconds$|^seconds$")
+# Knobs(backlog=7, tcp_syncookies=0)
+_SETTINGS = re.compile(r"\b[A-Z]\w*\(((?:\w+=[^,()=]+(?:, )?)+)\)")
 _RETRIES = re.compile(r"\b1 retries\b")
 
 
@@ -86,8 +88,9 @@ def _by_chance(value: Value) -> bool:
 
 
 def title(text: str) -> str:
-    """A phase's title or a label as prose: one of a thing in the singular, and commands as they are."""
-    return _RETRIES.sub("1 retry", _ONE.sub(r"1 \1", text.strip()))
+    """A phase's title or a label as prose: one of a thing in the singular, settings as a reader writes them."""
+    text = _SETTINGS.sub(lambda found: found[1].replace("=", " = "), text.strip())
+    return _RETRIES.sub("1 retry", _ONE.sub(r"1 \1", text))
 
 
 def label(what: str, values: Sequence[Value]) -> str:
@@ -229,7 +232,7 @@ def _nothing(_: Value) -> str:
 
 
 def _text(value: Value) -> str:
-    text = short(str(value.value))
+    text = short(title(str(value.value)))
     return _SAID.get(text, text)
 
 
