@@ -17,6 +17,7 @@ from harness.instruments.descriptors import (
     ask_for_descriptors,
     connect_up_to,
     open_sockets,
+    start_threads,
     users,
 )
 from harness.laws.ranges import at_least, at_most, between
@@ -82,12 +83,58 @@ def test_connect_without_descriptors(claim: ClaimRun, pair: Pair) -> None:
         room = 32 - client.before
         effect.compare("connections", client.connected, document=room)
         effect.compare("what socket() says then", client.error, document="EMFILE")
-    with claim.control("another process of the same user, while the first has used up its limit") as control:
-        client = connect_up_to(pair.client, *address, descriptors=32, wanted=40)
-        control.expect("connections", (client.connected, client.error), (room, "EMFILE"))
     with claim.control("ulimit -n 256") as control:
         client = connect_up_to(pair.client, *address, descriptors=256, wanted=40)
         control.expect("connections", (client.connected, client.error), (40, None))
+
+
+@pytest.mark.claim("limits.ulimit-n-counts-threads")
+@pytest.mark.ipv4_only("no packet is sent")
+def test_ulimit_n_counts_threads(claim: ClaimRun, lab: Lab) -> None:
+    host = lab.host("host")
+    for name, user in users():
+        with claim.effect(f"ulimit -n 32: a program of {name} starts a hundred threads") as effect:
+            seen = start_threads(host, 100, limit="nofile", number=32, user=user)
+            effect.compare("threads", seen.threads, document=at_most(32), kernel=100)
+            effect.premise("sockets beside them: it is these that are limited", seen.sockets, at_most(32))
+    # The last of them is no root, who would be exempt from the other limit (kernel/fork.c, copy_process()).
+    with claim.control(f"ulimit -u 1: a program of {name} does") as control:
+        seen = start_threads(host, 100, limit="nproc", number=1, user=user)
+        control.expect("threads", seen.threads, 0)
+        control.expect("sockets beside them", seen.sockets, at_least(100))
+
+
+@pytest.mark.claim("limits.user-limit")
+def test_user_limit(claim: ClaimRun, pair: Pair) -> None:
+    address = pair.server.ip, PORT
+    AcceptingServer(pair.server, PORT, descriptors=512, wanted=300)
+
+    def open_of(*limits: int) -> list[int]:
+        """What programs of one user, with these limits, have open when each has connected a hundred times or failed."""
+        ended = [connect_up_to(pair.client, *address, descriptors=limit, wanted=100) for limit in limits]
+        return [each.before + each.connected for each in ended]
+
+    with claim.effect("the limit of 32 as a login sets it, in three processes of a user that run at once") as effect:
+        effect.compare("what the user has open", sum(open_of(32, 32, 32)), document=at_most(32), kernel=96)
+    with claim.control("one of them alone") as control:
+        control.expect("what it has open", open_of(32), [32])
+    with claim.control("a limit of 256") as control:
+        control.expect("what one has open, a hundred connections among it", sum(open_of(256)), at_least(100))
+
+
+@pytest.mark.claim("limits.nr-open-shows-process-limit")
+@pytest.mark.ipv4_only("no packet is sent")
+def test_nr_open_shows_process_limit(claim: ClaimRun, lab: Lab) -> None:
+    host = lab.host("host")
+    shown = int(host.run("cat", "/proc/sys/fs/nr_open").stdout)
+    for limit in (64, 1024):
+        with claim.effect(f"a process with ulimit -n {limit} opens what it can") as effect:
+            seen = ask_for_descriptors(host, limit)
+            effect.compare("its last descriptor", seen.last[0], document=shown - 1, kernel=limit - 1)
+            effect.compare("what one more gets", seen.last[1], document="EMFILE")
+    with claim.control("fs.nr_open as it was, and a limit of 2048") as control:
+        control.expect("its last descriptor, and one more", ask_for_descriptors(host, 2048).last, [2047, "EMFILE"])
+        control.expect("what cat shows", int(host.run("cat", "/proc/sys/fs/nr_open").stdout), shown)
 
 
 @pytest.mark.claim("limits.nr-open")

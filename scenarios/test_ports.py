@@ -10,7 +10,7 @@ import pytest
 
 from harness.evidence import output, port
 from harness.laws.ports import default_range
-from harness.laws.ranges import at_least
+from harness.laws.ranges import at_least, between
 from harness.observe import count
 from harness.traffic import connect, listen
 from harness.traffic.crowd import crowd
@@ -44,30 +44,56 @@ def printed_range(host: Host) -> str:
     return " ".join(host.run("cat", "/proc/sys/net/ipv4/ip_local_port_range").stdout.split())
 
 
-@pytest.mark.claim("limits.default-range")
-def test_default_range(claim: ClaimRun, pair: Pair) -> None:
-    last = default_range()[-1]
+def compare_the_range(claim: ClaimRun, client: Host, server: Host, document: range) -> None:
+    """What a document has for the default range beside what is printed, and the ports that clients get at its ends."""
+    kernel = default_range()
 
     def taken() -> list[Port]:
         """The ports that clients get when only ten at either end of the range, and some beyond, are not reserved."""
-        pair.client.sysctl[RESERVED] = "32778-60990"
-        return ports(connect(pair.client, listen(pair.server), 30, wait=True, deadline=30))
+        client.sysctl[RESERVED] = "32778-60990"
+        return ports(connect(client, listen(server), 30, wait=True, deadline=30))
+
+    def at_the_ends(of: range) -> list[int]:
+        return [number for number in of if number < 32778 or number > 60990]
 
     with claim.effect(
         "a fresh namespace; all ports but those about the ends of the range are taken out of it"
     ) as effect:
-        printed = printed_range(pair.client)
-        effect.compare("ip_local_port_range as 000 prints it", printed, document="32768 60999", kernel=f"32768 {last}")
-        effect.note("ip_local_port_range as 002 prints it", "32768 61000")
-        effect.compare(
-            "ports of 30 clients",
-            taken(),
-            document=[*range(32768, 32778), *range(60991, 61000)],
-            kernel=[*range(32768, 32778), *range(60991, last + 1)],
-        )
+        words = [f"{each[0]} {each[-1]}" for each in (document, kernel)]
+        effect.compare("ip_local_port_range", printed_range(client), document=words[0], kernel=words[1])
+        effect.compare("ports of 30 clients", taken(), document=at_the_ends(document), kernel=at_the_ends(kernel))
     with claim.control("another range") as control:
-        pair.client.sysctl[PORT_RANGE] = "32766 61001"
+        client.sysctl[PORT_RANGE] = "32766 61001"
         control.expect("ports of 30 clients", taken(), [*range(32766, 32778), *range(60991, 61002)])
+
+
+@pytest.mark.claim("limits.default-range")
+def test_default_range(claim: ClaimRun, pair: Pair) -> None:
+    compare_the_range(claim, pair.client, pair.server, range(32768, 61000))
+
+
+@pytest.mark.claim("limits.range-ends-at-61000")
+def test_range_ends_at_61000(claim: ClaimRun, pair: Pair) -> None:
+    compare_the_range(claim, pair.client, pair.server, range(32768, 61001))
+
+
+@pytest.mark.claim("limits.about-30000-ports")
+def test_about_30000_ports(claim: ClaimRun, pair: Pair) -> None:
+    """Out of how wide a stretch clients of many destinations get their ports."""
+    client, about_30000 = pair.client, between(25_000, 35_000)  # two hundred draws lie apart by a tenth less at most
+
+    def stretch() -> int:
+        """From the lowest to the highest port of 400 clients of 200 destinations."""
+        taken = [number for _ in range(200) for number in ports(connect(client, listen(pair.server), 2, wait=True))]
+        return max(taken) - min(taken) + 1
+
+    with claim.effect("a fresh namespace") as effect:
+        first, last = printed_range(client).split()
+        effect.compare("ports of ip_local_port_range", int(last) - int(first) + 1, document=about_30000)
+        effect.compare("from the lowest to the highest port of 400 clients", stretch(), document=about_30000)
+    with claim.control("a range of 5000") as control:
+        give_ports(client, 5000)
+        control.expect("from the lowest to the highest port of 400 clients", stretch(), between(4000, 5000))
 
 
 @pytest.mark.claim("limits.ten-ports")

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import socket
 import statistics
 import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from harness.instruments.port_choice import Option
     from harness.lab import Host
     from harness.traffic import Listener
 
 
-def connect_seconds(client: Host, listener: Listener, times: int = 41) -> float:
-    """The median processor time of a connect() call, in seconds, with the handshake that it sets off."""
-    spent = []
+def connect_seconds(client: Host, listener: Listener, times: int = 41, *, options: Iterable[Option] = ()) -> float:
+    """The median processor time of a connect() call, in seconds, with the handshake that it sets off.
+
+    `options` are those of IP that the socket has before (harness.instruments.port_choice).
+    """
+    spent, options = [], list(options)
     for _ in range(times):
         with client.socket() as connecting:
+            for option, value in options:
+                connecting.setsockopt(socket.IPPROTO_IP, option, value)
             before = time.thread_time()
             connecting.connect(listener.address)
             spent.append(time.thread_time() - before)

@@ -82,6 +82,14 @@ class Opened:
     error: str | None = None
 
 
+@dataclass(frozen=True)
+class Started:
+    """How many threads a program under a limit has started, and how many sockets it could open beside them."""
+
+    threads: int
+    sockets: int
+
+
 class AcceptingServer:
     """A server that accepts until accept() fails or it has as many connections as `wanted`, and then waits.
 
@@ -125,6 +133,14 @@ def ask_for_descriptors(host: Host, *limits: int, user: int = 0) -> Answers:
 def open_sockets(host: Host, wanted: int, *, user: int = 0) -> Opened:
     """A program of this user opens so many sockets, or as many as it can."""
     return msgspec.json.decode(host.run(command("open_sockets.py", user, wanted)).stdout, type=Opened)
+
+
+def start_threads(host: Host, wanted: int, *, limit: str, number: int, user: int = 0) -> Started:
+    """A program of this user starts so many threads, or as many as it can, and then opens sockets.
+
+    `limit` is "nofile" (ulimit -n) or "nproc" (ulimit -u), set to `number`.
+    """
+    return msgspec.json.decode(host.run(command("start_threads.py", user, wanted, limit, number)).stdout, type=Started)
 
 
 def users() -> list[tuple[str, int]]:

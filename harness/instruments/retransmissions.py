@@ -70,7 +70,7 @@ def ss_rto(host: Host, connection: socket.socket) -> float:
 def prefer_short_rto(host: Host, to: Host, seconds: float) -> None:
     """Let a host's connections to another have this as the least RTO, through a route with rto_min.
 
-    05bb1fad1cde "[TCP]: Allow minimum RTO to be configurable via routing metrics.", 2.6.23.
+    See "route-may-have-a-least-rto" of the table of boundaries.
     """
     device = next(iter(host.interfaces))
     host.run("ip", "route", "add", _prefix(to), "dev", device, "rto_min", f"{round(seconds * 1000)}ms")
