@@ -1,0 +1,102 @@
+"""Two options of a listener: it may leave silent clients half-open, and take data that comes with a SYN."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.evidence import seconds
+from harness.laws.timers import about
+from harness.observe import half_open
+from harness.traffic import RawPeer, connect, listen
+from harness.waiting import until
+
+if TYPE_CHECKING:
+    from harness.claims.record import ClaimRun
+    from harness.lab import Pair
+    from harness.traffic import Listener
+
+# net.ipv4.tcp_fastopen: the server's side, and data without a cookie too (Documentation/networking/ip-sysctl.rst).
+FAST_OPEN, WITHOUT_COOKIE = "net.ipv4.tcp_fastopen", 0x202
+# A SYN-ACK is sent again after 1 s and then after 2 s more; TCP_DEFER_ACCEPT 3 is as long as both.
+DEFERRED, ITS_TIMEOUTS = 3, (1.0, 2.0)
+NOTHING = 0
+
+
+def deferring(listener: Listener, time_to_wait: int) -> Listener:
+    """The listener, which from now on leaves clients half-open for so many seconds until they say something."""
+    listener.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, time_to_wait)
+    return listener
+
+
+@pytest.mark.claim("accept-queue.deferred-until-data")
+@pytest.mark.slow(5)
+def test_deferred_until_data(claim: ClaimRun, pair: Pair) -> None:
+    client, server = pair.client, pair.server
+    with claim.effect("TCP_DEFER_ACCEPT 3: one client says something, another nothing") as effect:
+        listener = deferring(listen(server), DEFERRED)
+        seen = claim.capture(server, port=listener.port)
+        speaker, silent = connect(client, listener, 2, wait=True)
+        began = time.monotonic()
+        until(lambda: effect.delta(server).TcpExt.TCPDeferAcceptDrop == 2, what="two bare ACKs")
+        effect.compare("connected, for the clients", [speaker.result, silent.result], document=["connected"] * 2)
+        effect.compare("half-open at the server", half_open(server, listener.port), document=2)
+        effect.compare("connections that wait for accept()", listener.waiting, document=NOTHING)
+        speaker.socket.send(b"hello")
+        (accepted,) = listener.accept()
+        effect.compare("what the first that is accepted has sent", accepted.recv(100), document=b"hello")
+        effect.compare("half-open at the server", half_open(server, listener.port), document=1)
+        listener.accept(deadline=30)
+        took = seconds(round(time.monotonic() - began, 2))
+        effect.compare("seconds until the silent one is accepted", took, document=about(*ITS_TIMEOUTS))
+        answers = [segment.dport for segment in seen.segments(flags="SA")]
+        effect.compare("SYN-ACKs to the silent one", answers.count(silent.port), document=2)
+    with claim.control("a listener without the option") as control:
+        listener = listen(server)
+        connect(client, listener, 2, wait=True)
+        control.expect("connections that wait for accept()", listener.waiting, 2)
+        control.expect("half-open at the server", half_open(server, listener.port), 0)
+
+
+@pytest.mark.claim("accept-queue.fast-open-queue")
+def test_fast_open_queue(claim: ClaimRun, pair: Pair) -> None:
+    server = pair.server
+    server.sysctl[FAST_OPEN] = WITHOUT_COOKIE
+    peer = RawPeer(server, pair.client)
+
+    def knock_with_data(places: int | None) -> tuple[Listener, list[int]]:
+        """Five SYNs with data at a listener with so many places, or without the option.
+
+        Returns it, and how many bytes of each the SYN-ACK acknowledges beside the SYN.
+        """
+        listener = listen(server)
+        if places is not None:
+            listener.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, places)
+        taken = []
+        for connection in [peer.connection(listener) for _ in range(5)]:
+            connection.send("S", b"hello")
+            taken.append(connection.expect_syn_ack().ack - connection.seq + 5)
+        return listener, taken
+
+    for places in (1, 3):
+        with claim.effect(
+            f"TCP_FASTOPEN {places}: five clients come with data in their SYNs, and send no ACK"
+        ) as effect:
+            listener, taken = knock_with_data(places)
+            effect.compare("bytes taken with each SYN", taken, document=[5] * places + [0] * (5 - places))
+            effect.compare("connections that wait for accept()", listener.waiting, document=places)
+            moved = effect.delta(server).TcpExt
+            effect.compare("TCPFastOpenListenOverflow", moved.TCPFastOpenListenOverflow, document=5 - places)
+            accepted = [connection.recv(100) for connection in listener.accept(places)]
+            effect.compare("what the accepted have sent", accepted, document=[b"hello"] * places)
+    with claim.control("TCP_FASTOPEN 5") as control:
+        listener, taken = knock_with_data(5)
+        control.expect("bytes taken with each SYN", taken, [5] * 5)
+        control.expect("TCPFastOpenListenOverflow", control.delta(server).TcpExt.TCPFastOpenListenOverflow, 0)
+    with claim.control("a listener without the option") as control:
+        listener, taken = knock_with_data(None)
+        control.expect("bytes taken with each SYN", taken, [0] * 5)
+        control.expect("connections that wait for accept()", listener.waiting, 0)
