@@ -179,11 +179,6 @@ def test_default_over_a_minute(claim: ClaimRun, lan: Callable[..., Lan]) -> None
         effect.compare(until_it_fires, end, document=at_least(60), kernel=about(*law))
         effect.premise("and that is the end by the law", end, about(*law))
         rows = ss.rows(default, "-tano", "state", "syn-sent")
-        effect.premise(
-            "SYNs sent again, as `ss -o` prints them",
-            [row.timer and row.timer.retransmits for row in rows],
-            [len(law) - 1],
-        )
         effect.note(
             "ss -tano state syn-sent", [output(" ".join((row.local, row.remote, *row.details))) for row in rows]
         )
@@ -209,7 +204,7 @@ def test_default_to_the_end(claim: ClaimRun, pair: Pair) -> None:
         effect.compare("errno", blocked.result(deadline=600), document="ETIMEDOUT")
         effect.compare("seconds", seconds(blocked.seconds), document=at_least(60), kernel=about(*law))
         effect.premise("seconds by the law", seconds(blocked.seconds), about(*law))
-        effect.premise("SYNs lost", lost.count, len(law))
+        effect.note("SYNs lost", lost.count)
     with claim.control("SYNs arrive") as control:
         lost.lift()
         control.expect("connect()", BlockingConnect(pair.client, listener).result(deadline=30), "connected")

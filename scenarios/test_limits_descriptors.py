@@ -172,8 +172,8 @@ def test_nr_open_lowered(claim: ClaimRun, lab: Lab) -> None:
         lab.machine_sysctl["fs.nr_open"] = 4096
         seen = ask_for_descriptors(host, 5000)
         effect.compare("setrlimit(5000)", seen.to(5000), document="EPERM")
-        # The limit that the process was born with still stands above fs.nr_open, and is worth nothing.
-        effect.premise("its own limit", seen.limit, at_least(4097))
+        # The limit that the process was born with may still stand above fs.nr_open, and is worth nothing then.
+        effect.note("its own limit", seen.limit)
         effect.compare("the last descriptor below its own limit", seen.last[0], document="EMFILE")
 
 

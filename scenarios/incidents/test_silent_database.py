@@ -93,19 +93,21 @@ def test_silent_database(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
     with claim.effect("the document's minute") as effect:
         for visit in minute.visits:
             took = about(*minute.law)
-            effect.premise("the page", visit.served(deadline=2 * sum(minute.law) + 60), minute.page)
+            effect.compare("the page", visit.served(deadline=2 * sum(minute.law) + 60), document=minute.page)
             effect.compare(f"{minute.name}: seconds", seconds(visit.seconds), document=A_MINUTE, kernel=took)
             effect.premise(f"{minute.name}: seconds by the law", seconds(visit.seconds), took)
     with claim.effect("what does nothing, and what is left alone, after the document's minute") as effect:
         so_long = at_least(minute.visits[0].seconds)
         for left in without_end:
-            effect.premise(f"{left.name}: requests that still wait", sum(visit.waits for visit in left.visits), THREADS)
+            waiting = sum(visit.waits for visit in left.visits)
+            effect.compare(f"{left.name}: requests that still wait", waiting, document=THREADS)
             waited = seconds(round(time.monotonic() - left.visits[0].began, 2))
             effect.compare(f"{left.name}: seconds so far", waited, document=at_least(60), kernel=so_long)
             timer = ss.rows(left.host, "-tano", "state", "syn-sent")[-1].timer
             effect.premise(f"{left.name}: the timer by ss -o", timer and timer.kind, "on")
             effect.note(f"{left.name}: seconds by the law", sum(left.law))
-        effect.premise("/health, which needs no database", sum(visit.waits for visit in health), 2)
+        waiting = sum(visit.waits for visit in health)
+        effect.compare("/health, which needs no database: requests that still wait", waiting, document=2)
     with claim.control("the database answers again") as control:
         silence.lift()
         listen(database, port=DATABASE, answer=echo)
@@ -124,10 +126,10 @@ def test_silent_database_to_the_end(claim: ClaimRun, lan: Callable[..., Lan]) ->
         shop.all_threads_connect()
         health = Visit(customer, shop, "/health")
         for visit in shop.visits:
-            effect.premise("the page", visit.served(deadline=600), shop.page)
+            effect.compare("the page", visit.served(deadline=600), document=shop.page)
             effect.compare("seconds", seconds(visit.seconds), document=at_least(60))
             effect.premise("seconds by the law", seconds(visit.seconds), about(*shop.law))
-        effect.premise("/health", health.served(), "200 well")
+        effect.compare("/health, in the end", health.served(), document="200 well")
         effect.compare("/health, which needs no database: seconds", seconds(health.seconds), document=at_least(60))
     with claim.control("the database answers") as control:
         silence.lift()
