@@ -17,7 +17,7 @@ LOCK_TOOL = uv==0.13.9
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help scenarios test test-vm vagrant claims report schema check format bench install testing venv lock clean
+.PHONY: help scenarios test test-vm mutants vagrant claims report schema check format bench install testing venv lock clean
 
 help: ## what can be typed
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -31,6 +31,10 @@ test: install testing ## the tests of the harness itself; some boot two other ke
 
 test-vm: install ## only those that boot other kernels
 	$(RUN) pytest tests/vm $(ARGS)
+
+mutants: install ## kernels with a defect each, and the claim that notices; ARGS="NAME…", a mutant or a group
+	@$(INSTALL) mutants
+	$(RUN) bench.mutants $(ARGS)
 
 vagrant: venv ## the scenarios in a machine of Vagrant for each of KERNELS, and one report of all
 	@$(INSTALL) vagrant

@@ -38,7 +38,8 @@ def test_sections_that_are_linked_exist(page: Path) -> None:
 
 
 def options() -> set[str]:
-    """Every long option of pytest with our plugin, of our own command, and of the program of `harness snapshot`."""
+    """Every long option of pytest with our plugin, our command, `make mutants`, `harness snapshot`'s program."""
+    from bench.mutants.__main__ import options as of_mutants
     from harness.cli import cli
     from harness.incident.snapshot import program
 
@@ -47,6 +48,7 @@ def options() -> set[str]:
     )
     found = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", shown.stdout))
     found |= set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', program()))
+    found |= {word for action in of_mutants()._actions for word in action.option_strings}
     todo: list[Any] = [cli]
     while todo:
         command = todo.pop()

@@ -1,0 +1,244 @@
+"""The kernel's source, of Debian's linux-source package, and a tree of objects that is built again and again."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import BadInput, HarnessError, MissingProgram
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bench.mutants.patches import Mutant
+
+# A kernel that the claims have expectations for, and that Debian's stable and backports have the source of.
+SERIES = "6.12"
+PACKAGE = f"linux-source-{SERIES}"
+CONFIG = Path(__file__).parent / "kernel.config"
+# Programs that the build needs, and their packages; `.ci/install mutants` brings these.
+PROGRAMS = {
+    "apt-get": "apt",
+    "dpkg-deb": "dpkg",
+    "gcc": "gcc",
+    "make": "make",
+    "flex": "flex",
+    "bison": "bison",
+    "bc": "bc",
+    "patch": "patch",
+    "xz": "xz-utils",
+}
+# objtool, a part of the build, is compiled against it.
+HEADERS = {"/usr/include/libelf.h": "libelf-dev"}
+
+
+class BuildFailed(HarnessError):
+    """A kernel could not be built; the message has the compiler's errors."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Source and objects below a directory. `jobs` programs build at a time; processes that want to take turns."""
+
+    directory: Path
+    jobs: int = 2
+
+    @property
+    def source(self) -> Path:
+        """The source, as Debian has it."""
+        return self.directory / PACKAGE
+
+    @property
+    def objects(self) -> Path:
+        """What is built of it."""
+        return self.directory / "object"
+
+    @property
+    def originals(self) -> Path:
+        """Files of the source that a patch has changed, as they were: while one is applied, and no longer."""
+        return self.directory / "originals"
+
+    @property
+    def is_unpacked(self) -> bool:
+        """Whether the source is here."""
+        return (self.source / "Makefile").exists()
+
+    @cached_property
+    def version(self) -> str:
+        """6.12.117, of the source's own Makefile."""
+        text = (self.source / "Makefile").read_text(encoding="utf-8")
+        parts = re.findall(r"^(?:VERSION|PATCHLEVEL|SUBLEVEL) = (\d+)$", text, re.MULTILINE)[:3]
+        return ".".join(parts)
+
+    def prepare(self) -> None:
+        """Source, configuration: whatever is missing. MissingProgram, BadInput where it cannot be had."""
+        for program, package in PROGRAMS.items():
+            if shutil.which(program) is None:
+                raise MissingProgram(program, package)
+        for header, package in HEADERS.items():
+            if not Path(header).exists():
+                raise MissingProgram(header, package)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with self._alone():
+            if not self.is_unpacked:
+                self._unpack(self._package())
+            self.restore()
+            self._configure()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Another process that builds here is waited for: one builds while the other runs what is built."""
+        with (self.directory / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def digest_of(self, mutant: Mutant | None) -> str:
+        """What a kernel is made of: version, configuration, change."""
+        change = mutant.digest if mutant else ""
+        return hashlib.sha256(f"{self.version} {CONFIG.read_text()} {change}".encode()).hexdigest()[:16]
+
+    def image(self, mutant: Mutant | None) -> Path:
+        """Where the image of a mutant is kept, or that of the kernel without a defect."""
+        return self.directory / "images" / f"{mutant.name if mutant else 'base'}-{self.digest_of(mutant)}.bzImage"
+
+    def build(self, mutant: Mutant | None) -> Path:
+        """The kernel with this defect, or without any; built if it is not here. BuildFailed if it cannot be."""
+        image = self.image(mutant)
+        if not image.exists():
+            with self._alone():
+                self._build(mutant, image)
+        return image
+
+    def _build(self, mutant: Mutant | None, image: Path) -> None:
+        image.parent.mkdir(exist_ok=True)
+        with self.applied(mutant) if mutant else contextlib.nullcontext():
+            self._make("bzImage", mutant.name if mutant else "the kernel without a defect")
+            part = image.with_suffix(".part")
+            shutil.copyfile(self.objects / "arch/x86/boot/bzImage", part)
+        for old in image.parent.glob(f"{image.name.rpartition('-')[0]}-*.bzImage"):
+            old.unlink()
+        part.replace(image)
+
+    def check(self, mutant: Mutant) -> str:
+        """Why a patch does not apply to this source; empty if it does."""
+        with self._alone():
+            return self._refused(mutant)
+
+    def _refused(self, mutant: Mutant) -> str:
+        ran = self._patch(mutant, "--dry-run")
+        return "" if ran.returncode == 0 else f"{mutant.name} does not apply to {PACKAGE} {self.version}: {ran.stdout}"
+
+    @contextlib.contextmanager
+    def applied(self, mutant: Mutant) -> Iterator[None]:
+        """The source with a defect, for a while. BuildFailed if the patch does not apply."""
+        if wrong := self._refused(mutant):
+            raise BuildFailed(wrong)
+        for file in mutant.files:
+            _copy(self.source / file, self.originals / "source" / file)
+            for compiled in _compiled(file):
+                _copy(self.objects / compiled, self.originals / "object" / compiled)
+        try:
+            self._patch(mutant)
+            yield
+        finally:
+            self.restore()
+
+    def restore(self) -> None:
+        """Put back what a patch has changed, also one of a process that was killed.
+
+        What was compiled of it is put back as well, with a time that make takes for new: nothing is compiled twice, and
+        the next kernel is linked with it.
+        """
+        for kept in _files(self.originals / "source"):
+            _copy(self.originals / "source" / kept, self.source / kept)
+        for kept in _files(self.originals / "object"):
+            _copy(self.originals / "object" / kept, self.objects / kept)
+            os.utime(self.objects / kept)
+        shutil.rmtree(self.originals, ignore_errors=True)
+
+    def _patch(self, mutant: Mutant, *words: str) -> subprocess.CompletedProcess[str]:
+        command = ["patch", "-p1", "--fuzz=0", "--batch", "--forward", "--no-backup-if-mismatch", "-r", "-", *words]
+        return subprocess.run(
+            command, cwd=self.source, input=mutant.changes, check=False, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def _package(self) -> Path:
+        """The package's file, of whatever release this machine's apt has."""
+        there = sorted(self.directory.glob(f"{PACKAGE}_*.deb"))
+        if not there:
+            ran = subprocess.run(
+                ["apt-get", "-q", "download", PACKAGE], cwd=self.directory, check=False, capture_output=True, text=True
+            )
+            there = sorted(self.directory.glob(f"{PACKAGE}_*.deb"))
+            if ran.returncode or not there:
+                raise BadInput(
+                    f"{PACKAGE} could not be fetched: {ran.stderr.strip()}; "
+                    f"apt needs a suite that has it, or put its .deb into {self.directory}"
+                )
+        return there[-1]
+
+    def _unpack(self, package: Path) -> None:
+        packed = self.directory / "packed"
+        subprocess.run(["dpkg-deb", "-x", package, packed], check=True)
+        (archive,) = packed.glob(f"usr/src/{PACKAGE}.tar.xz")
+        part = self.directory / "unpacking"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        subprocess.run(["tar", "-xf", archive, "-C", part], check=True)
+        (part / PACKAGE).rename(self.source)
+        shutil.rmtree(part)
+        shutil.rmtree(packed)
+
+    def _configure(self) -> None:
+        """Our lines, and `no` for all else. BadInput where the source does not know a line any more."""
+        written = self.directory / "configured"
+        state = f"{self.version}\n{CONFIG.read_text()}"
+        if (self.objects / ".config").exists() and written.exists() and written.read_text() == state:
+            return
+        self.objects.mkdir(exist_ok=True)
+        self._make("allnoconfig", "the configuration", KCONFIG_ALLCONFIG=str(CONFIG))
+        configured = set((self.objects / ".config").read_text().splitlines())
+        wanted = [line for line in CONFIG.read_text().splitlines() if re.fullmatch(r"CONFIG_\w+=y", line)]
+        if lacking := [line for line in wanted if line not in configured]:
+            raise BadInput(f"{CONFIG}: {PACKAGE} {self.version} does not take {', '.join(lacking)}")
+        written.write_text(state)
+
+    def _make(self, target: str, what: str, **variables: str) -> None:
+        # The same bytes whoever builds it, and when.
+        stamps = {"KBUILD_BUILD_TIMESTAMP": "1970-01-01", "KBUILD_BUILD_USER": "mutants", "KBUILD_BUILD_HOST": "here"}
+        command: Sequence[str | Path] = ["make", "-s", f"-j{self.jobs}", "-C", self.source, f"O={self.objects}", target]
+        ran = subprocess.run(
+            command, env=os.environ | stamps | variables, check=False, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        if ran.returncode:
+            said = [line for line in ran.stdout.splitlines() if "error" in line.lower()] or ran.stdout.splitlines()
+            raise BuildFailed(f"{what} does not compile:\n" + "\n".join(said[:10]))
+
+
+def _compiled(file: str) -> tuple[str, str]:
+    """What the kernel's build makes of a source file: the object, and a note of the command and all headers."""
+    name = Path(file).with_suffix(".o")
+    return str(name), str(name.with_name(f".{name.name}.cmd"))
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file with its time, if it is there."""
+    if source.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target)
+
+
+def _files(directory: Path) -> list[Path]:
+    """The files below a directory, by their paths from there."""
+    return [file.relative_to(directory) for file in sorted(directory.rglob("*")) if file.is_file()]
