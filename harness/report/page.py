@@ -150,7 +150,12 @@ def templates() -> Environment:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"anchor": anchor, "slug": slug, "seconds": _seconds, "spelled": tables.spelled}
-    environment.filters |= {"sentence": prose.sentence, "when": prose.when, "marked": marked}
+    environment.filters |= {
+        "sentence": prose.sentence,
+        "when": prose.when,
+        "marked": marked,
+        "in_words": prose.in_words,
+    }
     environment.globals |= {
         "glyphs": GLYPHS,
         "judged": tables.JUDGED,

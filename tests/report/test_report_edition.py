@@ -269,7 +269,7 @@ def test_other_kernels_are_told_of(place: Path) -> None:
 
 def test_the_chinese_edition_has_the_corrections_alone(place: Path) -> None:
     text = write_chinese(made(place))
-    assert '<a id="queue.limit"></a>**第 8、9 行：最多十个。** 不成立。`queue.limit`' in text
+    assert '<a id="queue.limit"></a>**第 8、9 行：最多十个。** 5.4 起不成立。`queue.limit`' in text
     for line in (
         "- **实际情况：** 实际是十一个。",
         "- 5.4 之前：成立。",

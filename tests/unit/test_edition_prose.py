@@ -13,7 +13,7 @@ from harness.evidence.values import value_of
 from harness.laws.queues import Knobs
 from harness.laws.ranges import AtLeast, AtMost, Between, OneOf
 from harness.report.edition.model import Range
-from harness.report.edition.prose import capital, differs, label, sentence, tell, tell_all, title, when_in_words
+from harness.report.edition.prose import capital, differs, in_words, label, sentence, tell, tell_all, title
 
 Counts = namedtuple("Counts", "kept cookies dropped")
 
@@ -130,4 +130,4 @@ def test_sentences_begin_with_a_capital_unless_a_name_does() -> None:
     ],
 )
 def test_a_range_of_kernels_ends_with_the_last_that_is_in_it(first: str, end: str, words: str) -> None:
-    assert when_in_words(Range(first, end)) == words
+    assert in_words(Range(first, end)) == words

@@ -82,7 +82,7 @@ class Entry:
     accounts: tuple[Account, ...]
     measured: Measured | None
     why_not: str
-    now: str = ""
+    now: Range | None = None
     correction: Correction = NOTHING
 
     @property

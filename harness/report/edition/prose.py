@@ -132,10 +132,10 @@ def sentence(text: str) -> str:
 
 def when(account: Account) -> str:
     """The kernels of an account: before 5.4; since 5.4; from 4.19 to before 6.14."""
-    return ", ".join(filter(None, map(when_in_words, account.ranges)))
+    return ", ".join(filter(None, map(in_words, account.ranges)))
 
 
-def when_in_words(kernels: Range) -> str:
+def in_words(kernels: Range) -> str:
     """A range: since 5.4; before 3.1; from 4.19 to 6.13; empty for all kernels."""
     if not kernels.end:
         return f"since {kernels.first}" if kernels.first else ""
@@ -157,10 +157,11 @@ def _last_before(end: str) -> str:
 
 def when_in_chinese(account: Account) -> str:
     """The same in Chinese."""
-    return "、".join(filter(None, map(_range_in_chinese, account.ranges)))
+    return "、".join(filter(None, map(in_chinese, account.ranges)))
 
 
-def _range_in_chinese(kernels: Range) -> str:
+def in_chinese(kernels: Range) -> str:
+    """The same in Chinese."""
     if not kernels.end:
         return f"{kernels.first} 起" if kernels.first else ""
     if not kernels.first:

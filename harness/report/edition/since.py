@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from harness.laws.boundaries import BOUNDARIES
 from harness.laws.releases import join, within
 from harness.report.edition.model import Account, Range
-from harness.report.edition.prose import when_in_words
 
 if TYPE_CHECKING:
     from harness.evidence.types import Change, Claim, Expectation
@@ -31,14 +30,14 @@ def accounts_of(claim: Claim) -> tuple[Account, ...]:
     return tuple(_account(expectations, alone=alone) for expectations in alike.values())
 
 
-def since_of(claim: Claim, kernel: KernelVersion, verdict: str) -> str:
-    """Since when a kernel's verdict has been so: since 5.4; empty if no kernel has another, or if none was expected."""
+def since_of(claim: Claim, kernel: KernelVersion, verdict: str) -> Range | None:
+    """The kernels around one that have its verdict; None if every kernel has it, or if another was expected."""
     here = claim.expected_on(kernel)
     if len({each.verdict for each in claim.expectations}) < 2 or here is None or here.verdict.words != verdict:
-        return ""
+        return None
     alike = join(pair for each in claim.expectations if each.verdict is here.verdict for pair in each.ranges)
     first, last = next(pair for pair in alike if within(kernel, (pair,)))
-    return when_in_words(_range(first, last))
+    return _range(first, last)
 
 
 def _account(expectations: list[Expectation], *, alone: bool) -> Account:
