@@ -399,6 +399,7 @@ def test_the_editions_in_docs_are_those_of_the_claims() -> None:
         correction = corrections.get(each.name, NOTHING)
         assert f'<a id="{each.name}"></a>' in english
         reasons = [expectation.because for expectation in each.expectations]
-        wanted = [correction.en.right or capital(reasons[0]) if len(reasons) == 1 else "", correction.en.instead]
+        detail = correction.en.right or (reasons[0] if len(reasons) == 1 else "")
+        wanted = [capital(detail) if detail else "", correction.en.instead]
         assert all(text in english for text in wanted), each.name
         assert all(text in chinese for text in (correction.zh.right, correction.zh.instead)), each.name

@@ -119,8 +119,8 @@ _SAID = {
     "FA": "FIN-ACK", "F": "FIN", "PA": "data",
 }  # fmt: skip
 _LOWER = {
-    "nginx", "ss", "wrk", "netstat", "sysctl", "somaxconn", "rto", "wc", "sed", "awk", "cat", "dmesg", "grep", "ulimit",
-    "echo",
+    "n", "nginx", "ss", "wrk", "netstat", "sysctl", "somaxconn", "rto", "wc", "sed", "awk", "cat", "dmesg", "grep",
+    "ulimit", "echo",
 }  # fmt: skip
 
 
