@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from harness.incident.machine import MAIN, FileRead, Interface, LogLine, Machine, Namespace, Process
-from harness.incident.sockets import Listener
+from harness.incident.sockets import Listener, Rest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +48,14 @@ class SpaceDraft:
         seen = Listener(local, (look,), mark, programs, processes)
         before = self.listeners.get((local, mark))
         self.listeners[local, mark] = joined(before, seen) if before else seen
+
+    def sockets_of(self, table: Sockets) -> None:
+        """A list of sockets; what /proc/net/tcp and tcp6 list are two halves of one."""
+        before = self.sockets[-1] if self.sockets else None
+        if before and before.source.file + "6" == table.source.file:
+            self.sockets[-1] = both(before, table)
+        else:
+            self.sockets.append(table)
 
     def finish(self) -> Namespace:
         """The namespace as it is now."""
@@ -91,6 +101,22 @@ def one_each(seen: dict[tuple[Endpoint, str], Listener]) -> Iterator[Listener]:
         yield from (other for other in others if not marked or (other.was_full and not seen_full))
 
 
+def both(first: Sockets, second: Sockets) -> Sockets:
+    """Two lists of sockets as one."""
+    states = {
+        state: first.states.get(state, 0) + second.states.get(state, 0)
+        for state in dict.fromkeys((*first.states, *second.states))
+    }
+    return msgspec.structs.replace(
+        first,
+        total=first.total + second.total,
+        states=states,
+        flows=(*first.flows, *second.flows),
+        notable=(*first.notable, *second.notable),
+        rest=Rest(first.rest.flows + second.rest.flows, first.rest.sockets + second.rest.sockets),
+    )
+
+
 @dataclass
 class Draft:
     """A machine while it is read; `facts` are fields of Machine by their names."""
@@ -134,6 +160,13 @@ class Draft:
         if len(self.log) > 2 * MOST_LOG_LINES:
             del self.log[:MOST_LOG_LINES]
 
+    def _listening(self, spaces: list[SpaceDraft]) -> Iterator[Process]:
+        """The processes that listen, and those of which a snapshot says so."""
+        holders = {number for space in spaces for each in space.listeners.values() for number in each.processes}
+        for number, process in sorted(self.processes.items()):
+            if number in holders or process.program:
+                yield process
+
     def finish(self) -> Machine:
         """The machine."""
         ordered = [self.spaces[MAIN], *(space for name, space in sorted(self.spaces.items()) if name != MAIN)]
@@ -144,7 +177,7 @@ class Draft:
             kernel_options=self.kernel_options,
             memory=self.memory,
             softnet=tuple(self.softnet),
-            processes=tuple(self.processes[number] for number in sorted(self.processes)),
+            processes=tuple(self._listening(ordered)),
             log=tuple(self.log[-MOST_LOG_LINES:]),
             captures=tuple(self.captures),
             **self.facts,

@@ -31,7 +31,7 @@ MOST_JSON = 64 << 20
 NAMESPACE = re.compile(rf"(?:^|/)namespaces/([^/]+)/|(?:^|/)ip_netns_exec_(.+?)_(?:{PROGRAMS})(?:_|$)")
 COMMAND_FILE = re.compile(rf"(?:^|[/_])((?:{PROGRAMS})(?:_.*)?)$")
 # Of a sosreport: what is configured rather than so, what belongs to packages, and the journal of other machines.
-PASSED_OVER = re.compile(r"(?:^|/)(?:usr|lib|etc/(?!os-release)|sos_reports|sos_logs|sos_strings|run/systemd)/")
+PASSED_OVER = re.compile(r"/(?:usr|lib|sos_reports|sos_logs|sos_strings|run/systemd)/|/etc/(?!os-release$)")
 
 
 def read(named: Sequence[Path]) -> Machine:

@@ -9,6 +9,7 @@ from harness.incident.collector.tracked import ENTRIES, TRACKED_LINE, UNANSWERED
 from harness.incident.conntrack import Tracked as TrackedFlow
 from harness.incident.conntrack import TrackedTable
 from harness.incident.reading.context import Context, Reader
+from harness.incident.reading.table import address_of
 
 ROW = re.compile(r"^(?:ipv[46]\s+\d+\s+)?[a-z]+\s+\d+ .*\bsrc=\S+ dst=\S+ .*\bsrc=\S+ dst=\S+")
 SHOWN = re.compile(r"^conntrack v\S+ \(conntrack-tools\): \d+ flow entries")
@@ -19,6 +20,7 @@ class Conntrack(Reader):
     """A firewall's table, summed up."""
 
     kind = "nf_conntrack"
+    opening = r"(?:ipv[46]\s+\d+\s+)?[a-z]+\s+\d+ "
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -49,16 +51,16 @@ class Conntrack(Reader):
         return TrackedFlow(
             protocol,
             state,
-            Endpoint(destination, _port(port)),
+            Endpoint(address_of(destination), _port(port)),
             numbers[ENTRIES],
             self.context.source(numbers[TRACKED_LINE]),
             sources,
-            Endpoint(answers, _port(answers_port)) if answers else None,
-            seen_as,
+            Endpoint(address_of(answers), _port(answers_port)) if answers else None,
+            address_of(seen_as) if seen_as else "",
             ports,
             numbers[UNANSWERED],
         )
 
 
 def _port(printed: str) -> int:
-    return int(printed) if printed.isdecimal() else 0
+    return int(printed) if re.fullmatch(r"[0-9]{1,5}", printed) else 0

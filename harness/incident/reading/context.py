@@ -52,6 +52,8 @@ class Reader:
     """Reads one kind of output, fed line by line."""
 
     kind: ClassVar[str]
+    # What the first line of such an output begins with, as a pattern: looked at before starts(), for all kinds at once.
+    opening: ClassVar[str] = ""
 
     def __init__(self, context: Context) -> None:
         self.context = context

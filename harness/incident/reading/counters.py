@@ -24,6 +24,14 @@ def grouped(name: str) -> str:
     return f"{group}.{name[len(group) :]}" if group else name
 
 
+NAME = re.compile(r"[\w.-]{1,100}", re.ASCII)
+
+
+def is_counter(name: str, value: int) -> bool:
+    """Whether it can be a counter of the kernel: 64 bits, and a name without anything odd."""
+    return NAME.fullmatch(name) is not None and -(1 << 63) <= value < 1 << 63
+
+
 class CounterReader(Reader):
     """Collects numbers of several groups and hands them over as one sample."""
 
@@ -37,6 +45,8 @@ class CounterReader(Reader):
 
     def note(self, number: int, name: str, value: int) -> None:
         """One number; of several with a name (a line for each processor), the sum."""
+        if not is_counter(name, value):
+            return
         self.first = self.first or number
         before = self.numbers.get(name)
         self.numbers[name] = Fact(value + (before.value if before else 0), self.context.source(number))
@@ -59,10 +69,11 @@ class Nstat(CounterReader):
     """`nstat -az` as text. Without -a it prints increments since its last use: such are not read."""
 
     kind = "nstat"
+    opening = r"#kernel$|#192\.|[A-Z]\w+\s+\d+\s+\d+\.\d+$"
 
     @classmethod
     def starts(cls, line: str, context: Context) -> bool:
-        return line.startswith(("#kernel", "#192.")) or _is_counter(line)
+        return line.startswith("#192.") or line == "#kernel" or _is_counter(line)
 
     def feed(self, number: int, line: str) -> bool:
         match = NSTAT.match(line)
@@ -100,8 +111,9 @@ def nstat_json(content: bytes, context: Context) -> None:
     try:
         table = json.loads(content)["kernel"]
         numbers = {grouped(str(name)): Fact(int(value), context.source(1)) for name, value in table.items()}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         raise BadInput(f"{context.file}: JSON that neither nstat nor harness snapshot has printed") from None
+    numbers = {name: fact for name, fact in numbers.items() if is_counter(name, fact.value)}
     zeros = any(fact.value == 0 for fact in numbers.values())
     groups = tuple(dict.fromkeys(name.partition(".")[0] for name in numbers))
     left_out = LeftOut.NOTHING if zeros else LeftOut.ZEROS
@@ -118,6 +130,7 @@ class ProcTables(CounterReader):
     """/proc/net/snmp and /proc/net/netstat: for each group a line of names and a line of values."""
 
     kind = "/proc/net/snmp, netstat"
+    opening = r"[A-Z]\w+: [A-Za-z]"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -145,22 +158,33 @@ class ProcTables(CounterReader):
         return True
 
 
+INTERFACE = re.compile(r"^ifIndex\s+\d+$")
 SNMP6 = re.compile(r"^((?:Ip6|Icmp6|Udp6|UdpLite6)[A-Z]\w+)\s+(\d+)$")
 
 
 class Snmp6(CounterReader):
-    """/proc/net/snmp6."""
+    """/proc/net/snmp6. The files of dev_snmp6 begin with the number of their interface, and are passed over."""
 
     kind = "/proc/net/snmp6"
+    opening = r"(?:Ip6|Icmp6|Udp6|UdpLite6)[A-Z]|ifIndex"
+    of_interface = False
 
     @classmethod
     def starts(cls, line: str, context: Context) -> bool:
-        return SNMP6.match(line) is not None
+        return SNMP6.match(line) is not None or INTERFACE.match(line) is not None
 
     def feed(self, number: int, line: str) -> bool:
-        if match := SNMP6.match(line):
+        if INTERFACE.match(line):
+            self.of_interface = True
+        elif match := SNMP6.match(line):
             self.note(number, grouped(match[1]), int(match[2]))
-        return match is not None
+        else:
+            return False
+        return True
+
+    def finish(self) -> None:
+        if not self.of_interface:
+            super().finish()
 
 
 SOCKSTAT = re.compile(r"^(sockets|TCP6?|UDP6?|UDPLITE6?|RAW6?|FRAG6?|MPTCP6?): ((?:[a-z]+ \d+ ?)+)$")
@@ -170,6 +194,7 @@ class Sockstat(CounterReader):
     """/proc/net/sockstat and sockstat6: `inuse` and `tw` are the namespace's; the rest is the machine's."""
 
     kind = "/proc/net/sockstat"
+    opening = r"(?:sockets|[A-Z]+6?): [a-z]"
 
     @classmethod
     def starts(cls, line: str, context: Context) -> bool:
@@ -197,6 +222,7 @@ class Softnet(CounterReader):
     """/proc/net/softnet_stat: a line for each processor, in hexadecimal."""
 
     kind = "/proc/net/softnet_stat"
+    opening = r"[0-9a-f]{8} [0-9a-f]{8}"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -231,6 +257,7 @@ class ConntrackStatistics(CounterReader):
     """/proc/net/stat/nf_conntrack, in hexadecimal, and `conntrack -S`: the sums of all processors."""
 
     kind = "statistics of conntrack"
+    opening = r"entries |cpu=\d"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

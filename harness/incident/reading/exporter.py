@@ -10,7 +10,7 @@ import re
 from harness.incident.counters import LeftOut, Sample
 from harness.incident.facts import Basis, Fact, Moment
 from harness.incident.reading.context import Context, Reader
-from harness.incident.reading.counters import grouped
+from harness.incident.reading.counters import grouped, is_counter
 from harness.incident.reading.lines import plain
 
 METRIC = re.compile(r"^(node_\w+)(?:\{([^}]*)\})? (\S+)(?: \d+)?$")
@@ -33,6 +33,7 @@ class Exporter(Reader):
     """What a scrape of node_exporter has. By default it leaves out TCPTimeWaitOverflow, TCPReqQFull* and others."""
 
     kind = "node_exporter"
+    opening = r"node_"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -53,6 +54,8 @@ class Exporter(Reader):
         self.first = self.first or number
         try:
             value = float(match[3])
+            if not abs(value) < 1 << 62 or not is_counter(match[1], 0):
+                return True
             self._metric(number, match[1], dict(LABEL.findall(match[2] or "")), value)
         except (ValueError, OverflowError):
             return True

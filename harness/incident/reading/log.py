@@ -10,8 +10,8 @@ from harness.incident.reading.context import Context, Reader
 from harness.incident.reading.lines import plain
 
 DMESG = re.compile(r"^(?:<\d+>|\w+ *: *\w+ *: *)?\[ *(?:(\d+\.\d+)|\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4})\]")
-SYSLOG = re.compile(r"^(?:\w{3} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\S+) \S+ kernel: ")
-UPTIME = re.compile(r"\[ *(\d+\.\d+)\]")
+SYSLOG = re.compile(r"^(?:\w{3} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\S+) \S+ (kernel: )?")
+UPTIME = re.compile(r"\[ *(\d{1,12}\.\d+)\]")
 KINDS = {
     **{Told(name): pattern for name, pattern in TOLD.items()},
     Told.TABLES: re.compile(r"TCP (?:established |bind )?hash table|TCP: Hash tables configured|nf_conntrack version"),
@@ -26,6 +26,7 @@ class KernelLog(Reader):
     """A log; lines of other programs in it are passed over."""
 
     kind = "kernel log"
+    opening = r"<\d|\[|\w+ *: *\w+ *: *\[|[A-Z][a-z]{2} [ \d]\d |\d{4}-\d\d-\d\dT"
 
     @classmethod
     def starts(cls, line: str, context: Context) -> bool:
@@ -33,7 +34,10 @@ class KernelLog(Reader):
 
     def feed(self, number: int, line: str) -> bool:
         if any(word in line for word in WORDS):
-            self._note(number, line)
+            # What other programs write can be anybody's words.
+            syslog = SYSLOG.match(line)
+            if syslog is None or syslog[1]:
+                self._note(number, line)
         return self.starts(line, self.context) or line[:1].isspace() or line[:1].isdecimal() or line[3:4] == " "
 
     def _note(self, number: int, line: str) -> None:

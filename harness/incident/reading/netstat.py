@@ -8,6 +8,7 @@ from harness.evidence.types import SocketTimer
 from harness.incident.counters import LeftOut, Sample
 from harness.incident.facts import Fact
 from harness.incident.reading.context import Context, Reader
+from harness.incident.reading.lines import plain
 from harness.incident.reading.sentences import SENTENCES
 from harness.incident.reading.table import Row, Table, endpoint_of
 
@@ -17,18 +18,19 @@ STATES = {
     "FIN_WAIT2": "FIN-WAIT-2", "TIME_WAIT": "TIME-WAIT", "CLOSE": "UNCONN", "CLOSE_WAIT": "CLOSE-WAIT",
     "LAST_ACK": "LAST-ACK", "LISTEN": "LISTEN", "CLOSING": "CLOSING", "UNKNOWN": "UNKNOWN",
 }  # fmt: skip
-ROW = re.compile(r"^\s*tcp6?\s+(\d+)\s+(\d+)\s+(\S+)\s+(\S+)\s+([A-Z_0-9]+)\b(.*)$")
+ROW = re.compile(r"^\s*tcp6?\s+(\d{1,10})\s+(\d{1,10})\s+(\S+)\s+(\S+)\s+([A-Z_0-9]+)\b(.*)$")
 OTHER = re.compile(r"^\s*(udp|udplite|raw|unix|sctp|icmp|x25|ax25|bluetooth|l2cap|rfcomm)[6l]?\s")
 HEADER = re.compile(r"^(Active (Internet|UNIX|IPX|AX\.25|X\.25|Bluetooth)|Proto |Proto\s+RefCnt)")
-TIMER = re.compile(r"\b(on|keepalive|timewait|probe|persist)\s+\((\d+(?:\.\d+)?)/(\d+)/(\d+)\)")
-PROGRAM = re.compile(r"\s(\d+)/(\S{1,64})")
-INODE = re.compile(r"^\s+\d+\s+(\d+)\b")
+TIMER = re.compile(r"\b(on|keepalive|timewait|probe|persist)\s+\((\d{1,9}(?:\.\d+)?)/(\d{1,9})/(\d{1,9})\)")
+PROGRAM = re.compile(r"\s(\d{1,10})/(\S{1,64})")
+INODE = re.compile(r"^\s+\d+\s+(\d{1,20})\b")
 
 
 class NetstatRows(Reader):
     """`netstat -nat` and its like. Of a listener, Send-Q is not the limit and says nothing."""
 
     kind = "netstat"
+    opening = r"Active Internet|\s*tcp6?\s+\d"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -56,7 +58,7 @@ class NetstatRows(Reader):
         details = match[6]
         timer, program, inode = (pattern.search(details) for pattern in (TIMER, PROGRAM, INODE))
         waits = SocketTimer(timer[1], float(timer[2]), int(timer[3])) if timer else None
-        held_by = ((program[2].rpartition("/")[2].rstrip(":"), int(program[1])),) if program else ()
+        held_by = ((plain(program[2].rpartition("/")[2].rstrip(":"), 32), int(program[1])),) if program else ()
         mark = inode[1] if inode and inode[1] != "0" else ""
         self.table.add(Row(number, STATES[match[5]], local, peer, int(match[1]), int(match[2]), waits, mark, held_by))
 
@@ -77,8 +79,8 @@ GROUPS = (
     "Icmp6",
     "Udp6",
 )
-NAMED = re.compile(r"^\s+([A-Z]\w+): (\d+)$")
-NUMBER = re.compile(r"\b\d+\b")
+NAMED = re.compile(r"^\s+([A-Z]\w{1,60}): (\d{1,18})$", re.ASCII)
+NUMBER = re.compile(r"\b\d{1,18}\b")
 ALL_SENTENCES = {text: f"{group}.{name}" for group, table in SENTENCES.items() for text, name in table.items()}
 
 
@@ -86,6 +88,7 @@ class NetstatS(Reader):
     """`netstat -s`: counters that are 0 are mostly left out, and with grep all the others."""
 
     kind = "netstat -s"
+    opening = r"[A-Z][A-Za-z]{1,10}6?:$|\s*\d+ [a-zA-Z]|\s*(?:Quick ack|Ran|TCP ran|Detected) "
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

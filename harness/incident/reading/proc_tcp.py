@@ -18,6 +18,7 @@ class ProcTcp(Reader):
     """The sockets of a namespace. Udp's files look alike but for the states, which then mean nothing."""
 
     kind = "/proc/net/tcp"
+    opening = r"\s+sl  |\s*\d+: [0-9A-F]{8}"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -36,7 +37,7 @@ class ProcTcp(Reader):
         if found:
             timer = SocketTimer(found.timer, found.expires / 1000, found.retransmits) if found.timer else None
             local, peer = (Endpoint(_printed(address), port) for address, port in (found.local, found.peer))
-            mark = str(found.inode) if found.inode else ""
+            mark = str(found.inode)[:20] if found.inode else ""
             self.table.add(Row(number, found.state, local, peer, *found.queues, timer, mark))
         return True
 

@@ -15,17 +15,18 @@ from harness.incident.reading.lines import plain
 
 UNAME = re.compile(r"^Linux \S+ (\d+\.\d+\S*) (#\d.*?) (?:x86_64|aarch64|i686|ppc64le|s390x|riscv64|armv7l|arm64)\b")
 VERSION = re.compile(r"^Linux version (\S+) .*?(#\d+.*)$")
-UPTIME = re.compile(r"^\s*\d\d:\d\d:\d\d(?: [AP]M)? up +(?:(\d+) days?, +)?(?:(\d+):(\d\d)|(\d+) min)\b")
-PROC_UPTIME = re.compile(r"^(\d+\.\d\d) \d+\.\d\d$")
+UPTIME = re.compile(r"^\s*\d\d:\d\d:\d\d(?: [AP]M)? up +(?:(\d{1,6}) days?, +)?(?:(\d{1,2}):(\d\d)|(\d{1,2}) min)\b")
+PROC_UPTIME = re.compile(r"^(\d{1,12}\.\d\d) \d+\.\d\d$")
 PRETTY = re.compile(r'^PRETTY_NAME="?([^"]*)"?$')
-PROCESSORS = re.compile(r"^CPU\(s\):\s+(\d+)$")
-NUMA = re.compile(r"^NUMA node\(s\):\s+(\d+)$")
+PROCESSORS = re.compile(r"^CPU\(s\):\s+(\d{1,6})$")
+NUMA = re.compile(r"^NUMA node\(s\):\s+(\d{1,6})$")
 
 
 class OneLine(Reader):
     """A line that tells a fact of the machine."""
 
     kind = "facts of the machine"
+    opening = r"Linux |\s*\d\d:\d\d:\d\d|\d+\.\d\d \d|PRETTY_NAME=|CPU\(s\):|NUMA node"
 
     @classmethod
     def starts(cls, line: str, context: Context) -> bool:
@@ -55,13 +56,14 @@ class OneLine(Reader):
         self.context.draft.say(fact, Fact(value, self.context.source(number)))
 
 
-MEMORY = re.compile(r"^(\w+(?:\(\w+\))?):\s+(\d+)(?: (kB))?$")
+MEMORY = re.compile(r"^([\w()]{1,40}):\s+(\d{1,15})(?: (kB))?$")
 
 
 class Memory(Reader):
     """/proc/meminfo."""
 
     kind = "/proc/meminfo"
+    opening = r"MemTotal: "
 
     @classmethod
     def starts(cls, line: str, context: Context) -> bool:
@@ -81,6 +83,7 @@ class Configuration(Reader):
     """The kernel's configuration: the options that matter here."""
 
     kind = "configuration of the kernel"
+    opening = r"CONFIG_|# CONFIG_"
 
     @classmethod
     def starts(cls, line: str, context: Context) -> bool:
@@ -92,13 +95,14 @@ class Configuration(Reader):
         return OPTION.match(line) is not None or line.startswith("#") or not line.strip()
 
 
-PROCESS = re.compile(r"(?:^|/)proc/(\d+)/limits$")
+PROCESS = re.compile(r"(?:^|/)proc/(\d{1,10})/limits$")
 
 
 class Limits(Reader):
     """/proc/PID/limits, by its path."""
 
     kind = "/proc/PID/limits"
+    opening = r"Limit  "
 
     @classmethod
     def starts(cls, line: str, context: Context) -> bool:
@@ -107,7 +111,7 @@ class Limits(Reader):
     def feed(self, number: int, line: str) -> bool:
         limit, place = LIMIT.match(line), PROCESS.search(self.context.path)
         if limit and place:
-            soft, hard = (int(word) if word.isdecimal() else None for word in limit.groups())
+            soft, hard = (int(word[:18]) if word.isdecimal() else None for word in limit.groups())
             process = int(place[1])
             self.context.draft.processes[process] = Process(process, "", self.context.source(number), soft, hard)
         return line.startswith(("Limit", "Max "))
@@ -121,6 +125,7 @@ class Offloads(Reader):
     """`ethtool -k`."""
 
     kind = "ethtool -k"
+    opening = r"Features for |Offload parameters for "
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

@@ -30,7 +30,8 @@ def read_snapshot(content: bytes, context: Context) -> None:
     """Read a snapshot; BadInput for what is none, or is of another schema."""
     try:
         snapshot = _decoder.decode(content)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        msgspec.json.encode(snapshot)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, OverflowError) as error:
         raise BadInput(f"{context.file}: not a whole snapshot: {error}") from None
     if snapshot.schema != SCHEMA or not snapshot.namespaces:
         raise BadInput(f"{context.file}: a snapshot of schema {snapshot.schema}, this harness reads {SCHEMA}")

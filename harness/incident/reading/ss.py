@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from harness.errors import BadInput
 from harness.evidence.types import SocketTimer
 from harness.incident.reading.context import Context, Reader
+from harness.incident.reading.lines import plain
 from harness.incident.reading.table import Row, Table, endpoint_of
 from harness.observe import ss
 from harness.observe.states import ALIASES, WORDS
@@ -19,9 +20,10 @@ STATES = {word for word, _ in WORDS.values()}
 ROW = re.compile(rf"^(?:tcp\s+)?(?:{'|'.join(sorted(STATES))})\s+\d+\s+\d+\s+\S*:\S+\s+\S*:\S+")
 ONE_STATE = re.compile(r"\bstate\s+([\w-]+)")
 # users:(("nginx",pid=12,fd=6)), before iproute2 4.0 users:(("nginx",12,6)).
-USERS = re.compile(r'\("((?:[^"\\]|\\.){0,64})",(?:pid=)?(\d+)')
-DROPS = re.compile(r"skmem:\([^)]*,d(\d+)\)")
-PAIR = re.compile(r"(\w+):(\d+(?:\.\d+)?)(?:/(\d+(?:\.\d+)?))?")
+USERS = re.compile(r'\("((?:[^"\\]|\\.){0,64})",(?:pid=)?(\d{1,10})')
+DROPS = re.compile(r"skmem:\([^)]*,d(\d{1,10})\)")
+QUEUE = re.compile(r"[0-9]{1,10}")
+PAIR = re.compile(r"(\w{1,32}):(\d{1,15}(?:\.\d{1,9})?)(?:/(\d{1,15}(?:\.\d{1,9})?))?", re.ASCII)
 OPTION = re.compile(r"[a-z][a-z0-9_]{1,15}")
 NOT_OPTIONS = frozenset({"send", "pacing_rate", "delivery_rate", "max_pacing_rate"})
 # Numbers that differ for each socket and tell nothing.
@@ -32,6 +34,7 @@ class SsRows(Reader):
     """`ss` with sockets. Sockets of other protocols are passed over."""
 
     kind = "ss"
+    opening = r".*Recv-Q|\s*(?:tcp\s+)?[A-Z][A-Z0-9-]+\s+\d+\s+\d"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -96,7 +99,7 @@ def _detailed(number: int, state: str, ends: tuple[Endpoint, Endpoint], queues: 
     info |= {f"{match[1]}_total": float(match[3]) for match in pairs if match[1] == "retrans" and match[3]}
     options = tuple(word for word in words if OPTION.fullmatch(word) and word not in NOT_OPTIONS)
     marks = dict(word.split(":", 1) for word in words if word.startswith(("ino:", "sk:")))
-    holders = tuple((name, int(process)) for name, process in USERS.findall(details)[:64])
+    holders = tuple((plain(name, 32), int(process)) for name, process in USERS.findall(details)[:64])
     return Row(
         number, state, *ends, recv_q, send_q, _timer(details), marks.get("ino", marks.get("sk", "")), holders,
         int(dropped[1]) if dropped else None, info, options,
@@ -108,7 +111,7 @@ def _timer(details: str) -> SocketTimer | None:
     if printed is None:
         return None
     try:
-        return SocketTimer(printed[1], ss.seconds(printed[2]), int(printed[3]))
+        return SocketTimer(plain(printed[1], 16), ss.seconds(printed[2][:20]), int(printed[3][:9]))
     except BadInput:
         return None
 
@@ -120,7 +123,7 @@ def _is_header(line: str) -> bool:
 def _queues(words: list[str]) -> int:
     """Where the two queues stand, from 1: behind at most protocol and state; 0 for what is no row."""
     for place in range(min(3, len(words) - 3)):
-        if words[place].isdecimal() and words[place + 1].isdecimal():
+        if QUEUE.fullmatch(words[place]) and QUEUE.fullmatch(words[place + 1]):
             return place + 1
     return 0
 
@@ -130,14 +133,15 @@ def _state_of(word: str) -> str:
     return next((printed for printed, known in WORDS.values() if known == name), "UNKNOWN")
 
 
-SUMMARY = re.compile(r"^TCP:\s+(\d+) \((estab .*)\)")
-PART = re.compile(r"(\w+) (\d+)")
+SUMMARY = re.compile(r"^TCP:\s+(\d{1,10}) \((estab .*)\)")
+PART = re.compile(r"(\w{1,32}) (\d{1,10})", re.ASCII)
 
 
 class SsSummary(Reader):
     """`ss -s`: how many sockets are in which state."""
 
     kind = "ss -s"
+    opening = r"TCP: |Total: \d"
 
     @classmethod
     def starts(cls, line: str, context: Context) -> bool:

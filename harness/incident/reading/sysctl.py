@@ -19,6 +19,7 @@ class Sysctls(Reader):
     """`sysctl -a`, or any part of it."""
 
     kind = "sysctl"
+    opening = r"(?:net|fs|vm|kernel|user|abi|dev|crypto|debug|sunrpc)\."
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

@@ -68,6 +68,9 @@ class Table:
     def add(self, row: Row) -> None:
         """One more socket."""
         self.first = self.first or row.number
+        if row.state == "UNCONN":
+            # No connection: of UDP, which the ss of iproute2 3.10 calls tcp with -tu.
+            return
         if row.state == "LISTEN":
             self._listener(row)
             return
@@ -84,7 +87,7 @@ class Table:
         if not self.first:
             return
         if len(self.rows):
-            self.context.space.sockets.append(self._sockets())
+            self.context.space.sockets_of(self._sockets())
         if (total := self.listeners.total()) > MOST_LISTENERS:
             self.context.draft.notice(f"{self.context.file}: of {total} listeners {MOST_LISTENERS} are kept")
 
@@ -138,15 +141,18 @@ class Table:
 
 
 ZONE = re.compile(r"%[^\]:]*")
+ADDRESS = re.compile(r"[\w.:*-]{0,64}", re.ASCII)
 
 
 @lru_cache(maxsize=1 << 16)
 def address_of(printed: str) -> str:
-    """An address without brackets, interface, and the prefix of IPv4 in IPv6; at most 64 characters of it."""
+    """An address without brackets, interface, and the prefix of IPv4 in IPv6; "?" for what is no address or name."""
     address = ZONE.sub("", printed).strip("[]")
     if address.lower().startswith("::ffff:") and "." in address:
         address = address[7:]
-    return address[:64] or "*"
+    if ADDRESS.fullmatch(address) is None:
+        return "?"
+    return address or "*"
 
 
 @lru_cache(maxsize=1 << 16)

@@ -22,7 +22,7 @@ from harness.incident.reading.counters import (
     Softnet,
 )
 from harness.incident.reading.exporter import Exporter
-from harness.incident.reading.lines import lines
+from harness.incident.reading.lines import lines, plain
 from harness.incident.reading.log import KernelLog
 from harness.incident.reading.netstat import NetstatRows, NetstatS
 from harness.incident.reading.proc_tcp import ProcTcp
@@ -35,19 +35,56 @@ if TYPE_CHECKING:
 
 READERS: tuple[type[Reader], ...] = (
     NetstatRows, NetstatS, SsRows, SsSummary, ProcTcp, ProcTables, Snmp6, Nstat, Sockstat, Softnet, ConntrackStatistics,
-    Conntrack, Exporter, ProcSys, Sysctls, Limits, Memory, Configuration, Offloads, OneLine, KernelLog,
+    Conntrack, Exporter, Sysctls, Limits, Memory, Configuration, Offloads, OneLine, KernelLog,
 )  # fmt: skip
 
-PROGRAMS = "ss|netstat|nstat|sysctl|cat|dmesg|journalctl|uname|uptime|conntrack|ethtool|lscpu|date|lnstat"
+# What the arguments of each can begin with: a word of a sentence is none.
+ARGUMENTS = {
+    "ss": r"[-|'\"(]|state |src |dst |[sd]port ",
+    "netstat": r"[-|]",
+    "nstat": r"[-|]|[A-Z]",
+    "sysctl": r"[-|]|[a-z]+[./]",
+    "cat": r"/",
+    "dmesg": r"[-|]",
+    "journalctl": r"[-|]",
+    "uname": r"-",
+    "uptime": r"[-|]",
+    "conntrack": r"-",
+    "ethtool": r"-",
+    "lscpu": r"[-|]",
+    "date": r"[-+]",
+}
+PROGRAMS = "|".join(ARGUMENTS)
+CALLS = "|".join(rf"{program}(?:\s+(?:{argument}).*)?" for program, argument in ARGUMENTS.items())
 COMMAND = re.compile(
-    rf"^\s*(?:[^\s$#]{{0,60}}[^$#]{{0,60}}[$#]\s+)?(?:date\s*;\s*)?(?:sudo\s+)?"
-    rf"(?:ip netns exec (?P<namespace>[\w.@:-]+)\s+)?(?P<command>(?:{PROGRAMS})(?:\s+[-/|'\"(\w].*)?)$"
+    rf"^\s*(?:[^$#]{{0,80}}[$#]\s+)?(?:date\s*;\s*)?(?:sudo\s+)?"
+    rf"(?:ip netns exec (?P<namespace>[\w.@:-]+)\s+)?(?P<command>{CALLS})$"
 )
 DATE = re.compile(
     r"^\w{3} (?P<month>\w{3}) +(?P<day>\d{1,2}) (?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)(?: [AP]M)? "
     r"(?P<zone>\w+) (?P<year>\d{4})$"
 )
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+OPENING = re.compile("|".join(kind.opening for kind in READERS if kind.opening))
+FIRST_WORDS = {*ARGUMENTS, "sudo", "ip", "date;"}
+
+
+def reader_of(line: str, context: Context) -> type[Reader] | None:
+    """Whose output begins with this line; None for nobody's."""
+    if ProcSys.starts(line, context):
+        return ProcSys
+    if OPENING.match(line) is None:
+        return None
+    return next((kind for kind in READERS if kind.starts(line, context)), None)
+
+
+def command_of(line: str) -> re.Match[str] | None:
+    """The command that a line gives, with a prompt or without."""
+    words = line.split(None, 1)
+    is_bare = bool(words) and words[0] in FIRST_WORDS
+    return COMMAND.match(line) if is_bare or "$ " in line or "# " in line else None
 
 
 class Parts:
@@ -58,6 +95,7 @@ class Parts:
         self.reader: Reader | None = None
         self.first = self.last = 0
         self.kinds: dict[str, int] = {}
+        self.dated: set[str] = set()
 
     def line(self, number: int, line: str) -> None:
         """One line."""
@@ -66,15 +104,20 @@ class Parts:
             return
         self.close()
         if taken := moment(line):
-            self.context = replace(self.context, taken=taken)
-        elif command := COMMAND.match(line):
+            self.context, self.dated = replace(self.context, taken=taken), set()
+        elif command := command_of(line):
             space = command["namespace"] or self.context.namespace
-            self.context = replace(self.context, command=command["command"], namespace=space, before="", path="")
+            self.context = replace(self.context, command=plain(command["command"]), namespace=space, before="", path="")
         else:
             self._start(number, line)
 
     def _start(self, number: int, line: str) -> None:
-        kind = next((kind for kind in READERS if kind.starts(line, self.context)), None)
+        kind = reader_of(line, self.context)
+        if kind and self.context.taken and self.context.taken.basis is Basis.SAID:
+            # A date holds for what follows, but not for a second output of the same kind.
+            taken = None if kind.kind in self.dated else self.context.taken
+            self.dated.add(kind.kind)
+            self.context = replace(self.context, taken=taken)
         reader = kind(self.context) if kind else None
         if reader and reader.feed(number, line):
             self.reader, self.first, self.last = reader, number, number
@@ -108,9 +151,7 @@ def is_known(head: bytes, context: Context) -> bool:
     """Whether the begin of a file has something that we read."""
     for line in head.decode("utf-8", errors="replace").splitlines():
         text = line.rstrip("\r")
-        if COMMAND.match(text) and not context.path.startswith("etc/"):
-            return True
-        if any(kind.starts(text, context) for kind in READERS):
+        if command_of(text) or reader_of(text, context):
             return True
     return False
 
