@@ -202,7 +202,8 @@ def test_bombs_are_one_line(tmp_path: Path, begin: bytes) -> None:
             told = list(read([file]).notices)
         except BadInput as error:
             told = [str(error)]
-        assert [line for line in told if "unpacks to more than" in line], file.name
+        unread = "nothing in it that we read" if not begin and file != tar else "unpacks to more than"
+        assert [line for line in told if unread in line], file.name
 
 
 @pytest.mark.usefixtures("small_bounds")
