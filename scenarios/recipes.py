@@ -18,8 +18,7 @@ HISTOGRAM = """ss -ant | awk '
 """
 PER_PEER = """ss -tan 'sport = :443' | awk '{print $(NF)" "$(NF-1)}' | sed 's/:[^ ]*//g' | sort | uniq -c"""
 
-# Document 003: as it is meant, and with the quotation marks and the dash that are printed.
-NETSTAT = 'netstat -ant |grep "TIME_WAIT" |wc -l'
+# Document 003, with the quotation marks and the dash that are printed.
 NETSTAT_AS_PRINTED = "netstat -ant |grep “TIME_WAIT” |wc –l"
 
 

@@ -7,6 +7,7 @@ by how much, and what would count right.
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -229,6 +230,16 @@ def test_awk_per_peer(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
             # Such a peer is [::ffff:10.1.0.1]:40000, and nothing stands before the first colon.
             counted = {peer: n for peer, n in recipes.peers(server).items() if peer not in header}
             effect.compare("peers", counted, document=wanted, kernel={"*": 1, "[": 5})
+    with claim.effect("four more of one peer, in TIME-WAIT") as effect:
+        listener = listen(server, port=443)
+        leave(two, listener, 4, closer="server")
+        five_connections(listener, server.ip)
+        shown = Counter(end.remote[0] for end in sockets(server, "exclude listening sport = :443"))
+        effect.premise("by inet_diag", dict(shown), {two.ip: 6, three.ip: 3})
+        counted = {peer: n for peer, n in recipes.peers(server).items() if peer not in header}
+        merged = {"[": 1, "[fd00": 9} if ipv6 else {**shown, "0.0.0.0": 1}
+        effect.compare("peers", counted, document=dict(shown), kernel=merged)
+    listener.close()
     with claim.control("the header and the listener left out, and only the port cut off") as control:
         five_connections(listen(server, port=443), server.ip)
         mended = "ss -Htn 'sport = :443' | awk '{print $5}' | sed 's/:[0-9]*$//' | tr -d '[]' | sort | uniq -c"

@@ -12,6 +12,7 @@ from harness.observe import ss, states_at, states_between
 from harness.traffic import connect, establish, listen
 from harness.traffic.closing import leave_time_wait
 from harness.traffic.connection import abort, error_of
+from harness.traffic.ports import bind_alone
 from harness.waiting import until
 
 if TYPE_CHECKING:
@@ -68,11 +69,15 @@ def test_passive_closer_free(claim: ClaimRun, pair: Pair) -> None:
             ((local, remote),) = leave_time_wait(pair.client, listener, closer=closer)
             effect.compare("connections of the other side", state(states_at(passive, listener.port)), document=[])
             listener.close()
+            effect.compare("bind() of its port, for itself alone", bind_alone(passive, remote), document="bound")
             again = connect(passive, listen(active), source=remote, wait=True)
             effect.compare("its port, used again at once", again.results(), document={"connected": 1})
             left = state(states_between(active, local, remote))
-            effect.premise("the side that closed first", left, ["TIME-WAIT"])
+            effect.compare("the side that closed first", left, document=["TIME-WAIT"])
     with claim.control("the last ACK is lost: the other side still waits for it") as control:
-        last = lose_last_ack(pair.server, listen(pair.client))
+        listener = listen(pair.client)
+        last = lose_last_ack(pair.server, listener)
+        listener.socket.close()
         control.expect("state of the other side", state(last.states), ["LAST-ACK"])
+        control.expect("bind() of its port, for itself alone", bind_alone(pair.client, last.remote), "EADDRINUSE")
         last.repeat()

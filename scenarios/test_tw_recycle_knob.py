@@ -30,6 +30,7 @@ KNOBS = [line.split(" = ")[0] for line in FOUR_LINES.splitlines()]
 def test_removed(claim: ClaimRun, pair: Pair) -> None:
     settings = SysctlFile(pair.server, KNOBS)
     with claim.effect("the knob, and sysctl -p of the four settings of document 003, a line each") as effect:
+        # The documents say 4.12, and THERE is whether the kernel is older.
         effect.compare("the kernel has tcp_tw_recycle", RECYCLE in pair.server.sysctl, document=THERE)
         ran = settings.apply(FOUR_LINES)
         effect.note("what sysctl prints", output(ran.stdout + ran.stderr))

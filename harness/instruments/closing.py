@@ -75,7 +75,8 @@ class LostAck:
     """A connection that one side closed first, and whose other side waits in LAST-ACK because the last ACK was lost.
 
     `local` and `remote` are its endpoints as the side has them that closed first (`closer`); `end` is the other side's
-    socket, which its application still holds. `repeats` drops what repeats its FIN.
+    socket, which its application still holds. `lost` drops the last ACK, `repeats` what repeats its FIN: None where
+    that arrives.
     """
 
     closer: Host
@@ -83,7 +84,8 @@ class LostAck:
     local: Endpoint
     remote: Endpoint
     end: socket.socket
-    repeats: Drop
+    lost: Drop
+    repeats: Drop | None
 
     @property
     def states(self) -> list[str]:
@@ -96,8 +98,10 @@ class LostAck:
         return error_of(self.end)
 
     def repeat(self) -> None:
-        """Let the repeated FIN arrive, and the other side leave LAST-ACK."""
-        self.repeats.lift()
+        """Let the repeated FIN arrive, and what answers it, and the other side leave LAST-ACK."""
+        if self.repeats is not None:
+            self.repeats.lift()
+        self.lost.lift()
         until(lambda: not self.states, deadline=REPEATED, what="the other side's LAST-ACK to end")
 
     def answers(self, packets: Capture) -> list[Segment]:
@@ -107,15 +111,18 @@ class LostAck:
         return [segment for segment in received[closed:] if segment.flags != "FA"]
 
 
-def lose_last_ack(closer: Host, listener: Listener) -> LostAck:
-    """Connect to a listener, close first, and lose the ACK of the other side's FIN."""
+def lose_last_ack(closer: Host, listener: Listener, *, again: bool = False) -> LostAck:
+    """Connect to a listener, close first, and lose the ACK of the other side's FIN.
+
+    The FIN is repeated, and that is lost as well; with `again` it arrives, and each ACK of it is lost.
+    """
     client, server = establish(closer, listener)
     local, remote = endpoint(client), far_endpoint(client)
-    lost = drop(listener.host, "A", sport=local[1], dport=remote[1], count=1)
-    repeats = drop(closer, "FA", sport=remote[1], dport=local[1], first=2)
+    lost = drop(listener.host, "A", sport=local[1], dport=remote[1], count=None if again else 1)
+    repeats = None if again else drop(closer, "FA", sport=remote[1], dport=local[1], first=2)
     client.shutdown(socket.SHUT_WR)
     wait_for_end(server)
     server.shutdown(socket.SHUT_WR)
     until(lambda: lost.count, what="the last ACK to be lost")
     client.close()
-    return LostAck(closer, listener.host, local, remote, server, repeats)
+    return LostAck(closer, listener.host, local, remote, server, lost, repeats)

@@ -1,16 +1,20 @@
-"""How long a state of a connection lasts: TIME-WAIT, FIN-WAIT-2, a half-open request, looked at until it is gone."""
+"""How long a state of a connection lasts: TIME-WAIT, that of an orphan, a half-open request, until it is gone.
+
+An orphan is a connection that no application holds any more: it has closed its socket, and the kernel goes on alone.
+"""
 
 from __future__ import annotations
 
 import math
+import socket
 import time
 from typing import TYPE_CHECKING
 
 from harness.errors import NotReady
-from harness.observe import ends_at, sockets, states_at
-from harness.traffic import SYN_OPTIONS
+from harness.observe import ends_at, sockets, states_between
+from harness.traffic import SYN_OPTIONS, drop
 from harness.traffic.closing import leave_time_wait
-from harness.traffic.connection import endpoint, establish, far_endpoint
+from harness.traffic.connection import endpoint, establish, far_endpoint, wait_for_end
 from harness.waiting import until
 
 if TYPE_CHECKING:
@@ -82,13 +86,32 @@ def watch_time_wait(client: Host, listener: Listener) -> Watched:
     return Watched(listener.host, ends, "TIME-WAIT", begun)
 
 
-def watch_orphan(client: Host, listener: Listener) -> Watched:
-    """An orphaned FIN-WAIT-2: the application at the listener has closed its socket, and the client's never will."""
+def watch_orphan(client: Host, listener: Listener, *, linger: int | None = None) -> Watched:
+    """An orphaned FIN-WAIT-2: the application at the listener has closed its socket, and the client's never will.
+
+    `linger` are seconds that the application has set with TCP_LINGER2.
+    """
     server = establish(client, listener).server
-    begun, ends = time.monotonic(), (endpoint(server), far_endpoint(server))
-    server.close()
-    until(lambda: states_at(listener.host, ends[1][1]) == ["FIN-WAIT-2"], what="FIN-WAIT-2")
-    return Watched(listener.host, ends, "FIN-WAIT-2", begun)
+    if linger is not None:
+        server.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, linger)
+    return _abandon(listener.host, server, "FIN-WAIT-2")
+
+
+def watch_fin_wait_1(client: Host, listener: Listener) -> Watched:
+    """An orphaned FIN-WAIT-1: the application at the listener has closed its socket, and nothing arrives there."""
+    connection = establish(client, listener)
+    drop(listener.host, sport=connection.port, dport=listener.port)
+    return _abandon(listener.host, connection.server, "FIN-WAIT-1")
+
+
+def watch_last_ack(client: Host, listener: Listener) -> Watched:
+    """An orphaned LAST-ACK: the client has closed, then the application at the listener; nothing arrives there."""
+    connection = establish(client, listener)
+    port = connection.port
+    connection.client.close()
+    wait_for_end(connection.server)
+    drop(listener.host, sport=port, dport=listener.port)
+    return _abandon(listener.host, connection.server, "LAST-ACK")
 
 
 def watch_half_open(connection: RawConnection, *, before: int = 0) -> Watched:
@@ -113,6 +136,14 @@ def seconds_left(host: Host, port: int) -> float:
     if len(ends) != 1 or ends[0].timer is None or (ends[0].state, ends[0].timer.kind) != ("TIME-WAIT", "timewait"):
         raise NotReady(f"not one TIME-WAIT at port {port} of {host.name}: {'; '.join(map(str, ends)) or 'nothing'}")
     return ends[0].timer.expires
+
+
+def _abandon(host: Host, held: socket.socket, state: str) -> Watched:
+    """Close a socket, which leaves its connection in a state."""
+    begun, ends = time.monotonic(), (endpoint(held), far_endpoint(held))
+    held.close()
+    until(lambda: states_between(host, *ends) == [state], what=state)
+    return Watched(host, ends, state, begun)
 
 
 def _states(host: Host) -> dict[FourTuple, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,12 @@ from harness.traffic.repair import Placed, place_both
 from harness.waiting import until
 
 if TYPE_CHECKING:
+    import socket
+
     from harness.lab import Host
     from harness.observe import Segment
     from harness.observe.sockets import Endpoint
-    from harness.traffic import Listener
+    from harness.traffic import Hold, Listener
 
 OLD, NEW = b"old data", b"new"
 # net/core/secure_seq.c, seq_scale(): the clock of initial sequence numbers counts up every 64 ns and has 32 bits, so it
@@ -53,9 +56,7 @@ class OldData:
 
     def arrive(self) -> None:
         """Let the segment arrive at the server."""
-        before = counters(self.server).Tcp.InSegs
-        deliver(self.server, self.frame)
-        until(lambda: counters(self.server).Tcp.InSegs > before, what="the old segment to arrive")
+        _arrive(self.server, self.frame)
 
     def arrive_behind_new(self, connection: Connection) -> bytes:
         """Let it arrive behind NEW data of a connection; what the server's application can read then."""
@@ -63,6 +64,37 @@ class OldData:
         until(lambda: unacknowledged(connection.client) == 0, what="new data to be acknowledged")
         self.arrive()
         return peek(connection.server)
+
+
+@dataclass(frozen=True)
+class LateData:
+    """A segment of a connection that is still open, on its way since `sent` on the monotonic clock, in seconds.
+
+    `end` is the socket that it is for; `copies` holds what repeats it as well, `frame` is the first.
+    """
+
+    server: Host
+    end: socket.socket
+    copies: Hold
+    frame: bytes
+    sent: float
+
+    def arrive(self) -> tuple[bytes, float]:
+        """Let the first copy arrive alone: what can be read then, and how old it was, in seconds."""
+        self.copies.lift()
+        age = time.monotonic() - self.sent
+        _arrive(self.server, self.frame)
+        return peek(self.end), age
+
+
+def delay_open_data(client: Host, listener: Listener) -> LateData:
+    """Let a client send OLD on a connection that stays open; neither that arrives nor what repeats it."""
+    connection = establish(client, listener)
+    copies = hold(listener.host, "PA", sport=connection.port, dport=listener.port)
+    sent = time.monotonic()
+    connection.client.sendall(OLD)
+    until(lambda: copies.count, what="the segment to be sent")
+    return LateData(listener.host, connection.server, copies, copies.held()[0], sent)
 
 
 def delay_data(client: Host, listener: Listener) -> OldData:
@@ -82,3 +114,10 @@ def delay_data(client: Host, listener: Listener) -> OldData:
     if segment is None:
         raise NotReady("what was held is no TCP segment")
     return OldData(client, listener.host, local, remote, frame, segment)
+
+
+def _arrive(host: Host, frame: bytes) -> None:
+    """Let a frame arrive at a host."""
+    before = counters(host).Tcp.InSegs
+    deliver(host, frame)
+    until(lambda: counters(host).Tcp.InSegs > before, what="the segment to arrive")

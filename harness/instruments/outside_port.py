@@ -65,8 +65,10 @@ def give_one_port(gateway: Host, number: int = NUMBER) -> nft.Table:
     """
     for knob, value in FORGETFUL.items():
         gateway.sysctl[f"net.netfilter.nf_conntrack_tcp_{knob}"] = value
-    outside = list(gateway.interfaces)[-1]
-    rule = (*nft.leaving_by(outside), *nft.protocol(socket.IPPROTO_TCP), *nft.masquerade(number))
+    outside = list(gateway.interfaces.values())[-1]
+    address = outside.addresses[gateway.family]
+    matched = (*nft.leaving_by(outside.name), *nft.protocol(socket.IPPROTO_TCP))
+    rule = (*matched, *nft.leave_as(gateway.family, address, number))
     chain = nft.Chain("postrouting", PRIORITY, (rule,), kind="nat")
     family = "ip" if gateway.family == socket.AF_INET else "ip6"
     return nft.Table(gateway.namespace, "outside-port", {"outside-port": chain}, family)

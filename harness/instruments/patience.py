@@ -91,7 +91,7 @@ def syn_waits_of(host: Host) -> list[float]:
 
 
 def side_by_side(values: Sequence[int]) -> list[Sequence[int]]:
-    """What can be tried at the same time: values of tcp_syn_retries or tcp_retries2, each on a host of its own.
+    """What can be tried at the same time: values of tcp_syn_retries or the like, each on a host of its own.
 
     All of them where each namespace has the knob, one after the other where it is the machine's.
     """

@@ -31,9 +31,6 @@ META_L4PROTO, META_OIFNAME, META_NFPROTO = 16, 7, 15
 CMP_EQ, CMP_LT, CMP_GTE = 0, 2, 5
 NAT_PREROUTING_PRIORITY, NAT_POSTROUTING_PRIORITY, RAW_PRIORITY = -100, 100, -300
 
-# include/uapi/linux/netfilter/nf_nat.h
-NAT_RANGE_PROTO_SPECIFIED = 2
-
 NETLINK_NETFILTER = 12
 SUBSYSTEM = 10
 BATCH_BEGIN, BATCH_END = 0x10, 0x11
@@ -47,8 +44,10 @@ RULE_TABLE, RULE_CHAIN, RULE_EXPRESSIONS = 1, 2, 4
 LIST_ELEMENT, EXPRESSION_NAME, EXPRESSION_DATA = 1, 1, 2
 DATA_VALUE, DATA_VERDICT, VERDICT_CODE = 1, 2, 1
 COUNTER_PACKETS = 2
-# Some register; 0 is that of the verdict.
-REGISTER, VERDICT = 1, 0
+# Some registers; 0 is that of the verdict.
+REGISTER, REGISTER_OF_PORT, VERDICT = 1, 2, 0
+# enum nft_nat_types
+SNAT = 0
 RECEIVE_SIZE = 1 << 17
 # struct nfgenmsg: family, version, and in a batch the subsystem.
 GENERAL = struct.Struct(">BBH")
@@ -150,18 +149,22 @@ def drop() -> list[Expression]:
     return [_expression("immediate", _numbers(VERDICT) + netlink.nested(2, verdict))]
 
 
-def masquerade(port: int | None = None) -> list[Expression]:
-    """Give the packet the address of the interface that it leaves by, and a port if one is given.
+def masquerade() -> list[Expression]:
+    """Give the packet the address of the interface that it leaves by."""
+    return [_expression("masq")]
 
-    A port needs a match of the transport protocol before it, and a kernel from 4.5 on.
-    """
-    if port is None:
-        return [_expression("masq")]
-    value = netlink.nested(2, netlink.attribute(DATA_VALUE, port.to_bytes(2, "big")))
+
+def leave_as(family: int, address: str, port: int) -> list[Expression]:
+    """Give the packet this source; it needs a match of the transport protocol before it."""
     return [
-        _expression("immediate", _numbers(REGISTER) + value),
-        _expression("masq", _numbers(NAT_RANGE_PROTO_SPECIFIED, REGISTER, REGISTER)),
+        _immediate(REGISTER, socket.inet_pton(family, address)),
+        _immediate(REGISTER_OF_PORT, port.to_bytes(2, "big")),
+        _expression("nat", _numbers(SNAT, family, REGISTER, REGISTER, REGISTER_OF_PORT, REGISTER_OF_PORT)),
     ]
+
+
+def _immediate(register: int, value: bytes) -> Expression:
+    return _expression("immediate", _numbers(register) + _data(2, value))
 
 
 class Table:

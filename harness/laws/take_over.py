@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 # include/uapi/linux/time.h; the coarse clocks stand still within a tick, as the kernel's count of seconds does.
 CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE = 5, 6
 SECOND, MILLISECOND = 1_000_000_000, 1_000_000
-# What tcp_tw_reuse_delay is unless set, in milliseconds (ca6a6f93867a "tcp: Add sysctl to configure TIME-WAIT reuse
-# delay").
+# What tcp_tw_reuse_delay is unless set, in milliseconds; there is none before tw-reuse-delay-can-be-set.
 USUAL_DELAY = 1000
 # At this age, in seconds, every kernel lets a TIME-WAIT be taken over: two seconds had to begin before 4.19.
 OLD_ENOUGH = 2.05

@@ -31,6 +31,11 @@ SLOT = TIME_WAIT / SLOTS
 # in seconds, and at each within three such intervals (inet_csk_reqsk_queue_prune()).
 LISTENER_LOOKS = 0.2
 
+# net/ipv4/tcp_timer.c, tcp_orphan_retries(): what tcp_orphan_retries 0, the default, stands for.
+ORPHAN_RETRIES = 8
+# The RTO of a network where a round trip takes no time: the least one, rounded up to a tick and half another.
+RTO_OF_A_LAN = RTO_MIN + JIFFY
+
 # include/net/tcp.h, TCP_KEEPALIVE_TIME, _PROBES, _INTVL: after how many seconds of silence a connection is probed, how
 # often, and how many seconds apart.
 KEEPALIVE_TIME, KEEPALIVE_PROBES, KEEPALIVE_INTERVAL = 7200, 9, 75
@@ -99,6 +104,19 @@ def half_open_lasting(*waits: float, kernel: KernelVersion | None = None) -> Las
     if since("half-open-has-its-own-timer", kernel):
         return lasting(*waits, kernel=kernel)
     return _lasts(sum(waits), sum(waits) + 3 * LISTENER_LOOKS * len(waits))
+
+
+def orphan_lasting(retries: int = 0, *, kernel: KernelVersion | None = None) -> Lasts:
+    """A connection of a LAN that no application holds any more, and whose FIN nobody acknowledges.
+
+    `retries` is tcp_orphan_retries: it stands for the time that so many doublings of 200 ms take. The end comes with
+    the first timeout at which so much has passed since the first retransmission; each is as long again as all before
+    it, and a probe for a lost tail may come before the first. net/ipv4/tcp_timer.c, tcp_write_timeout().
+    """
+    waits = doubling(RTO_MIN, retries or ORPHAN_RETRIES)
+    patience = sum(waits)
+    late = max(sum(granularity(timer, hz, kernel) for timer in waits) for hz in HZ)
+    return _lasts(RTO_MIN + patience, 2 * patience + 4 * RTO_OF_A_LAN + late)
 
 
 def _lasts(earliest: float, latest: float) -> Lasts:

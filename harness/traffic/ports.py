@@ -1,13 +1,15 @@
-"""The ports that a host's connect() calls draw from."""
+"""The ports that a host's connect() calls draw from, and whether one of them can be had alone."""
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from harness.errors import BadInput
 
 if TYPE_CHECKING:
     from harness.lab import Host
+    from harness.observe.sockets import Endpoint
 
 PORT_RANGE = "net.ipv4.ip_local_port_range"
 FIRST_PORT = 40000
@@ -31,3 +33,16 @@ def ports_of(host: Host) -> range:
     """The ports that a host's connect() calls draw from."""
     first, last = (int(word) for word in host.sysctl[PORT_RANGE].split())
     return range(first, last + 1)
+
+
+def bind_alone(host: Host, address: Endpoint) -> str:
+    """What bind() says to somebody who wants an address and port for himself, without SO_REUSEADDR: "bound", an error.
+
+    The socket is closed again.
+    """
+    with host.socket() as binding:
+        try:
+            binding.bind(address)
+        except OSError as error:
+            return errno.errorcode[error.errno or 0]
+    return "bound"

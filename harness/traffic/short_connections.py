@@ -36,7 +36,8 @@ class ShortConnections:
     `closer` ("client" or "server") closes first. With `per_connection` above 1 a connection is kept for so many
     requests. The listeners must be ones from which nobody else accepts. `results` has, for each request, the seconds
     since the beginning and "ok" or the name of the errno; `waiting` every five seconds how many TIME-WAIT the client
-    had. `lost` is for how many seconds the machine was too busy to ask.
+    had. `lost` is for how many seconds the machine was too busy to ask, `lost_before_failure` for how many before the
+    first request failed.
     """
 
     client: Host
@@ -48,6 +49,7 @@ class ShortConnections:
     waiting: list[tuple[float, int]] = field(default_factory=list)
     connections: int = 0
     lost: float = 0.0
+    lost_before_failure: float = 0.0
     _open: list[tuple[socket.socket, socket.socket, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -65,13 +67,18 @@ class ShortConnections:
 
     @property
     def first_failure(self) -> float | None:
-        """After how many seconds the first request failed."""
-        return next((moment for moment, result in self.results if result != OK), None)
+        """After how many seconds the first request failed; those apart for which the machine was too busy to ask."""
+        failed = next((moment for moment, result in self.results if result != OK), None)
+        return None if failed is None else failed - self.lost_before_failure
 
     @property
     def before_failure(self) -> int:
         """How many requests were answered before the first that failed."""
         return next((i for i, (_, result) in enumerate(self.results) if result != OK), len(self.results))
+
+    def answered_after_failure(self, until: float) -> int:
+        """How many requests were answered after the first that failed, up to so many seconds from the beginning."""
+        return sum(result == OK for moment, result in self.results[self.before_failure :] if moment < until)
 
     def ask(self, since: float) -> None:
         """One request; `since` is the beginning on the monotonic clock, in seconds."""
@@ -81,6 +88,8 @@ class ShortConnections:
             result = OK
         except OSError as error:
             result = errno.errorcode.get(error.errno or 0, str(error))
+            if not self.errors:
+                self.lost_before_failure = self.lost
         self.results.append((moment, result))
         if not self.waiting or moment >= self.waiting[-1][0] + SAMPLE:
             self.waiting.append((moment, count(self.client, "state time-wait", family=self.client.family)))

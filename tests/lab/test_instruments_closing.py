@@ -12,6 +12,7 @@ from harness.instruments.lifetimes import seconds_left
 from harness.observe import capture, states_at, states_between
 from harness.traffic import connect, listen
 from harness.traffic.closing import leave_time_wait
+from harness.waiting import until
 
 if TYPE_CHECKING:
     from harness.lab import Pair
@@ -37,6 +38,17 @@ def test_the_last_ack_is_lost(pair: Pair) -> None:
         last.repeat()
         assert (last.states, last.error) == ([], "no error")
         assert [answer.flags for answer in last.answers(packets)] == ["A", "A"]
+
+
+def test_each_of_the_last_acks_is_lost(pair: Pair) -> None:
+    with capture(pair.server) as packets:
+        last = lose_last_ack(pair.client, listen(pair.server), again=True)
+        until(lambda: last.lost.count >= 3, what="ACKs of FINs that are repeated")
+        assert (last.states, states_at(pair.client, last.remote[1])) == (["LAST-ACK"], ["TIME-WAIT"])
+        fins = packets.segments(direction="out", sport=last.remote[1], flags="FA")
+        assert len(fins) >= 3
+        last.repeat()
+        assert (last.states, last.error) == ([], "no error")
 
 
 def test_what_a_timer_of_time_wait_has_left(pair: Pair) -> None:

@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import NotReady
-from harness.instruments.lifetimes import watch_half_open, watch_orphan, watch_time_wait, watch_until_gone
+from harness.instruments.lifetimes import (
+    watch_fin_wait_1,
+    watch_half_open,
+    watch_last_ack,
+    watch_orphan,
+    watch_time_wait,
+    watch_until_gone,
+)
 from harness.laws.ranges import matches
-from harness.laws.timers import half_open_lasting, time_wait_lasting
-from harness.observe import states_at
+from harness.laws.timers import half_open_lasting, orphan_lasting, time_wait_lasting
+from harness.observe import states_at, states_between
 from harness.traffic import RawPeer, listen
 
 if TYPE_CHECKING:
@@ -20,9 +27,10 @@ if TYPE_CHECKING:
 def test_what_a_timer_ends(pair: Pair) -> None:
     pair.server.sysctl["net.ipv4.tcp_fin_timeout"] = 2
     pair.server.sysctl["net.ipv4.tcp_synack_retries"] = 0
+    peer = RawPeer(pair.server, pair.client)
     time_wait = watch_time_wait(pair.client, listen(pair.server))
     orphan = watch_orphan(pair.client, listen(pair.server))
-    half_open = watch_half_open(RawPeer(pair.server, pair.client).connection(listen(pair.server)))
+    half_open = watch_half_open(peer.connection(listen(pair.server)))
     ended = [orphan, half_open]
     assert [states_at(pair.server, watch.port) for watch in (time_wait, *ended)] == [
         ["TIME-WAIT"],
@@ -37,6 +45,20 @@ def test_what_a_timer_ends(pair: Pair) -> None:
     assert not time_wait.gone
     with pytest.raises(NotReady, match="all that is watched to be gone"):
         watch_until_gone([time_wait], deadline=0.1)
+
+
+def test_orphans_whose_fin_nobody_acknowledges(pair: Pair) -> None:
+    pair.server.sysctl["net.ipv4.tcp_orphan_retries"] = 1
+    orphans = [watch(pair.client, listen(pair.server)) for watch in (watch_last_ack, watch_fin_wait_1)]
+    assert [states_between(pair.server, *orphan.ends) for orphan in orphans] == [["LAST-ACK"], ["FIN-WAIT-1"]]
+    watch_until_gone(orphans, deadline=20)
+    assert [matches(orphan_lasting(1), orphan.lifetime) for orphan in orphans] == [True, True]
+
+
+def test_an_orphan_with_a_time_of_its_own(pair: Pair) -> None:
+    orphan = watch_orphan(pair.client, listen(pair.server), linger=1)
+    watch_until_gone([orphan], deadline=20)
+    assert matches(time_wait_lasting(1), orphan.lifetime)
 
 
 def test_another_state_is_the_end_of_the_first(pair: Pair) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from harness.errors import BadInput
 from harness.traffic import connect, listen
-from harness.traffic.ports import PORT_RANGE, give_ports, ports_of
+from harness.traffic.ports import PORT_RANGE, bind_alone, give_ports, ports_of
 
 if TYPE_CHECKING:
     from harness.lab import Pair
@@ -26,6 +26,15 @@ def test_a_single_port(pair: Pair) -> None:
     assert give_ports(pair.client, first=41000) == range(41000, 41001)
     assert pair.client.sysctl[PORT_RANGE].split() == ["41000", "41000"]
     assert connect(pair.client, listen(pair.server), wait=True)[0].port == 41000
+
+
+def test_a_port_for_oneself(pair: Pair) -> None:
+    listener = listen(pair.server)
+    address = listener.address
+    assert bind_alone(pair.server, address) == "EADDRINUSE"
+    listener.close()
+    assert bind_alone(pair.server, address) == "bound"
+    assert bind_alone(pair.server, address) == "bound"
 
 
 @pytest.mark.parametrize(("number", "first"), [(0, 40000), (-1, 40000), (1, 0), (2, 65535)])

@@ -23,6 +23,7 @@ def test_they_end_when_no_port_is_left(pair: Pair) -> None:
     started = time.monotonic()
     keep_asking([asking], 10, stop_at_failure=True)
     assert (asking.before_failure, dict(asking.errors)) == (20, {"EADDRNOTAVAIL": 1})
+    assert (asking.answered_after_failure(10), asking.answered) == (0, 20)
     assert asking.first_failure is not None
     assert 0.1 <= asking.first_failure <= time.monotonic() - started
     assert count(pair.client, "state time-wait") == 20

@@ -6,7 +6,7 @@ import pytest
 
 from harness.laws.kernel import KernelVersion
 from harness.laws.ranges import Range, matches
-from harness.laws.timers import Lasts, half_open_lasting, lasting, time_wait_lasting
+from harness.laws.timers import Lasts, half_open_lasting, lasting, orphan_lasting, time_wait_lasting
 
 CENTRAL, SLACK, NEW = (KernelVersion.parse(release) for release in ("3.16", "4.4", "6.12"))
 
@@ -41,6 +41,16 @@ def test_time_wait() -> None:
     assert time_wait_lasting(kernel=CENTRAL) == Lasts(52.48, 60.1)
     assert time_wait_lasting(30, kernel=CENTRAL) == Lasts(29.98, 37.6)
     assert time_wait_lasting(5, kernel=CENTRAL) == Lasts(7.48, 15.1)
+
+
+def test_orphans() -> None:
+    assert orphan_lasting(kernel=NEW) == orphan_lasting(8, kernel=NEW)
+    assert orphan_lasting(1, kernel=NEW) == Lasts(0.78, 2.176)
+    assert orphan_lasting(3, kernel=NEW).earliest == 3.18
+    assert orphan_lasting(kernel=NEW).earliest == 102.38
+    assert matches(orphan_lasting(3, kernel=NEW), (6.2, 6.4))
+    assert not matches(orphan_lasting(1, kernel=NEW), (6.2, 6.4))
+    assert not matches(orphan_lasting(kernel=NEW), (12.7, 12.8))
 
 
 def test_half_open() -> None:

@@ -1,0 +1,43 @@
+"""The connections that a host's packet filter keeps track of, which a gateway does with all that it translates."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from harness.errors import Unsupported
+
+if TYPE_CHECKING:
+    from harness.lab import Host
+
+TABLE = "/proc/thread-self/net/nf_conntrack"
+# net/netfilter/nf_conntrack_standalone.c, ct_seq_show(): family, protocol, seconds left, the protocol's state, and the
+# four-tuple of what came first.
+ROW = re.compile(r"ipv\d +\d+ tcp +6 (\d+) (\w+) src=\S+ dst=\S+ sport=(\d+) dport=(\d+) ")
+
+
+class Tracked(NamedTuple):
+    """An entry for a TCP connection: the seconds that it has left, its state, the ports of who spoke first."""
+
+    seconds_left: int
+    state: str
+    ports: tuple[int, int]
+
+
+def tracked(host: Host, ports: tuple[int, int]) -> Tracked | None:
+    """The entry of a connection by its ports, (client's, server's); None if there is none.
+
+    Unsupported where the kernel does not list them (CONFIG_NF_CONNTRACK_PROCFS).
+    """
+    try:
+        with host.open(TABLE) as table:
+            entries = parse(table.read())
+    except FileNotFoundError:
+        raise Unsupported(f"the running kernel has no {TABLE} (CONFIG_NF_CONNTRACK_PROCFS)") from None
+    return next((entry for entry in entries if entry.ports == ports), None)
+
+
+def parse(text: str) -> list[Tracked]:
+    """The TCP connections of the table."""
+    rows = (ROW.match(line) for line in text.splitlines())
+    return [Tracked(int(row[1]), row[2], (int(row[3]), int(row[4]))) for row in rows if row]

@@ -1,0 +1,92 @@
+"""TCP_USER_TIMEOUT: when a connection whose peer is silent is given up, against tcp_retries2 and against keepalive."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from harness.evidence import seconds, state
+from harness.instruments.patience import BYTE, RETRIES2, Ends
+from harness.laws import since
+from harness.laws.ranges import at_most, between
+from harness.observe import socket_of
+from harness.traffic import answered, drop, echo, listen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness.claims.record import ClaimRun
+    from harness.lab import Host, Lan
+    from harness.traffic import Listener
+
+# Seconds: the silence before the first keepalive probe, and between two.
+PROBED_AFTER = 1
+
+
+class Impatient(NamedTuple):
+    """A connection, when it was begun in seconds since the epoch, and whether it has something to send."""
+
+    name: str
+    socket: socket.socket
+    begun: float
+    speaks: bool
+
+    def lasted(self, ends: Ends) -> float:
+        """For how many seconds it has gone on when the kernel ends it."""
+        ends.wait(self.socket, deadline=60)
+        return seconds(round(ends[self.socket].at - self.begun, 2))
+
+
+def impatient(host: Host, listener: Listener, name: str, timeout: int = 0, probes: int = 0) -> Impatient:
+    """A connection with TCP_USER_TIMEOUT in seconds, or none; it has so many keepalive probes, or it sends a byte."""
+    begun = time.time()
+    connection = answered(host, listener)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * timeout)
+    if probes:
+        for option, value in (("KEEPIDLE", PROBED_AFTER), ("KEEPINTVL", PROBED_AFTER), ("KEEPCNT", probes)):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, f"TCP_{option}"), value)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return Impatient(name, connection, begun, not probes)
+
+
+def fall_silent(connections: Sequence[Impatient]) -> Ends:
+    """Let those speak that have something to send; what the kernel will make of all of them."""
+    ends = Ends()
+    for connection in connections:
+        ends.watch(connection.socket)
+        if connection.speaks:
+            connection.socket.send(BYTE)
+    return ends
+
+
+@pytest.mark.slow(15)
+@pytest.mark.claim("connect-timeout.user-timeout")
+def test_user_timeout(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
+    server, usual, hasty = lan(3).hosts
+    listener = listen(server, answer=echo)
+    # What tcp_retries2 and the probes would make of them lies outside of these ranges.
+    wanted = {
+        impatient(usual, listener, "data, 2 s against tcp_retries2 15", 2): between(2, 6),
+        impatient(usual, listener, "keepalive, 3 s against 30 probes", 3, probes=30): between(3, 9),
+        impatient(usual, listener, "keepalive, 9 s against one probe", 9, probes=1): between(9, 15),
+    }
+    alone = [impatient(usual, listener, "keepalive, one probe", probes=1)]
+    if since("retries2-per-namespace"):
+        hasty.sysctl[RETRIES2] = 1
+        wanted[impatient(hasty, listener, "data, 9 s against tcp_retries2 1", 9)] = between(9, 24)
+        alone.append(impatient(hasty, listener, "data, tcp_retries2 1"))
+    patient = impatient(usual, listener, "data, tcp_retries2 15")
+    with drop(server, dport=listener.port):
+        ends = fall_silent([*wanted, *alone, patient])
+        with claim.control("the peer falls silent, and nobody has set TCP_USER_TIMEOUT") as control:
+            for each in alone:
+                control.expect(f"{each.name}: seconds", each.lasted(ends), at_most(7))
+        with claim.effect("the peer falls silent, and TCP_USER_TIMEOUT is set") as effect:
+            for each, when in wanted.items():
+                effect.compare(f"{each.name}: seconds", each.lasted(ends), document=when)
+                effect.compare(f"{each.name}: the error", ends[each.socket].error, document="ETIMEDOUT")
+        with claim.control("as long without it and without keepalive, tcp_retries2 15") as control:
+            control.expect("state", state([socket_of(usual, patient.socket).state]), ["ESTAB"])

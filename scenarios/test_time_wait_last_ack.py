@@ -1,0 +1,156 @@
+"""The last ACK is lost: who repeats what, how TIME-WAIT answers, and what becomes of the other side without it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.evidence import drawn, seconds, state
+from harness.instruments.closing import REPEATED, LostAck, lose_last_ack
+from harness.instruments.lifetimes import seconds_left, watch_last_ack, watch_until_gone
+from harness.laws.ranges import at_least, at_most, between
+from harness.laws.timers import orphan_lasting
+from harness.observe import states_at, states_between
+from harness.observe.conversation import Conversation
+from harness.traffic import drop, establish, listen
+from harness.traffic.closing import leave_time_wait
+from harness.traffic.connection import endpoint
+from harness.waiting import let_pass, until
+
+if TYPE_CHECKING:
+    from harness.claims.record import ClaimRun
+    from harness.lab import Pair
+
+MAX_BUCKETS = "net.ipv4.tcp_max_tw_buckets"
+A_WHILE = 3.0
+FOR_GOOD = at_least(3600)
+LAW = orphan_lasting()
+# Where the kernel has knobs for the machine only, of the two hosts it is the server that has them: so the server is
+# the side that closes first, and connects.
+
+
+@pytest.mark.claim("time-wait.lost-ack-leaves-last-ack")
+def test_lost_ack_leaves_last_ack(claim: ClaimRun, pair: Pair) -> None:
+    closer, peer = pair.server, pair.client
+    packets = claim.capture(closer)
+    with claim.effect("the last ACK is lost, and so is each FIN that is repeated") as effect:
+        last = lose_last_ack(closer, listen(peer))
+        effect.compare("the other side", state(last.states), document=["LAST-ACK"])
+        let_pass(A_WHILE, what="LAST-ACK to go on")
+        effect.compare("the other side, 3 s later", state(last.states), document=["LAST-ACK"])
+        seen = Conversation(packets, last.local, last.remote, since=0)
+        effect.premise("FINs that the other side has sent", len(seen.received("FA")), at_least(3))
+    with claim.control("the last ACK arrives") as control:
+        listener = listen(peer)
+        connection = establish(closer, listener)
+        seen = Conversation(packets, endpoint(connection.client), listener.address, since=0)
+        connection.close()
+        until(lambda: len(seen.sent("A")) >= 2 and not states_at(peer, listener.port), what="the last ACK to arrive")
+        control.expect("FINs that the other side has sent", len(seen.received("FA")), at_most(2))
+        control.expect("the other side", state(states_at(peer, listener.port)), [])
+
+
+@pytest.mark.claim("time-wait.reacks-fin")
+def test_reacks_fin(claim: ClaimRun, pair: Pair) -> None:
+    closer, peer = pair.server, pair.client
+    at_closer, at_peer = claim.capture(closer), claim.capture(peer)
+    undisturbed = listen(peer)
+    ((local, _),) = leave_time_wait(closer, undisturbed)
+    with claim.effect(
+        "the last ACK is lost, and the repeated FIN arrives when the timer has run for a second"
+    ) as effect:
+        last = lose_last_ack(closer, listen(peer))
+        port = last.remote[1]
+        effect.premise("the other side", state(last.states), ["LAST-ACK"])
+        until(lambda: seconds_left(closer, port) < 59, deadline=30, what="the timer to run for a second")
+        earlier = seconds(seconds_left(closer, port))
+        last.repeat()
+        later, read = seconds(seconds_left(closer, port)), time.time()
+        answer = last.answers(at_peer)[1]
+        effect.compare("answer to the repeated FIN", answer.flags, document="A")
+        fin = at_peer.segments(direction="out", sport=port, flags="FA")[0]
+        effect.compare("what it acknowledges", drawn(answer.ack), document=fin.next_seq)
+        effect.compare("timer: later after it than before", later > earlier, document=True)
+        answered = at_closer.segments(direction="out", dport=port, flags="A")[-1].time
+        effect.compare("timer when it was answered", seconds(later + read - answered), document=between(59.9, 60.5))
+        effect.note("timer before and after", (earlier, later))
+        effect.compare("error at the other side", last.error, document="no error")
+    with claim.control("a connection closed at the same time whose last ACK was not lost") as control:
+        control.expect("timer", seconds(seconds_left(closer, undisturbed.port)), at_most(59))
+        fins = at_closer.segments(direction="in", sport=undisturbed.port, dport=local[1], flags="FA")
+        control.expect("FINs of the other side", len(fins), 1)
+
+
+@pytest.mark.claim("time-wait.active-closer-repeats-fin")
+def test_active_closer_repeats_fin(claim: ClaimRun, pair: Pair) -> None:
+    closer, peer = pair.server, pair.client
+    packets = claim.capture(closer)
+    with claim.effect("the other side's FIN has come, and for 3 s no ACK of it arrives there") as effect:
+        last = lose_last_ack(closer, listen(peer), again=True)
+        let_pass(A_WHILE, what="FINs to be repeated")
+        seen = Conversation(packets, last.local, last.remote, since=0)
+        received = seen.received("FA")
+        again = [fin for fin in seen.sent("FA") if fin.time > received[0].time]
+        effect.compare("FINs of the side that closed first, since then", len(again), document=at_least(1), kernel=0)
+        effect.premise("FINs of the other side", len(received), at_least(3))
+        effect.premise("ACKs of the side that closed first, to those FINs", last.lost.count, at_least(2))
+        left = state([*states_between(closer, last.local, last.remote), *last.states])
+        effect.premise("the two sides", left, ["TIME-WAIT", "LAST-ACK"])
+    with claim.control("for as long its own FIN is lost") as control:
+        listener = listen(peer)
+        connection = establish(closer, listener)
+        seen = Conversation(packets, endpoint(connection.client), listener.address)
+        lost = drop(peer, "FA", sport=connection.port)
+        connection.client.close()
+        let_pass(A_WHILE, what="FINs to be repeated")
+        control.expect("FINs of the side that closed first", len(seen.sent("FA")), at_least(3))
+        lost.lift()
+
+
+def ends(last: LostAck) -> tuple[float, str]:
+    """Let the repeated FIN arrive: after how many seconds LAST-ACK is over, and the error that is found there."""
+    begun = time.monotonic()
+    last.repeat()
+    return time.monotonic() - begun, last.error
+
+
+@pytest.mark.claim("time-wait.without-it-last-ack-stays")
+def test_without_it_last_ack_stays(claim: ClaimRun, pair: Pair) -> None:
+    closer, peer = pair.server, pair.client
+    packets = claim.capture(peer)
+    usual = closer.sysctl[MAX_BUCKETS]
+    with claim.effect("no TIME-WAIT: the last ACK is lost, the FIN repeated") as effect:
+        closer.sysctl[MAX_BUCKETS] = 0
+        last = lose_last_ack(closer, listen(peer))
+        effect.premise("before", (states_at(closer, last.remote[1]), last.states), ([], ["LAST-ACK"]))
+        lasted, error = ends(last)
+        effect.compare("seconds in LAST-ACK", seconds(lasted), document=FOR_GOOD, kernel=at_most(REPEATED))
+        effect.premise("what ends it", last.answers(packets)[1].flags, "R")
+        effect.note("the error that its application finds", error)
+    with claim.control("with TIME-WAIT") as control:
+        closer.sysctl[MAX_BUCKETS] = usual
+        last = lose_last_ack(closer, listen(peer))
+        lasted, error = ends(last)
+        control.expect("seconds in LAST-ACK", seconds(lasted), at_most(REPEATED))
+        control.expect("what ends it", last.answers(packets)[1].flags, "A")
+        control.expect("the error that its application finds", error, "no error")
+
+
+@pytest.mark.claim("time-wait.without-it-last-ack-stays")
+@pytest.mark.slow(110)
+def test_without_it_last_ack_stays_though_nobody_answers(claim: ClaimRun, pair: Pair) -> None:
+    packets = claim.capture(pair.server)
+    with claim.effect("nothing answers the FIN, neither ACK nor RST, and no application holds the socket") as effect:
+        silent = watch_last_ack(pair.client, listen(pair.server))
+        watch_until_gone([silent], deadline=300)
+        effect.compare("seconds in LAST-ACK", seconds(silent.lifetime[1]), document=FOR_GOOD, kernel=at_most(300))
+        effect.premise("as long as 8 doublings of 200 ms take, and the next one", seconds(silent.lifetime), LAW)
+        fins = packets.segments(direction="out", sport=silent.port, flags="FA")
+        effect.note("seconds of the FINs", seconds([round(fin.time - fins[0].time, 3) for fin in fins]))
+    with claim.control("tcp_orphan_retries 1") as control:
+        pair.server.sysctl["net.ipv4.tcp_orphan_retries"] = 1
+        silent = watch_last_ack(pair.client, listen(pair.server))
+        watch_until_gone([silent], deadline=60)
+        control.expect("seconds in LAST-ACK", seconds(silent.lifetime), orphan_lasting(1))
