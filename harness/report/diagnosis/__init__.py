@@ -1,0 +1,1 @@
+"""A diagnosis for people: lines for a terminal, Markdown, a page."""
