@@ -161,7 +161,7 @@ def _by_name(row: Row, place: str) -> _Scope:
     if not ranges:
         raise ClaimError(f"{place} no kernel is in this range")
     cause = named.get("cause", named.get("since"))
-    if cause is None or not (cause.commit or cause.tool):
+    if cause is None or not (cause.subject or cause.tool):
         return _Scope(ranges, None)
     releases = ", ".join(cause.releases)
     return _Scope(ranges, Change(cause.commit, cause.subject, releases, cause.tool or "", boundary=cause.name))

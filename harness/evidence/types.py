@@ -78,8 +78,9 @@ class Source(msgspec.Struct, frozen=True):
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     """The commit that made an expectation true: its hash, its subject, and the first release that has it.
 
-    It is the kernel's, or that of a `tool`, whose commit and subject can be empty. `boundary` is its name in the table
-    of boundaries (harness.laws.boundaries); a claim file of somebody else's need not have one.
+    It is the kernel's, and `commit` is empty where nobody has the hash; or that of a `tool`, whose subject can be empty
+    too. `boundary` is its name in the table of boundaries (harness.laws.boundaries); a claim file of somebody else's
+    need not have one.
     """
 
     commit: str
@@ -90,7 +91,9 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def __str__(self) -> str:
         release = f"{self.tool} {self.release}" if self.tool else self.release
-        return f"commit {self.commit} in {release}" if self.commit else release
+        if self.commit:
+            return f"commit {self.commit} in {release}"
+        return f"“{self.subject}” in {release}" if self.subject and not self.tool else release
 
 
 class Expectation(msgspec.Struct, frozen=True, omit_defaults=True):

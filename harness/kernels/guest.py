@@ -52,8 +52,13 @@ MODULES = "/modules"
 SYS_FINIT_MODULE = 313  # x86_64
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 RNDADDENTROPY, RNDRESEEDCRNG = 0x40085203, 0x5207
+# A seed in bytes: more than the pool behind getrandom(2) has, as the kernel credits three quarters of it at most, and
+# keeps some for itself.
+SEED, POOL = 256, 128
+# How many seconds pass at least between two draws of that pool from what was added.
+DRAW_EVERY = "/proc/sys/kernel/random/urandom_min_reseed_secs"
 # On the console: the kernel cannot be used, and why.
-CANNOT = "guest: this kernel has"
+CANNOT = "guest: this kernel has no"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -98,7 +103,7 @@ def open_port() -> int:
             with contextlib.suppress(OSError):
                 return os.open(f"/dev/{name}", os.O_RDWR)
         time.sleep(0.01)
-    print(f"{CANNOT} no port to the outside (CONFIG_VIRTIO_PCI, CONFIG_VIRTIO_CONSOLE)", flush=True)
+    print(f"{CANNOT} port to the outside (CONFIG_VIRTIO_PCI, CONFIG_VIRTIO_CONSOLE)", flush=True)
     return power_off()
 
 
@@ -193,11 +198,30 @@ def set_clock(seconds: float) -> None:
 
 
 def reseed(seed: bytes) -> None:
-    """Mix a seed into the kernel's random numbers: guests restored from one state would draw the same ones."""
+    """Mix a seed into the kernel's random numbers: guests restored from one state would draw the same ones.
+
+    Up to 1000 bytes, which count as so many bytes of entropy.
+    """
     with contextlib.suppress(OSError), open("/dev/urandom", "wb", buffering=0) as random:
         size = len(seed)
         fcntl.ioctl(random, RNDADDENTROPY, struct.pack("ii", size * 8, size) + seed)
         fcntl.ioctl(random, RNDRESEEDCRNG)
+    with contextlib.suppress(OSError):
+        draw_from_added()
+
+
+def draw_from_added() -> None:
+    """Let the pool that getrandom(2) reads take what was added.
+
+    Before 4.8 that is another one (e192be9d9a30, "random: replace non-blocking pool with a Chacha20-based CRNG"), which
+    takes of it when it is read, once in a minute at most: what is only added leaves getrandom(2) waiting for ever.
+    """
+    with open(DRAW_EVERY, "r+") as often:
+        seconds = often.read()
+        os.pwrite(often.fileno(), b"0", 0)
+        with open("/dev/urandom", "rb", buffering=0) as random:
+            random.read(POOL)
+        os.pwrite(often.fileno(), seconds.encode(), 0)
 
 
 def become(fd: int, words: dict[str, object]) -> None:
@@ -322,7 +346,7 @@ def main() -> None:
     mount_all()
     # Before 5.6 getrandom(2) waits for entropy, which nothing here makes. What is drawn until a machine is restored may
     # be known to anybody; then it gets a seed that is not.
-    reseed(bytes(32))
+    reseed(bytes(SEED))
     load_modules()
     loopback_up()
     with contextlib.suppress(OSError, ValueError):

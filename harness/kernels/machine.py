@@ -32,7 +32,7 @@ from typing import IO, TYPE_CHECKING, Any
 import msgspec
 
 from harness.errors import HarnessError, MissingProgram
-from harness.kernels import acceleration, guest, places, pulse
+from harness.kernels import acceleration, guest, places, pulse, store
 from harness.orphans import die_with_parent
 
 if TYPE_CHECKING:
@@ -218,12 +218,9 @@ class VirtualMachine:
         parts = [f"{head} ({words[0].strip()})" if words else head, said, console]
         return MachineDied("\n".join(part for part in parts if part))
 
-    def useless(self, lacks: str) -> MachineDied:
+    def useless(self, *lacks: str) -> MachineDied:
         """The error that scenarios cannot run on the kernel."""
-        return MachineDied(
-            f"kernel {self.kernel.release} cannot run scenarios: it has {lacks}; "
-            "if these are modules, name the directory that has them: --kernel IMAGE,modules=DIRECTORY"
-        )
+        return MachineDied(store.cannot_run(self.kernel, lacks))
 
     def console_end(self, lines: int = CONSOLE_SHOWN) -> str:
         """The last lines of the console."""

@@ -23,7 +23,7 @@ from harness.errors import BadInput, MissingProgram, Unsupported
 from harness.kernels import image, places
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from harness.kernels.archive import Archive
     from harness.kernels.catalogue import Kernel
@@ -176,6 +176,14 @@ def built(image: Path, modules: Path | None = None) -> Stored:
     if exact is None:
         raise BadInput(f"{image}: {release!r} is not a version")
     return Stored(release, exact[1], image.absolute(), files)
+
+
+def cannot_run(kernel: Stored, lacks: Sequence[str]) -> str:
+    """That scenarios cannot run on a kernel, for want of "veth (CONFIG_VETH)" or something else."""
+    return (
+        f"kernel {kernel.release} cannot run scenarios: it has no {' and no '.join(lacks)}; "
+        "if these are modules, name the directory that has them: --kernel IMAGE,modules=DIRECTORY"
+    )
 
 
 def banner_of(file: Path) -> str:

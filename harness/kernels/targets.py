@@ -227,7 +227,7 @@ def _ssh(name: str, python: str | None, config: str | None) -> RemoteHost:
 
 def _built(text: str) -> Built:
     """`bzImage`, `bzImage,modules=DIR` or a built kernel tree."""
-    from harness.kernels import store
+    from harness.kernels import configuration, store
 
     name, _, option = text.partition(",")
     place, modules = Path(name).absolute(), None
@@ -242,6 +242,9 @@ def _built(text: str) -> Built:
         if not image.is_file():
             raise BadInput(f"--kernel {text}: no kernel is built there ({image} is missing; make bzImage)")
     kernel = store.built(image, modules)
+    options = configuration.of(image, kernel.release)
+    if options is not None and (lacks := configuration.lacking(options, kernel.modules)):
+        raise BadInput(f"--kernel {text}: {store.cannot_run(kernel, lacks)}")
     path = f"{place},modules={modules}" if option else str(place)
     return Built(path, image, modules, kernel.release, kernel.version)
 

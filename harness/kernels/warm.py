@@ -60,7 +60,7 @@ def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = Non
                 machine.ready()
                 machine.tell(do="check")
                 if lacking := machine.ready().lacking:
-                    raise machine.useless(f"no {' and no '.join(lacking)}")
+                    raise machine.useless(*lacking)
                 machine.tell(do="collect", argv=WITHOUT_PROJECT, directory="/")
                 machine.ready()
                 _forget(booted.parent.glob(f"{name}-*"), but=booted)
@@ -86,7 +86,7 @@ def become_interpreter(machine: VirtualMachine, project: Project, *, variables: 
     machine.tell(
         do="become",
         clock=time.time(),
-        seed=secrets.token_hex(32),
+        seed=secrets.token_hex(guest.SEED),
         environment=environment() | variables,
         directory=str(project.place),
         user=user,

@@ -32,8 +32,8 @@ TABLE = Path(__file__).with_name("boundaries.toml")
 class Boundary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A change of behaviour: what made it, from which release on, and how it is known.
 
-    It is the kernel's, or that of a `tool`, whose commit and subject can be empty, or only the word of a `document`.
-    Without its commit no claim can rest on it, but a scenario can ask for it.
+    It is the kernel's, and where no source at hand has the commit's hash, its subject alone says what it is; or that of
+    a `tool`, whose commit and subject can be empty; or only the word of a `document`, on which no claim can rest.
     `seen` are two kernels that the suite was run on and that differ in it, (before, after); without them the change
     was read in the sources. `uncertain` are stable series of which it is not known whether, and when, it went there;
     they count as if it had not.

@@ -264,13 +264,20 @@ def test_a_mistake_with_boundaries_is_named(tmp_path: Path, rows: list[str], com
 
 @pytest.mark.parametrize(
     "row",
-    ["", 'before = "tw-recycle-is-gone"', 'since = "tw-reuse-said-to-be-on"', 'since = "timestamps-per-namespace"'],
-    ids=["all", "before", "document", "no commit"],
+    ["", 'before = "tw-recycle-is-gone"', 'since = "tw-reuse-said-to-be-on"'],
+    ids=["all", "before", "document"],
 )
 def test_a_refuted_without_a_commit(tmp_path: Path, row: str) -> None:
     complaint = "it is refuted, so it needs the name of a boundary, as `since` or `cause`, of what made it so"
     with pytest.raises(ClaimError, match=complaint):
         named(tmp_path, row, verdict="refuted")
+
+
+def test_a_commit_whose_hash_nobody_has_is_known_by_its_subject(tmp_path: Path) -> None:
+    rows = ('before = "timestamps-per-namespace"\ncause = "always"', 'since = "timestamps-per-namespace"')
+    change = named(tmp_path, *rows, verdict="refuted").expectations[-1].change
+    assert change is not None
+    assert (change.commit, str(change)) == ("", "“tcp: Namespaceify sysctl_tcp_timestamps” in 4.13")
 
 
 def test_a_directory_is_read_whole_and_a_name_stands_once(tmp_path: Path) -> None:
