@@ -21,6 +21,7 @@ from harness.evidence.types import (
     Verdict,
 )
 from harness.evidence.values import storable, value_of
+from harness.laws import boundaries
 from harness.laws.kernel import KernelVersion, running
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class ClaimRun:
     def __init__(
         self, claim: Claim, *, kernel: KernelVersion | None = None, reader: reading.Reader | None = None
     ) -> None:
+        boundaries.forget_asked()
         self.claim = claim
         self.kernel = kernel or running()
         self.labs: list[Lab] = []
@@ -186,6 +188,7 @@ class ClaimRun:
             impairments=(*self._impairments, *_impairments(self.labs))[:IMPAIRMENTS_KEPT],
             phases=tuple(phase.as_evidence() for phase in self.phases[:PHASES_KEPT]),
             phases_left_out=max(0, len(self.phases) - PHASES_KEPT),
+            asked=tuple(sorted(boundaries.asked())),
         )
 
     def _forget(self, lab: Lab) -> None:

@@ -341,7 +341,8 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `nodeid` is pytest's name of the test, `params` what stands in its brackets, `kernel_name` what --kernel called the
     kernel there, last; `options` are those of pytest that it does not run without. `packets` names the pcapng file
-    beside the evidence. `duration` is that of the test's call.
+    beside the evidence. `duration` is that of the test's call. `asked` are the boundaries (harness.laws.boundaries)
+    that the scenario asked for: it expects something else on their other sides.
     """
 
     kernel: Kernel
@@ -360,6 +361,7 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     phases: tuple[Phase, ...] = ()
     phases_left_out: int = 0
     packets: str = ""
+    asked: tuple[str, ...] = ()
 
     @property
     def said(self) -> str:

@@ -84,12 +84,24 @@ def boundary(name: str) -> Boundary:
 
 def since(name: str, kernel: KernelVersion | None = None) -> bool:
     """Whether a kernel, the running one unless given, has the change of that name."""
-    return boundary(name).holds_on(kernel or running())
+    entry = boundary(name)
+    _asked.add(name)
+    return entry.holds_on(kernel or running())
 
 
 def before(name: str, kernel: KernelVersion | None = None) -> bool:
     """Whether a kernel, the running one unless given, lacks the change of that name."""
     return not since(name, kernel)
+
+
+def asked() -> frozenset[str]:
+    """The boundaries that anybody in this process has asked for since forget_asked()."""
+    return frozenset(_asked)
+
+
+def forget_asked() -> None:
+    """What is asked from here on is what a run depends on."""
+    _asked.clear()
 
 
 def uncertain(name: str, kernel: KernelVersion | None = None) -> bool:
@@ -104,3 +116,4 @@ def _read() -> Mapping[str, Boundary]:
 
 
 BOUNDARIES = _read()
+_asked: set[str] = set()

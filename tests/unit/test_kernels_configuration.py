@@ -16,6 +16,8 @@ from harness.kernels.targets import Ways, meant
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from harness.kernels.targets import Target
+
 ENOUGH = {option: "y" for need in configuration.NEEDS for option in need.options}
 RELEASE = "4.4.178"
 
@@ -48,6 +50,14 @@ def image(directory: Path, content: bytes) -> Path:
 def carrying(options: dict[str, str]) -> bytes:
     """What the kernel of an image built with CONFIG_IKCONFIG has in it somewhere."""
     return b"\x7fELF code IKCFG_ST" + gzip.compress(written(options).encode()) + b"IKCFG_ED data"
+
+
+def named(file: Path) -> Target:
+    """What --kernel=FILE means."""
+    (target,) = meant(
+        [str(file)], Ways(lambda: pytest.fail("no archive"), lambda *_: pytest.fail("no host")), fetch=False
+    )
+    return target
 
 
 @pytest.mark.parametrize("pack", ["gzip", "xz"])
@@ -87,10 +97,9 @@ def test_a_kernel_that_lacks_something_is_one_mistake_of_usage(tmp_path: Path) -
     few = {name: value for name, value in ENOUGH.items() if name not in ("VETH", "NF_TABLES")}
     file = image(tmp_path, bzimage(carrying(few)))
     with pytest.raises(BadInput) as raised:
-        meant([str(file)], Ways(pytest.fail, pytest.fail), fetch=False)
+        named(file)
     assert str(raised.value).startswith(
         f"--kernel {file}: kernel {RELEASE} cannot run scenarios: it has no veth (CONFIG_VETH) and no nftables "
         "(CONFIG_NF_TABLES); if these are modules"
     )
-    (target,) = meant([str(image(tmp_path, bzimage(carrying(ENOUGH))))], Ways(pytest.fail, pytest.fail), fetch=False)
-    assert target.names[0] == RELEASE
+    assert named(image(tmp_path, bzimage(carrying(ENOUGH)))).names[0] == RELEASE

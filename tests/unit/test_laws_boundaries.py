@@ -7,7 +7,7 @@ import re
 import pytest
 
 from harness.errors import BadInput
-from harness.laws import BOUNDARIES, Boundary, before, boundary, since, uncertain
+from harness.laws import BOUNDARIES, Boundary, How, before, boundary, how_known, since, uncertain
 from harness.laws.kernel import KernelVersion, running
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -96,3 +96,13 @@ def test_a_series_that_nobody_looked_into_is_uncertain() -> None:
     ports = "timestamp-offset-by-ports"
     assert (since(ports, kernel("6.6.140")), uncertain(ports, kernel("6.6.140"))) == (False, True)
     assert (since(ports, kernel("6.12.93")), uncertain(ports, kernel("6.12.93"))) == (False, False)
+
+
+def test_how_a_boundary_is_known() -> None:
+    measured = how_known("tw-reuse-by-milliseconds")
+    assert (measured.how, str(measured)) == (How.MEASURED, "measured on 6.12.117 and on 6.16.12")
+    assert how_known("always").how is How.ALWAYS
+    assert how_known("tw-reuse-said-to-be-on").how is How.DOCUMENT
+    assert str(how_known("retries2-stands-for-a-time")) == "read in the sources"
+    with pytest.raises(BadInput, match="no boundary"):
+        how_known("nothing")

@@ -1,0 +1,42 @@
+"""How a boundary is known: measured on both of its sides, or read in the sources."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from harness.laws.boundaries import Boundary, boundary
+
+ALWAYS = "always"
+
+
+class How(StrEnum):
+    """What the table of boundaries rests on."""
+
+    MEASURED = "measured on both sides"
+    READ = "read in the sources"
+    # It is no change: git has nothing older.
+    ALWAYS = "so since the history began"
+    DOCUMENT = "the word of a document"
+
+
+class Knowledge(msgspec.Struct, frozen=True):
+    """How a boundary is known: with `before` and `after`, the kernels nearest to it on which the suite measured it."""
+
+    how: How
+    before: str = ""
+    after: str = ""
+
+    def __str__(self) -> str:
+        return f"measured on {self.before} and on {self.after}" if self.before else str(self.how)
+
+
+def how_known(name: str | Boundary) -> Knowledge:
+    """How the boundary of that name is known; BadInput if there is none."""
+    entry = boundary(name) if isinstance(name, str) else name
+    if entry.seen is not None:
+        return Knowledge(How.MEASURED, *entry.seen)
+    if entry.name == ALWAYS:
+        return Knowledge(How.ALWAYS)
+    return Knowledge(How.DOCUMENT if entry.document else How.READ)
