@@ -19,7 +19,7 @@ import msgspec
 
 from harness.errors import BadInput
 from harness.laws.kernel import KernelVersion, running
-from harness.laws.releases import ALL, join, series_from, within
+from harness.laws.releases import ALL, join, parse, series_from, within
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,8 +35,8 @@ class Boundary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     It is the kernel's, and where no source at hand has the commit's hash, its subject alone says what it is; or that of
     a `tool`, whose commit and subject can be empty; or only the word of a `document`, on which no claim can rest.
     `seen` are two kernels that the suite was run on and that differ in it, (before, after); without them the change
-    was read in the sources. `uncertain` are stable series of which it is not known whether, and when, it went there;
-    they count as if it had not.
+    was read in the sources, and `read` are two whose whole sources were. `uncertain` are stable series, "5.15", or
+    ranges of one, of which it is not known whether it went there; they count as if it had not.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Boundary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stable: tuple[str, ...] = ()
     uncertain: tuple[str, ...] = ()
     seen: tuple[str, str] | None = None
+    read: tuple[str, str] | None = None
     tool: str | None = None
     document: str | None = None
 
@@ -67,8 +68,9 @@ class Boundary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return within(kernel, self.ranges)
 
     def uncertain_on(self, kernel: KernelVersion) -> bool:
-        """Whether a kernel is of a series of which that is not known."""
-        return any(KernelVersion.parse(series).release[:2] == kernel.release[:2] for series in self.uncertain)
+        """Whether that is not known of a kernel."""
+        ranges = (text if text.startswith(">") else f"=={text}.*" for text in self.uncertain)
+        return any(within(kernel, parse(text)) for text in ranges)
 
 
 def boundary(name: str) -> Boundary:

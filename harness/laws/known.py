@@ -22,14 +22,17 @@ class How(StrEnum):
 
 
 class Knowledge(msgspec.Struct, frozen=True):
-    """How a boundary is known: with `before` and `after`, the kernels nearest to it on which the suite measured it."""
+    """How a boundary is known: `before` and `after` are the kernels nearest to it that were run, or read, for it."""
 
     how: How
     before: str = ""
     after: str = ""
 
     def __str__(self) -> str:
-        return f"measured on {self.before} and on {self.after}" if self.before else str(self.how)
+        if not self.before:
+            return str(self.how)
+        words = "read in the sources of" if self.how is How.READ else "measured on"
+        return f"{words} {self.before} and {self.after}"
 
 
 def how_known(name: str | Boundary) -> Knowledge:
@@ -37,6 +40,8 @@ def how_known(name: str | Boundary) -> Knowledge:
     entry = boundary(name) if isinstance(name, str) else name
     if entry.seen is not None:
         return Knowledge(How.MEASURED, *entry.seen)
+    if entry.read is not None:
+        return Knowledge(How.READ, *entry.read)
     if entry.name == ALWAYS:
         return Knowledge(How.ALWAYS)
     return Knowledge(How.DOCUMENT if entry.document else How.READ)

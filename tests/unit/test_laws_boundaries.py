@@ -17,6 +17,8 @@ RUN_ON = {
     *("4.9", "4.19.79", "5.10.262", "6.1.192", "6.12.117", "6.16.12", "6.17.13", "6.18.15", "6.18.44", "6.19.14"),
     *("7.0.13", "7.1.13", "7.2.13", "7.3.4"),
 }
+# The whole sources of which were read.
+READ = {"4.1.52", "4.4.178", "4.9.154", "4.9.178", "4.14.67", "5.4.273"}
 ONE_MORE = "syn-queue-holds-one-more"
 
 
@@ -38,6 +40,13 @@ def test_what_was_seen_was_seen_on_both_sides(entry: Boundary) -> None:
     if entry.seen is not None:
         assert set(entry.seen) <= RUN_ON
         assert [since(entry.name, kernel(release)) for release in entry.seen] == [False, True]
+
+
+@pytest.mark.parametrize("entry", BOUNDARIES.values(), ids=lambda entry: entry.name)
+def test_what_was_read_was_read_on_both_sides(entry: Boundary) -> None:
+    if entry.read is not None:
+        assert set(entry.read) <= READ
+        assert [since(entry.name, kernel(release)) for release in entry.read] == [False, True]
 
 
 def test_no_commit_has_two_names() -> None:
@@ -100,9 +109,17 @@ def test_a_series_that_nobody_looked_into_is_uncertain() -> None:
 
 def test_how_a_boundary_is_known() -> None:
     measured = how_known("tw-reuse-by-milliseconds")
-    assert (measured.how, str(measured)) == (How.MEASURED, "measured on 6.12.117 and on 6.16.12")
+    assert (measured.how, str(measured)) == (How.MEASURED, "measured on 6.12.117 and 6.16.12")
     assert how_known("always").how is How.ALWAYS
     assert how_known("tw-reuse-said-to-be-on").how is How.DOCUMENT
     assert str(how_known("retries2-stands-for-a-time")) == "read in the sources"
+    assert str(how_known("syn-queue-follows-the-backlog")) == "read in the sources of 4.1.52 and 4.4.178"
     with pytest.raises(BadInput, match="no boundary"):
         how_known("nothing")
+
+
+def test_a_range_of_a_series_is_uncertain() -> None:
+    drops = "accept-queue-full-drops-syns"
+    known = {release: uncertain(drops, kernel(release)) for release in ("4.9.154", "4.9.155", "4.9.177", "4.9.178")}
+    assert known == {"4.9.154": False, "4.9.155": True, "4.9.177": True, "4.9.178": False}
+    assert [since(drops, kernel(release)) for release in ("3.18.140", "4.9.154", "4.9.229")] == [False, False, True]
