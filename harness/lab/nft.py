@@ -31,6 +31,9 @@ META_L4PROTO, META_OIFNAME, META_NFPROTO = 16, 7, 15
 CMP_EQ, CMP_LT, CMP_GTE = 0, 2, 5
 NAT_PREROUTING_PRIORITY, NAT_POSTROUTING_PRIORITY, RAW_PRIORITY = -100, 100, -300
 
+# Longer than any lab lasts, in seconds; in nanoseconds it fits into 64 bits.
+AGES = 10**9
+
 NETLINK_NETFILTER = 12
 SUBSYSTEM = 10
 BATCH_BEGIN, BATCH_END = 0x10, 0x11
@@ -136,6 +139,20 @@ def occurrence(first: int, count: int | None) -> list[Expression]:
     if count is not None:
         chosen.append(_compare(CMP_LT, (first - 1 + count).to_bytes(4, "big")))
     return chosen
+
+
+def at_most(packets: int) -> list[Expression]:
+    """Match the first so many packets that get here: on kernels before 4.9, which have no numgen, and limits no burst.
+
+    A rate of as many in AGES seconds (net/netfilter/nft_limit.c).
+    """
+    return [_expression("limit", netlink.number(1, packets, 8) + netlink.number(2, AGES, 8))]
+
+
+def accept() -> list[Expression]:
+    """Let the packet pass."""
+    verdict = netlink.nested(DATA_VERDICT, netlink.number(VERDICT_CODE, NF_ACCEPT))
+    return [_expression("immediate", _numbers(VERDICT) + netlink.nested(2, verdict))]
 
 
 def counter() -> list[Expression]:

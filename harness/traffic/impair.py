@@ -14,7 +14,7 @@ import struct
 import time
 from typing import TYPE_CHECKING, Self
 
-from harness.errors import BadInput
+from harness.errors import BadInput, Unsupported
 from harness.lab import Host, nft
 from harness.lab.impairment import Impairment, SegmentMatch
 from harness.traffic.frames import segment_in
@@ -37,13 +37,11 @@ class Drop:
     kind = "drop"
 
     def __init__(self, host: Host, wanted: Wanted) -> None:
-        rule = (*_expressions(host, wanted), *nft.counter(), *nft.drop())
-        arriving = nft.Chain("prerouting", nft.RAW_PRIORITY, (rule,))
         self._host = host
         self._wanted = wanted
         self._since = time.time()
         self._until: float | None = None
-        self._table = nft.Table(host.namespace, f"impair{next(_numbers)}", {"arriving": arriving})
+        self._table = _dropping(host, wanted)
         self._lifted = False
         host.lab.impairments.append(self.impairment)
         host.lab.on_close(self.lift)
@@ -80,8 +78,7 @@ class Arrivals:
     """How many of the TCP segments that match have arrived at a host, from its beginning on."""
 
     def __init__(self, host: Host, wanted: Wanted) -> None:
-        chain = nft.Chain("prerouting", nft.RAW_PRIORITY, ((*_expressions(host, wanted), *nft.counter()),))
-        self._table = nft.Table(host.namespace, f"arrivals{next(_numbers)}", {"arriving": chain})
+        self._table = _table(host, "arrivals", (*_expressions(host, wanted), *nft.counter()))
 
     @property
     def count(self) -> int:
@@ -189,6 +186,34 @@ def _expressions(host: Host, wanted: Wanted) -> list[nft.Expression]:
         expressions += nft.Match(nft.TRANSPORT_HEADER, 8, wanted.ack.to_bytes(4, "big")).expressions()
     if wanted.flags is not None:
         expressions += nft.Match(nft.TRANSPORT_HEADER, 13, bytes([_bits(wanted.flags)]), b"\x1f").expressions()
-    if wanted.first != 1 or wanted.count is not None:
-        expressions += nft.occurrence(wanted.first, wanted.count)
     return expressions
+
+
+Rule = tuple[nft.Expression, ...]
+
+
+def _dropping(host: Host, wanted: Wanted) -> nft.Table:
+    """A table that counts and drops what is wanted."""
+    if wanted.first == 1 and wanted.count is None:
+        return _table(host, "impair", (*_expressions(host, wanted), *nft.counter(), *nft.drop()))
+    try:
+        return _table(host, "impair", *counted_by_number(_expressions(host, wanted), wanted))
+    except Unsupported:  # numgen is of 4.9
+        return _table(host, "impair", *counted_by_limits(_expressions(host, wanted), wanted))
+
+
+def counted_by_number(match: list[nft.Expression], wanted: SegmentMatch) -> list[Rule]:
+    """The rule that drops those from the first on, as many as there are to be."""
+    return [(*match, *nft.occurrence(wanted.first, wanted.count), *nft.counter(), *nft.drop())]
+
+
+def counted_by_limits(match: list[nft.Expression], wanted: SegmentMatch) -> list[Rule]:
+    """The same in two rules: those before the first one pass, and so do those that come when there were enough."""
+    passing: list[Rule] = [(*match, *nft.at_most(wanted.first - 1), *nft.accept())] if wanted.first > 1 else []
+    enough = [] if wanted.count is None else nft.at_most(wanted.count)
+    return [*passing, (*match, *enough, *nft.counter(), *nft.drop())]
+
+
+def _table(host: Host, name: str, *rules: Rule) -> nft.Table:
+    chain = nft.Chain("prerouting", nft.RAW_PRIORITY, rules)
+    return nft.Table(host.namespace, f"{name}{next(_numbers)}", {"arriving": chain})

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import BadInput
+from harness.errors import BadInput, Unsupported
 from harness.lab import Lab
 from harness.lab import pair as make_pair
 from harness.lab.impairment import Impairment, SegmentMatch
 from harness.observe import accept_queue, capture, count, counting
-from harness.traffic import RawPeer, connect, drop, echo, hold, listen
+from harness.traffic import RawPeer, connect, drop, echo, hold, impair, listen
 from harness.waiting import until
 
 if TYPE_CHECKING:
     from harness.lab import Pair
     from harness.traffic import Drop
+    from harness.traffic.impair import Rule
 
 
 def knock(pair: Pair, n: int, flags: str = "S", port: int = 9) -> RawPeer:
@@ -45,6 +46,26 @@ def test_the_nth_segments_are_dropped(pair: Pair, first: int, most: int | None, 
         wanted = [i for i in range(1, 7) if i not in lost]
         until(lambda: len(answered(peer)) >= len(wanted), what="the answers")
         assert answered(peer) == wanted
+
+
+# Fives: since 4.18 a limit lets five through where less or more was asked for, unless a burst is named.
+@pytest.mark.parametrize(
+    ("first", "most", "lost"), [(1, 5, [1, 2, 3, 4, 5]), (6, 5, [6, 7, 8, 9, 10]), (6, None, [6, 7, 8, 9, 10, 11, 12])]
+)
+def test_without_numgen_limits_count(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, first: int, most: int | None, lost: list[int]
+) -> None:
+    refused: list[int] = []
+
+    def kernel_of_before(*_: object) -> list[Rule]:
+        refused.append(1)
+        raise Unsupported("no numgen")
+
+    monkeypatch.setattr(impair, "counted_by_number", kernel_of_before)
+    with drop(pair.server, "S", first=first, count=most) as rule, counting(pair.server) as moved:
+        knock(pair, 12)
+        until(lambda: rule.count + moved.Tcp.InSegs >= 12, what="twelve SYNs")
+        assert (rule.count, moved.Tcp.InSegs, refused) == (len(lost), 12 - len(lost), [1])
 
 
 @pytest.mark.parametrize(("flags", "lost"), [("S", 1), ("A", 1), ("PA", 1), ("AP", 1), ("SA", 0), (None, 3)])
