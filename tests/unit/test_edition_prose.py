@@ -13,7 +13,7 @@ from harness.evidence.values import value_of
 from harness.laws.queues import Knobs
 from harness.laws.ranges import AtLeast, AtMost, Between, OneOf
 from harness.report.edition.model import Range
-from harness.report.edition.prose import capital, differs, in_words, label, sentence, tell, tell_all, title
+from harness.report.edition.prose import capital, differs, exists, in_words, label, sentence, tell, tell_all, title
 
 Counts = namedtuple("Counts", "kept cookies dropped")
 
@@ -49,6 +49,7 @@ Counts = namedtuple("Counts", "kept cookies dropped")
         ([], "none"),
         ({}, "none"),
         ([2, 5], "2 and 5"),
+        ([200, 200, 200], "200 (3 times)"),
         (["connected"] * 10 + ["EADDRNOTAVAIL"], "connected (10 times) and EADDRNOTAVAIL"),
         (Counts(8, 0, 9), "kept 8, cookies 0, dropped 9"),
         ({"TcpExt.ListenDrops": 9}, "ListenDrops 9"),
@@ -126,8 +127,13 @@ def test_sentences_begin_with_a_capital_unless_a_name_does() -> None:
         ("4.10", "4.11", "in 4.10"),
         ("5.2.19", "5.2.20", "in 5.2.19"),
         ("5.10.234", "5.11", "in 5.10 since 5.10.234"),
-        ("6.5", "7.0", "from 6.5 to before 7.0"),
+        ("6.5", "7.0", "from 6.5 to 6.19"),
     ],
 )
 def test_a_range_of_kernels_ends_with_the_last_that_is_in_it(first: str, end: str, words: str) -> None:
     assert in_words(Range(first, end)) == words
+
+
+def test_a_minor_number_that_never_was_is_no_range() -> None:
+    assert not exists(Range("6.20", "7.0"))
+    assert all(exists(Range(first, "")) for first in ("", "6.19", "7.2", "4.20"))

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LONGEST = 120
 MOST_PARTS = 8
+# The last minor number that a major one had.
+LAST_MINOR = {3: 19, 4: 20, 5: 19, 6: 19}
 PLAIN = (Kind.COUNT, Kind.NUMBER, Kind.SECONDS, Kind.TICKS, Kind.BYTES, Kind.PORT, Kind.DRAWN)
 # Of a row of ss or inet_diag: what a reader knows its columns by.
 COLUMNS = {"recv_q": "Recv-Q", "send_q": "Send-Q", "waiting": "waiting", "limit": "limit"}
@@ -144,15 +146,24 @@ def in_words(kernels: Range) -> str:
     last = _last_before(kernels.end)
     if last == kernels.first:
         return f"in {last}"
-    if last and kernels.first.startswith(f"{last}."):
+    if kernels.first.startswith(f"{last}."):
         return f"in {last} since {kernels.first}"
-    return f"from {kernels.first} to {last or f'before {kernels.end}'}"
+    return f"from {kernels.first} to {last}"
 
 
 def _last_before(end: str) -> str:
-    """The last release or series before one; empty where a new major number begins, as nobody counts to it."""
+    """The last release or series before one."""
     *series, last = [int(number) for number in end.split(".")]
-    return ".".join(map(str, (*series, last - 1))) if last else ""
+    if last:
+        return ".".join(map(str, (*series, last - 1)))
+    major = series[0] - 1
+    return f"{major}.{LAST_MINOR[major]}"
+
+
+def exists(kernels: Range) -> bool:
+    """Whether there are such kernels: after the last minor number of a major one there are none."""
+    numbers = [int(number) for number in kernels.first.split(".")] if kernels.first else [0, 0]
+    return numbers[1] <= LAST_MINOR.get(numbers[0], numbers[1])
 
 
 def when_in_chinese(account: Account) -> str:
@@ -169,9 +180,9 @@ def in_chinese(kernels: Range) -> str:
     last = _last_before(kernels.end)
     if last == kernels.first:
         return f"仅 {last}"
-    if last and kernels.first.startswith(f"{last}."):
+    if kernels.first.startswith(f"{last}."):
         return f"{last} 系列自 {kernels.first} 起"
-    return f"{kernels.first} 至 {last or f'{kernels.end} 之前'}"
+    return f"{kernels.first} 至 {last}"
 
 
 def _like(number: float, other: Value) -> int | float:
@@ -250,7 +261,7 @@ def _several(value: Value) -> str:
         return _interval(*_seconds_of(value))
     if all(part.kind is Kind.NAMED for part in parts) and len(parts) > 2:
         return str(len(parts))
-    if all(part.kind in (Kind.COUNT, Kind.PORT) for part in parts) and len(parts) > 2:
+    if all(part.kind in (Kind.COUNT, Kind.PORT) for part in parts) and len({part.value for part in parts}) > 2:
         return _listed(list(_runs_of([int(str(part.value)) for part in parts])))
     told = Counter(tell(part) for part in parts)
     words = [word if number == 1 else f"{word} ({number} times)" for word, number in told.items()]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from harness.laws.boundaries import BOUNDARIES
 from harness.laws.releases import join, within
 from harness.report.edition.model import Account, Range
+from harness.report.edition.prose import exists
 
 if TYPE_CHECKING:
     from harness.evidence.types import Change, Claim, Expectation
@@ -44,7 +45,7 @@ def _account(expectations: list[Expectation], *, alone: bool) -> Account:
     first = expectations[0]
     changes = [each.change for each in expectations if each.change]
     ranges = sorted(pair for each in expectations for pair in each.ranges)
-    spelled = tuple(_range(start, end) for start, end in ranges if not (alone and end is None))
+    spelled = tuple(filter(exists, (_range(start, end) for start, end in ranges if not (alone and end is None))))
     return Account(
         verdict=first.verdict.words,
         ranges=spelled,
