@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
-from harness.claims.corrections import NOTHING, load_corrections
+from harness.claims.corrections import NOTHING, OURS, load_corrections
 from harness.claims.documents import load_documents
 from harness.claims.files import load
+from harness.claims.register import read
 from harness.cli import cli, main
 from harness.errors import BadInput, ClaimError
 from harness.evidence.kinds import seconds
@@ -19,7 +20,7 @@ from harness.evidence.types import Absence
 from harness.evidence.values import value_of
 from harness.laws.boundaries import BOUNDARIES
 from harness.report.edition import make, write, write_chinese
-from harness.report.edition.prose import capital
+from harness.report.edition.prose import capital, sentence
 from harness.report.edition.sources import read_sources
 from tests.report import made_evidence
 from tests.report.made_evidence import checked, claim, compared, phase
@@ -388,6 +389,15 @@ def test_bad_input_is_one_line_and_a_usage_exit_code(
     assert re.fullmatch(
         r"harness: .*none: no such directory; name one that pytest's --evidence wrote\n", capsys.readouterr().err
     )
+
+
+def test_the_edition_in_docs_has_every_heading_and_every_line() -> None:
+    english = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
+    for document in load_documents(ROOT / "scenarios" / "documents.toml").values():
+        for heading, rendering in zip(document.headings, document.in_english, strict=True):
+            assert document.id == OURS or (heading in english and rendering in english), heading
+    for name, _, entry in read(ROOT / "scenarios" / "register.toml").entries():
+        assert not entry.statement or sentence(entry.statement) in english, (name, entry.at)
 
 
 def test_the_editions_in_docs_are_those_of_the_claims() -> None:

@@ -65,6 +65,7 @@ class _Gathered:
     def __init__(self, phase: str, comparison: Judgement | Check) -> None:
         self.phase, self.what, self.comparison = phase, comparison.what, comparison
         self.values: list[Value] = []
+        self.runs: set[str] = set()
 
     @property
     def result(self) -> Result | None:
@@ -86,7 +87,8 @@ class _Gathered:
         comparison = self.comparison
         refutes = isinstance(comparison, Judgement) and comparison.result is Result.KERNEL
         document = f" (the document: {tell(comparison.document)})" if refutes else ""  # type: ignore[union-attr]
-        return _labelled(self.what, self.values) + document
+        of = "runs" if len(self.runs) == len(self.values) else "values"
+        return _labelled(self.what, self.values, of) + document
 
 
 def _gathered(runs: Sequence[Run], kind: PhaseKind, role: type[Judgement | Check]) -> Iterable[_Gathered]:
@@ -96,7 +98,9 @@ def _gathered(runs: Sequence[Run], kind: PhaseKind, role: type[Judgement | Check
             for each in phase.comparisons if phase.kind is kind else ():
                 if isinstance(each, role):
                     key = (phase.title, each.what, getattr(each, "result", None))
-                    found.setdefault(key, _Gathered(phase.title, each)).values.append(each.measured)
+                    gathered = found.setdefault(key, _Gathered(phase.title, each))
+                    gathered.values.append(each.measured)
+                    gathered.runs.add(run.nodeid)
     return found.values()
 
 
@@ -107,16 +111,16 @@ def _by_phase(gathered: list[_Gathered]) -> tuple[Seen, ...]:
     return tuple(Seen(phase, tuple(told)) for phase, told in phases.items())
 
 
-def _labelled(what: str, values: Sequence[Value]) -> str:
+def _labelled(what: str, values: Sequence[Value], of: str) -> str:
     """A label with what was measured; several things in brackets, (Recv-Q, Send-Q), are told one by one."""
     bracketed = _BRACKETS.fullmatch(what)
     names = re.split(r",\s+", bracketed[1]) if bracketed else []
     parts = [value.parts or tuple(value.fields.values()) for value in values]
     if bracketed and len(names) > 1 and all(len(each) == len(names) for each in parts):
-        told = (f"{name} **{tell_all(column)}**" for name, *column in zip(names, *parts, strict=True))
+        told = (f"{name} **{tell_all(column, of)}**" for name, *column in zip(names, *parts, strict=True))
         rest = title(bracketed[2])
         return f"{rest}: {', '.join(told)}" if rest else ", ".join(told)
-    told_all = tell_all(values)
+    told_all = tell_all(values, of)
     words = label(what, values)
     if words.startswith("bytes"):
         told_all = told_all.replace(" bytes", "")

@@ -36,6 +36,11 @@ class Account:
     tool: bool
 
     @property
+    def began(self) -> bool:
+        """Whether it has not always been so."""
+        return any(each.first for each in self.ranges)
+
+    @property
     def dated(self) -> bool:
         """Whether there is something to say of when it began or ended."""
         return any(each.first or each.end for each in self.ranges) or bool(self.releases)
@@ -89,6 +94,11 @@ class Entry:
     def corrected(self) -> bool:
         """Whether there is something to write instead."""
         return bool(self.correction.en.instead)
+
+    @property
+    def steady(self) -> bool:
+        """Whether it has one verdict on all kernels, and something changed all the same."""
+        return len({account.verdict for account in self.accounts}) == 1 and len(self.accounts) > 1
 
     @property
     def worth(self) -> str:

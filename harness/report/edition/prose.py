@@ -53,8 +53,11 @@ def tell(value: Wanted) -> str:
     return short(value.says)
 
 
-def tell_all(values: Sequence[Value]) -> str:
-    """What several runs measured: once if it is the same, otherwise median and range; of other things the first."""
+def tell_all(values: Sequence[Value], of: str = "runs") -> str:
+    """What several runs measured: once if it is the same, otherwise median and range; of other things the first.
+
+    `of` says what there are several of.
+    """
     told = list(dict.fromkeys(map(tell, values)))
     if len(told) == 1:
         return told[0]
@@ -62,11 +65,11 @@ def tell_all(values: Sequence[Value]) -> str:
         low, high = min(_seconds_of(value)[0] for value in values), max(_seconds_of(value)[1] for value in values)
         return _interval(low, high)
     if all(value.kind in PLAIN and isinstance(value.value, (int, float)) for value in values):
-        return _median(values)
+        return _median(values, of)
     return told[0]
 
 
-def _median(values: Sequence[Value]) -> str:
+def _median(values: Sequence[Value], of: str) -> str:
     numbers = [float(value.value) for value in values if isinstance(value.value, (int, float))]
     middle, low, high = (
         tell(msgspec.structs.replace(values[0], value=_like(number, values[0])))
@@ -74,7 +77,7 @@ def _median(values: Sequence[Value]) -> str:
     )
     if low.partition(" ")[2] == high.partition(" ")[2]:
         low = low.partition(" ")[0]
-    return f"{middle} (median of {len(values)} runs; {low} to {high})"
+    return f"{middle} (median of {len(values)} {of}; {low} to {high})"
 
 
 def differs(values: Sequence[Value]) -> bool:

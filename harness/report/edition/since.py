@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from harness.evidence.types import Change, Claim, Expectation
     from harness.laws.kernel import KernelVersion, Release
 
-OLDEST: Release = (3, 0, 0)
+# Where a range begins that is open: no claim is expected to say what older kernels do.
+OPEN: tuple[Release, ...] = ((0, 0, 0), (3, 0, 0))
 # The first commit of the kernel's history: what it has was so before.
 FIRST_COMMIT = "1da177e4c3f4"
 
@@ -38,7 +39,7 @@ def since_of(claim: Claim, kernel: KernelVersion, verdict: str) -> Range | None:
         return None
     alike = join(pair for each in claim.expectations if each.verdict is here.verdict for pair in each.ranges)
     first, last = next(pair for pair in alike if within(kernel, (pair,)))
-    return _range(first, last)
+    return _range(first, last) if first not in OPEN or last else None
 
 
 def _account(expectations: list[Expectation], *, alone: bool) -> Account:
@@ -74,7 +75,7 @@ def _seen(changes: list[Change]) -> tuple[str, str] | None:
 
 
 def _range(first: Release, end: Release | None) -> Range:
-    return Range("" if first <= OLDEST else _release(first), "" if end is None else _release(end))
+    return Range("" if first in OPEN else _release(first), "" if end is None else _release(end))
 
 
 def _release(release: Release) -> str:
