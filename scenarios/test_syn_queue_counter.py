@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 @pytest.mark.claim("syn-queue.drop-counter")
 def test_drop_counter(claim: ClaimRun, pair: Pair) -> None:
     server, peer = pair.server, RawPeer(pair.server, pair.client)
-    full = Knobs(20, tcp_syncookies=0)
-    last_quarter = Knobs(4096, tcp_max_syn_backlog=40, tcp_syncookies=0)
+    full = Knobs(3, tcp_syncookies=0)
+    last_quarter = Knobs(4096, tcp_max_syn_backlog=4, tcp_syncookies=0)
     for (rule, knobs), n in product({"full": full, "in its last quarter": last_quarter}.items(), (1, 7, 20)):
-        # A queue that is more than half full is thinned out when requests are a few seconds old
-        # (reqsk_timer_handler()), so each measurement has one of its own, just filled.
+        # Of four places: a longer queue that is more than half full is thinned out when requests are a few seconds old
+        # (reqsk_timer_handler()).
         listener = listening(server, knobs)
         flooded(pair.client, listener, 100)
         with claim.effect(f"{n} SYNs at a queue that is {rule}") as effect:
@@ -99,7 +99,7 @@ def test_drops_mean_full(claim: ClaimRun, pair: Pair) -> None:
         until(lambda: effect.delta(server).TcpExt.SyncookiesSent == 7, what="seven cookies")
         counted = 7 if before("cookies-are-no-drops") else 0
         effect.compare("ListenDrops", effect.delta(server).TcpExt.ListenDrops, document=0, kernel=counted)
-    listener = listening(server, Knobs(10, tcp_syncookies=0))
+    listener = listening(server, Knobs(3, tcp_syncookies=0))
     flooded(pair.client, listener, 50)
     with claim.control("seven SYNs at a full SYN queue; nobody waits in the accept queue") as control:
         control.expect("(answered, dropped)", knock(peer, listener, 7), (0, 7))

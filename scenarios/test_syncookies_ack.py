@@ -194,7 +194,7 @@ def test_time_wait_goes_round(claim: ClaimRun, pair: Pair) -> None:
 
     first, second, third = door.leave_behind(), door.leave_behind(), crowded.leave_behind()
     for each in (door, crowded):
-        each.listener.listen(7)
+        each.listener.listen(3)
     server.sysctl[SYNCOOKIES] = 2
     with claim.effect("tcp_syncookies 2: a SYN at a TIME-WAIT") as effect:
         effect.compare("(kept, cookies, dropped)", syn_at(door, first), document=Fates(1, 0, 0))

@@ -37,12 +37,12 @@ def fill(client: Host, listener: Listener) -> Attempts:
 def come_one_by_one(client: Host, listener: Listener, n: int) -> int:
     """How many connections wait for accept() after n clients have come, each when the one before waits or is refused.
 
-    All are gone when this returns.
+    Those that waited before are among them. The clients are gone when this returns.
     """
-    before = counters(listener.host)
+    already, before = listener.waiting, counters(listener.host)
 
     def seen_to() -> int:
-        return listener.waiting + (counters(listener.host) - before).TcpExt.ListenDrops
+        return listener.waiting - already + (counters(listener.host) - before).TcpExt.ListenDrops
 
     with ExitStack() as clients:
         for number in range(1, n + 1):

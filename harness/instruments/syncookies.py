@@ -31,9 +31,11 @@ class FullQueue(NamedTuple):
     length: int
 
 
-def full_queue(server: Host, near: Host, cookies: int, backlog: int = 7) -> FullQueue:
+def full_queue(server: Host, near: Host, cookies: int, backlog: int = 3) -> FullQueue:
     """A listener whose SYN queue was filled until a SYN was not kept.
 
+    With a backlog of up to 3 it stays full for a minute; a longer queue that is more than half full lets go of requests
+    that are 7 s old (reqsk_timer_handler()), which a busy machine takes for little.
     `cookies` is tcp_syncookies; with 2 not even the first is kept. The SYNs come from the end of the cable where `near`
     is.
     """

@@ -37,17 +37,18 @@ if TYPE_CHECKING:
 
 CLIENTS = 40
 HARDLY_ANY = at_most(CLIENTS // 10)
-# SYNs a second: a fiftieth of what hping3 sends. They take each place that becomes free: 128 places, each taken for
-# 7 s, are 18 a second, so that of 130 SYNs that knock one gets in.
-FLOOD = 2500
+# SYNs a second: a hundredth of what hping3 sends. They take each place that becomes free: 385 places, each taken for
+# 63 s, are six a second, so that of 160 SYNs that knock one gets in.
+FLOOD = 1000
 DROPPED = f"{SYNS_TO_LISTEN}, by how much it grew"
 LOOKS = f"looks of five that show the same number, {SYN_RECV}"
 
-SHORT = Knobs(backlog=16, somaxconn=16, tcp_max_syn_backlog=64, tcp_syncookies=0)
+# Four places, and 385: three quarters of tcp_max_syn_backlog and one.
+SHORT = Knobs(backlog=128, somaxconn=128, tcp_max_syn_backlog=4, tcp_syncookies=0)
 DEFENCES = {
     "none": Defence(SHORT),
-    "a longer queue": Defence(Knobs(backlog=128, somaxconn=128, tcp_max_syn_backlog=512, tcp_syncookies=0)),
-    "cookies": Defence(Knobs(backlog=16, somaxconn=16, tcp_max_syn_backlog=64, tcp_syncookies=1)),
+    "a longer queue": Defence(Knobs(backlog=1024, somaxconn=1024, tcp_max_syn_backlog=512, tcp_syncookies=0)),
+    "cookies": Defence(Knobs(backlog=128, somaxconn=128, tcp_max_syn_backlog=4, tcp_syncookies=1)),
     "one SYN-ACK retransmission": Defence(SHORT, synack_retries=1),
 }
 
@@ -58,7 +59,7 @@ TRICKLE = 0.5
 AGAINST_A_TRICKLE = {
     "none": Defence(FOUR),
     "a longer queue": DEFENCES["a longer queue"],
-    "cookies": Defence(Knobs(backlog=3, somaxconn=3, tcp_max_syn_backlog=512, tcp_syncookies=1)),
+    "cookies": Defence(Knobs(backlog=128, somaxconn=128, tcp_max_syn_backlog=4, tcp_syncookies=1)),
     "one SYN-ACK retransmission": Defence(FOUR, synack_retries=1),
     "somaxconn alone": Defence(Knobs(backlog=3, somaxconn=1024, tcp_max_syn_backlog=512, tcp_syncookies=0)),
     "tcp_max_syn_backlog alone": Defence(Knobs(backlog=3, somaxconn=3, tcp_max_syn_backlog=1024, tcp_syncookies=0)),
@@ -114,7 +115,7 @@ def test_a_flood(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
         effect.series(f"served, {FLOOD} SYNs a second", list(served.items()), x="defence", unit="clients")
     with claim.control("the cause removed: no SYN flood, no defence") as control:
         services.open()
-        control.expect("clients served", services.visited(CLIENTS)["none"], CLIENTS)
+        control.expect("clients served", services.visited(CLIENTS, patience=None)["none"], CLIENTS)
         control.expect("SYNs dropped", control.delta(undefended).TcpExt.ListenDrops, 0)
 
 
@@ -126,7 +127,7 @@ def test_hping3(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
     answer_to_nobody(server, client)
     service = DEFENCES["none"].serve(server)
     with claim.control("before the attack") as control:
-        control.expect("clients served", visit(client, {"": service}, CLIENTS)[""], CLIENTS)
+        control.expect("clients served", visit(client, {"": service}, CLIENTS, patience=None)[""], CLIENTS)
         control.expect("SYN_RECV, SYNs dropped", (syn_recv(server), syns_dropped(server)), (0, 0))
     with claim.effect("hping3 -S --flood --rand-source, no defence; clients knock twice") as effect:
         with besieged(client, service):

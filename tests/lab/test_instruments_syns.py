@@ -37,7 +37,7 @@ def test_a_flood_fills_up_to_the_ceiling(pair: Pair, cookies: int) -> None:
     ("cookies", "sender", "kernel"), [(0, Answers(0, 5), Fates(0, 0, 5)), (1, Answers(5, 0), Fates(0, 5, 0))]
 )
 def test_what_became_of_syns_at_a_full_queue(pair: Pair, cookies: int, sender: Answers, kernel: Fates) -> None:
-    knobs, peer = Knobs(10, tcp_syncookies=cookies), RawPeer(pair.server, pair.client)
+    knobs, peer = Knobs(3, tcp_syncookies=cookies), RawPeer(pair.server, pair.client)
     listener = listening(pair.server, knobs)
     fits = ceiling(knobs)
     assert send_syns(peer, listener, fits) == Fates(fits, 0, 0)
@@ -56,7 +56,7 @@ def test_syns_at_a_queue_with_room(pair: Pair) -> None:
 
 def test_a_queue_that_answers_with_cookies(pair: Pair) -> None:
     listener, length = syncookies.full_queue(pair.server, pair.client, cookies=1)
-    assert length == listener.half_open == ceiling(Knobs(7))
+    assert length == listener.half_open == ceiling(Knobs(3))
     peer = RawPeer(pair.server, pair.client)
     with counting(pair.server) as delta:
         assert syncookies.cookie_counters(delta.delta) == {}
@@ -70,7 +70,7 @@ def test_a_queue_that_answers_with_cookies(pair: Pair) -> None:
 
 
 def test_a_queue_that_drops(pair: Pair) -> None:
-    listener = syncookies.full_queue(pair.server, pair.client, cookies=0, backlog=9).listener
+    listener = syncookies.full_queue(pair.server, pair.client, cookies=0, backlog=2).listener
     with counting(pair.server) as delta:
         send_syns(RawPeer(pair.server, pair.client), listener, 2)
         until(lambda: delta.TcpExt.ListenDrops == 2, what="two dropped")
@@ -83,7 +83,7 @@ def test_a_queue_that_keeps_none(pair: Pair) -> None:
 
 def test_a_queue_that_is_filled(pair: Pair) -> None:
     peer = RawPeer(pair.server, pair.client)
-    knobs = Knobs(5, tcp_syncookies=0)
+    knobs = Knobs(3, tcp_syncookies=0)
     assert fill_up(peer, listening(pair.server, knobs)) == Filled(ceiling(knobs), Fates(0, 0, 1))
     with pytest.raises(NotReady, match="keeps 3 SYNs half-open, and no end of it"):
         fill_up(peer, listening(pair.server, knobs), most=3)
