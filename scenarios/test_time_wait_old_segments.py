@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.evidence import seconds, state
-from harness.instruments.inbound import CLOCK, Door
+from harness.instruments.inbound import CLOCK, NONE, Answer, Door, reach
 from harness.instruments.late_reset import LateReset
 from harness.instruments.lifetimes import seconds_left
 from harness.instruments.old_data import OLD, delay_data, delay_open_data
 from harness.laws import before
-from harness.laws.ranges import at_least
+from harness.laws.ranges import at_least, at_most
 from harness.laws.timers import TIME_WAIT
 from harness.observe import states_between
 from harness.traffic import connect, listen
@@ -132,3 +132,35 @@ def test_rst_assassinates(claim: ClaimRun, pair: Pair) -> None:
         pair.server.sysctl[RFC1337] = 1
         for clock in (None, CLOCK, CLOCK + 1):
             control.expect("with the number that is next: left", state(door.reset(0, clock)), ["TIME-WAIT"])
+
+
+# What arrives at TIME-WAIT: flags, how far beyond the number that is next, data; what answers, whether 60 s begin anew.
+AT_TIME_WAIT = (
+    ("the FIN again", ("FA", -1, b""), "A", True),
+    ("data", ("PA", 0, b"more"), "A", True),
+    ("an ACK that is beyond", ("A", 1000, b""), "A", True),
+    ("the next ACK", ("A", 0, b""), NONE, True),
+    ("an RST that is beyond", ("R", 1000, b""), NONE, False),
+    ("a SYN that is below", ("S", -1000, b""), "A", False),
+)
+
+
+@pytest.mark.claim("time-wait.what-prolongs-it")
+def test_what_prolongs_it(claim: ClaimRun, pair: Pair) -> None:
+    door = Door(pair.server, pair.client)
+    left = [door.leave_behind(None) for _ in AT_TIME_WAIT]
+    untouched = door.leave_behind(None).port
+
+    def timer(port: int) -> float:
+        return seconds_left(pair.server, port)
+
+    until(lambda: timer(untouched) < 59, deadline=30, what="all timers to run for a second")
+    for connection, (what, segment, answer, anew) in zip(left, AT_TIME_WAIT, strict=True):
+        with claim.effect(f"a segment at a TIME-WAIT of a second: {what}") as effect:
+            earlier = timer(connection.port)
+            effect.compare("what answers it", reach(connection, *segment), document=Answer(answer, "TIME-WAIT"))
+            later = timer(connection.port)
+            effect.compare("its 60 s begin anew", later > earlier, document=anew)
+            effect.note("timer before and after", seconds([earlier, later]))
+    with claim.control("a TIME-WAIT that nothing reaches") as control:
+        control.expect("timer", seconds(timer(untouched)), at_most(59))
