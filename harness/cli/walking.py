@@ -125,7 +125,7 @@ def lines(found: Walk) -> Iterator[str]:
             yield from _finding_lines(finding)
     if found.unexpected:
         yield ""
-        yield f"{len(found.unexpected)} times a claim did not come out as expected"
+        yield f"{len(found.unexpected)} not as expected, of any claim on any kernel"
         for each in found.unexpected:
             yield f"  {each.claim} on {each.kernel}: {each.seen}, expected was: {each.expected}"
 

@@ -18,6 +18,7 @@ from harness.evidence.differences import differences
 from harness.evidence.types import Outcome
 from harness.laws.boundaries import BOUNDARIES, Boundary
 from harness.laws.kernel import KernelVersion
+from harness.laws.known import How, how_known
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -123,7 +124,7 @@ def walk(claims: Mapping[str, Claim], runs: Iterable[tuple[str, Run]], at_hand: 
     `at_hand` are versions of kernels of which there may be no evidence.
     """
     evidence = _Evidence(claims, runs, at_hand)
-    entries = [entry for entry in BOUNDARIES.values() if not (entry.tool or entry.document)]
+    entries = [entry for entry in BOUNDARIES.values() if how_known(entry).how in (How.MEASURED, How.READ)]
     findings = tuple(_finding(entry, evidence) for entry in entries)
     return Walk(tuple(map(str, evidence.kernels)), findings, tuple(_unexpected(evidence)))
 

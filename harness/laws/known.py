@@ -18,6 +18,8 @@ class How(StrEnum):
     READ = "read in the sources"
     # It is no change: git has nothing older.
     ALWAYS = "so since the history began"
+    # Nor are these changes of the kernel's.
+    PROGRAM = "a program's"
     DOCUMENT = "the word of a document"
 
 
@@ -44,4 +46,6 @@ def how_known(name: str | Boundary) -> Knowledge:
         return Knowledge(How.READ, *entry.read)
     if entry.name == ALWAYS:
         return Knowledge(How.ALWAYS)
+    if entry.tool:
+        return Knowledge(How.PROGRAM)
     return Knowledge(How.DOCUMENT if entry.document else How.READ)

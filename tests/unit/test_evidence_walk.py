@@ -160,6 +160,8 @@ def test_the_command_says_it_of_every_boundary(tmp_path: Path, claims: dict[str,
     assert said.exit_code == 0
     assert f"  {LOOPBACK} (4.18): between 4.14.67 and 4.19.79 (boundaries.toml: " in said.output
     assert "    tw-reuse.default: holds on 4.14.67, refuted on 4.19.79" in said.output
+    assert "  always (" not in said.output
+    assert "  ss-prints-a-header (" not in said.output
     assert "  initial-rto-is-one-second (3.1): no kernel at hand lies before it, the oldest is 4.14.67" in said.output
     assert "  syn-queue-holds-one-more (6.13): no kernel at hand lies after it, the newest is 4.19.79" in said.output
 

@@ -112,6 +112,7 @@ def test_how_a_boundary_is_known() -> None:
     assert (measured.how, str(measured)) == (How.MEASURED, "measured on 6.12.117 and 6.16.12")
     assert how_known("always").how is How.ALWAYS
     assert how_known("tw-reuse-said-to-be-on").how is How.DOCUMENT
+    assert how_known("ss-prints-a-header").how is How.PROGRAM
     assert str(how_known("retries2-stands-for-a-time")) == "read in the sources"
     assert str(how_known("syn-queue-follows-the-backlog")) == "read in the sources of 4.1.52 and 4.4.178"
     with pytest.raises(BadInput, match="no boundary"):
