@@ -24,7 +24,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 QEMU = "qemu-system-x86_64"
 MEBIBYTES = 3072
 CONSOLE_SHOWN = 25
-# How long a guest may be silent while it is brought up, in seconds of real time.
+# How long a guest may be silent while it is brought up, in seconds in which it had its turn.
 BOOT = 180.0
 
 
@@ -187,7 +186,7 @@ class VirtualMachine:
 
     def _line(self, deadline: float) -> bytes:
         line = bytearray()
-        until = time.monotonic() + deadline
+        turn = pulse.Turn(self.process.pid)
         # The kernel unpacks itself with interrupts disabled.
         life = pulse.Pulse(self, times=8 * pulse.TIMES)
         while not line.endswith(b"\n"):
@@ -199,7 +198,7 @@ class VirtualMachine:
                 line += data
             elif self.process.poll() is not None:
                 raise self.died("QEMU ended")
-            elif time.monotonic() > until:
+            elif turn.look() > deadline:
                 raise self.died(f"nothing was heard of it for {deadline:g} s")
             elif wrong := life.wrong():
                 raise self.died(wrong)

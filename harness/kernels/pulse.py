@@ -83,6 +83,30 @@ class Pulse:
         return sign if self._seen >= self.times else None
 
 
+@dataclass
+class Turn:
+    """How long a process has had its turn: the time for which it did not wait for a processor or a disk, in seconds.
+
+    On a machine with much else to do that is little of the time that passes.
+    """
+
+    pid: int
+    seconds: float = 0.0
+    _looked: float = 0.0
+    _used: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._looked = time.monotonic()
+
+    def look(self) -> float:
+        """What it comes to by now; to be asked every second or so."""
+        now = time.monotonic()
+        used, states = _threads(self.pid)
+        self.seconds += used - self._used if states & {"R", "D"} else now - self._looked
+        self._looked, self._used = now, used
+        return self.seconds
+
+
 def _sign(ran: float, states: set[str], state: tuple[str, str] | None) -> str | None:
     """A sign of death that is seen now; a healthy machine may show one, but not at each look.
 

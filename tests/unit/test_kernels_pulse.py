@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from harness.kernels.pulse import LATE, _sign
+from harness.kernels import pulse
+from harness.kernels.pulse import LATE, Turn, _sign
 
 
 def registers(*cpus: tuple[int, int]) -> str:
@@ -42,3 +45,28 @@ DEAD = "a CPU does not take interrupts any more"
 )
 def test_signs(ran: float, states: set[str], state: tuple[str, str] | None, sign: str | None) -> None:
     assert _sign(ran, states, state) == sign
+
+
+@pytest.mark.parametrize(
+    ("looks", "seconds"),
+    [
+        ([(0.0, {"S"}), (0.1, {"S"})], 20.0),
+        ([(2.0, {"R", "S"}), (5.0, {"R", "S"})], 5.0),
+        ([(0.0, {"D"}), (0.5, {"D"})], 0.5),
+        ([(3.0, {"R"}), (3.0, {"S"})], 13.0),
+        ([(0.0, {"T"}), (0.0, {"T"})], 20.0),
+    ],
+    ids=["idle", "works", "waits for a disk", "works, then idle", "stopped"],
+)
+def test_time_spent_waiting_for_a_processor_is_not_its_own(
+    monkeypatch: pytest.MonkeyPatch, looks: list[tuple[float, set[str]]], seconds: float
+) -> None:
+    """Ten seconds pass between two looks."""
+    clock = iter([0.0, *(10.0 * n for n in range(1, len(looks) + 1))])
+    answers = iter(looks)
+    monkeypatch.setattr(pulse, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(pulse, "_threads", lambda _: next(answers))
+    turn = Turn(1)
+    for _ in looks:
+        turn.look()
+    assert turn.seconds == seconds
