@@ -9,6 +9,7 @@ from bench.collecting import collect_only
 from bench.floods import flood_rate
 from bench.labs import hosts_in_one, labs_in_sequence, pair_released, pair_up
 from bench.reports import report_of_kernels
+from bench.snapshots import snapshot_of_many
 
 
 def main() -> int:
@@ -21,6 +22,7 @@ def main() -> int:
         flood_rate(3),
         collect_only(3),
         report_of_kernels(12),
+        snapshot_of_many(200_000),
     ]
     print(f"Linux {os.uname().release}, {os.cpu_count()} cores\n")
     print("| what | here | beside it | must be | met |\n|---|---|---|---|---|")

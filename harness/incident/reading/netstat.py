@@ -79,6 +79,7 @@ GROUPS = (
     "Icmp6",
     "Udp6",
 )
+UNREAD = ("Icmp", "Icmp6", "Sctp")
 NAMED = re.compile(r"^\s+([A-Z]\w{1,60}): (\d{1,18})$", re.ASCII)
 NUMBER = re.compile(r"\b\d{1,18}\b")
 ALL_SENTENCES = {text: f"{group}.{name}" for group, table in SENTENCES.items() for text, name in table.items()}
@@ -132,7 +133,9 @@ class NetstatS(Reader):
             return
         whole = "TcpExt" in self.groups or "Tcp" in self.groups
         left_out = LeftOut.ZEROS if whole and "grep" not in self.context.command else LeftOut.SOME
-        groups = tuple(self.groups) or tuple(dict.fromkeys(name.partition(".")[0] for name in self.numbers))
+        # What it says of ICMP and SCTP is not read: nothing of them is 0 for that.
+        printed = [group for group in self.groups if group not in UNREAD]
+        groups = tuple(printed) or tuple(dict.fromkeys(name.partition(".")[0] for name in self.numbers))
         source = self.context.source(self.first)
         self.context.space.counters.append(Sample(source, self.numbers, groups, left_out, self.context.taken))
 
