@@ -26,8 +26,10 @@ from harness.traffic import connect, listen
 from harness.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.incident.machine import Machine
-    from harness.lab import Host, Pair
+    from harness.lab import BehindNat, Host, Pair
 
 OLDEST = (3, 6)
 SCHEMA = json.loads(schema_text())
@@ -137,6 +139,30 @@ def test_who_listens_and_other_namespaces(pair: Pair, tmp_path: Path) -> None:
     assert clients.name.startswith("netns-")
     assert isinstance(clients.rate("Tcp.InSegs"), Rate)
     assert code not in (tmp_path / "snapshot.json").read_text()
+
+
+def test_one_peer_stays_one_behind_a_nat(behind_nat: Callable[[int], BehindNat], tmp_path: Path) -> None:
+    """Server and gateway, told the same key, have the same pseudonym for the gateway; the clients' names stay apart."""
+    network = behind_nat(2)
+    listener = listen(network.server, backlog=20, port=8080)
+    for client in network.clients:
+        connect(client, listener, 3)
+    table = tmp_path / "table"
+    at_server = take(network.server, "--key", "ours", "--table", str(table))
+    at_gateway = take(network.gateway, "--key", "ours")
+    sockets = picture(at_server, tmp_path).own.sockets_now()
+    assert not isinstance(sockets, Unknown)
+    (flow,) = sockets.flows
+    assert (flow.sockets, flow.peers) == (6, 1)
+    meaning = dict(line.split("\t") for line in table.read_text().splitlines())
+    assert meaning[flow.peer.address] in json.dumps([str(each) for each in network.gateway.interfaces.values()])
+    assert oct(table.stat().st_mode)[-3:] == "600"
+    if network.server.family == 2 and os.geteuid() == 0:
+        (tracked,) = (each for each in picture(at_gateway, tmp_path).own.conntrack[0].flows if each.protocol == "tcp")
+        assert (tracked.entries, tracked.sources, tracked.ports) == (6, 2, 6)
+        assert tracked.seen_as == flow.peer.address
+    for real in meaning.values():
+        assert f'"{real}"' not in json.dumps(at_server)
 
 
 def test_a_table_is_not_written_over(pair: Pair, tmp_path: Path) -> None:

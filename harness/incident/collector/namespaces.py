@@ -65,16 +65,19 @@ def enter(path: str) -> None:
 
 def others(pseudonyms: Pseudonyms) -> "tuple[list[Space], int]":
     """The other namespaces, and how many more there were than are looked at."""
-    found = {_identity("/proc/self/ns/net"): Space("", "")}
+    # What may not be looked at counts as seen already.
+    found = {_identity("/proc/self/ns/net"): Space("", ""), (0, 0): Space("", "")}
     for directory in NAMED:
         for name in names(directory):
-            found.setdefault(_identity(directory + name), Space(pseudonyms.name(name, "netns"), directory + name))
+            identity = _identity(directory + name)
+            if identity not in found:
+                found[identity] = Space(pseudonyms.name(name, "netns"), directory + name)
     for process in filter(str.isdigit, names("/proc")):
         path = "/proc/" + process + "/ns/net"
         identity = _identity(path)
         if identity not in found:
             found[identity] = Space(pseudonyms.name("%d:%d" % identity, "netns"), path)
-    spaces = [space for identity, space in found.items() if identity != (0, 0) and space.path]
+    spaces = [space for space in found.values() if space.path]
     return spaces[:MOST_NAMESPACES], max(0, len(spaces) - MOST_NAMESPACES)
 
 
