@@ -1,4 +1,4 @@
-"""Readers against the programs themselves: netstat's words for every counter."""
+"""Readers against the programs themselves: netstat's words for every counter, and a capture of a full queue."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import pytest
 from harness.incident.counters import LeftOut
 from harness.incident.facts import Fact
 from harness.incident.read import read
+from harness.observe import capture, counting, write_pcapng
+from harness.traffic import connect, listen
+from harness.waiting import until
 
 if TYPE_CHECKING:
     from harness.lab import Pair
@@ -47,3 +50,20 @@ def test_every_sentence_of_netstat_is_the_counter_that_it_says(pair: Pair, tmp_p
     }
     assert sample.left_out is LeftOut.ZEROS
     assert not isinstance(sample.of("Icmp.InMsgs"), Fact)
+
+
+def test_a_capture_tells_who_was_answered(pair: Pair, tmp_path: Path) -> None:
+    pair.server.sysctl["net.core.somaxconn"] = 2
+    listener = listen(pair.server, backlog=100)
+    with capture(pair.server) as captured, counting(pair.server) as moved:
+        connect(pair.client, listener, 5)
+        connect(pair.client, (pair.server.ip, 9), 1, wait=True)
+        until(lambda: moved.TcpExt.ListenOverflows >= 2)
+    file = tmp_path / "capture.pcapng"
+    write_pcapng(file, [captured])
+    (seen,) = read([file]).captures
+    full, closed = seen.attempts
+    assert (full.service.port, full.tried, full.answered, full.completed, full.clients) == (listener.port, 5, 3, 3, 1)
+    assert full.unanswered == 2
+    assert full.reset == full.broken == 0
+    assert (closed.service.port, closed.tried, closed.reset, closed.answered) == (9, 1, 1, 0)
