@@ -84,7 +84,7 @@ def test_lasts_60s(claim: ClaimRun, pair: Pair) -> None:
 def test_fin_timeout_sets_it(claim: ClaimRun, pair: Pair) -> None:
     client, server = pair.client, pair.server
     with claim.effect("tcp_fin_timeout 60, 30 and 5, a TIME-WAIT and an orphaned FIN-WAIT-2 under each") as effect:
-        effect.premise("tcp_fin_timeout by default", server.sysctl[FIN_TIMEOUT], "60")
+        effect.compare("tcp_fin_timeout by default", server.sysctl[FIN_TIMEOUT], document="60")
         waiting: dict[int, Watched] = {}
         orphans: dict[int, Watched] = {}
         for value in VALUES:

@@ -14,12 +14,12 @@ from harness.instruments.inbound import CLOCK, LET_IN, REFUSED, Door
 from harness.instruments.take_over import NO_PORT, grow_old, takes_over
 from harness.laws import since
 from harness.laws.ranges import at_least, at_most
-from harness.observe import count
+from harness.observe import count, states_between
 from harness.traffic import connect, listen
 from harness.traffic.closing import leave_time_wait
-from harness.traffic.connection import wait_for_end
+from harness.traffic.connection import endpoint, establish, far_endpoint, wait_for_end
 from harness.traffic.ports import give_ports
-from harness.waiting import let_pass
+from harness.waiting import let_pass, until
 
 if TYPE_CHECKING:
     from harness.claims.phases import LivePhase
@@ -138,6 +138,26 @@ def test_free_ports_are_not_passed_over(claim: ClaimRun, pair: Pair) -> None:
         control.expect(
             "TIME_WAITs taken over, by all 60", recycled + control.delta(client).TcpExt.TWRecycled, at_least(28)
         )
+
+
+@pytest.mark.claim("tw-reuse.fin-wait-2-is-left")
+def test_fin_wait_2_is_left(claim: ClaimRun, pair: Pair) -> None:
+    client, listener, other = pair.client, listen(pair.server), listen(pair.server)
+    client.sysctl[REUSE] = 1
+    give_ports(client, first=PORT)
+    ended = establish(client, listener)
+    local, remote = endpoint(ended.client), far_endpoint(ended.client)
+    ended.client.close()
+    until(lambda: states_between(client, local, remote) == ["FIN-WAIT-2"], what="FIN-WAIT-2")
+    grow_old()
+    with claim.effect("the only port is in FIN-WAIT-2 since 2 s, and no application holds it") as effect:
+        kernel = since("fin-wait-2-is-not-reused")
+        effect.compare("passed over by connect()", not takes_over(client, listener), document=True, kernel=kernel)
+    with claim.control("the only port is in TIME_WAIT since 2 s") as control:
+        give_ports(client, first=PORT + 1)
+        leave_time_wait(client, other)
+        grow_old()
+        control.expect("passed over by connect()", not takes_over(client, other), False)
 
 
 def age_ports(client: Host, listener: Listener, n: int) -> dict[int, float]:
