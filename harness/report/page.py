@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from harness.claims.corrections import NOTHING
 from harness.evidence.types import NOT_SETTLED, SAID, WRONG
+from harness.laws import BOUNDARIES, how_known
 from harness.laws.kernel import KernelVersion
 from harness.report import tables
 from harness.report.cells import cell_view
@@ -155,6 +156,7 @@ def templates() -> Environment:
         "when": prose.when,
         "marked": marked,
         "in_words": prose.in_words,
+        "known": known,
     }
     environment.globals |= {
         "glyphs": GLYPHS,
@@ -170,6 +172,11 @@ def templates() -> Environment:
 
 def _asset(name: str) -> str:
     return (resources.files("harness.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def known(boundary: str) -> str:
+    """A boundary by its name, and how it is known; of one that the table has no more, its name."""
+    return f"{boundary}, {how_known(boundary)}" if boundary in BOUNDARIES else boundary
 
 
 def slug(said: str) -> str:
