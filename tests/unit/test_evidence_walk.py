@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,10 +14,12 @@ from harness.cli import cli
 from harness.evidence.codec import encode_file
 from harness.evidence.types import Kernel, Outcome, Verdict
 from harness.evidence.walk import Standing, flips, walk
+from harness.kernels.targets import Archived
 from harness.laws import BOUNDARIES
 from tests.unit.evidence_of_a_run import a_run, checked
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from harness.evidence.types import Claim, Run
@@ -189,3 +192,60 @@ def test_a_run_remembers_what_was_asked(claims: dict[str, Claim]) -> None:
     record = ClaimRun(claims[NAME])
     before(LOOPBACK)
     assert record.as_evidence("test_reuse.py::test_default").asked == (LOOPBACK,)
+
+
+# What is run.
+
+
+class Ran:
+    """In place of pytest sessions: leaves evidence as one would, and remembers what was asked of it."""
+
+    def __init__(self, claims: dict[str, Claim], shortfall: str = "") -> None:
+        self.claims = claims
+        self.asked: list[tuple[str, list[str]]] = []
+        self._shortfall = shortfall
+
+    @contextmanager
+    def sessions(
+        self, kernels: list[tuple[str, str]], directory: Path, *, scenarios: Path, claims: list[str]
+    ) -> Iterator[list[Ran]]:
+        ((name, word),) = kernels
+        assert (scenarios / "claims").is_dir()
+        self.asked.append((word, claims))
+        if not self._shortfall:
+            directory.mkdir(exist_ok=True)
+            left_in(directory / name, self.claims, ran(name, HOLDS if name < "4.18" else REFUTED))
+        yield [self]
+
+    def shortfall(self) -> str:
+        return self._shortfall
+
+
+@pytest.fixture
+def two_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = [Archived(f"{version}-test", version) for version in ("4.14.67", "4.19.79")]
+    monkeypatch.setattr("harness.cli.walking._targets", lambda _: here)
+
+
+@pytest.mark.usefixtures("two_kernels")
+def test_what_has_not_run_is_run_and_found_again(
+    tmp_path: Path, claims: dict[str, Claim], bisect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = Ran(claims)
+    monkeypatch.setattr("harness.cli.settling.sessions", runner.sessions)
+    evidence = left_in(tmp_path / "ev", claims, ran("4.19.79", REFUTED))
+    first = bisect(evidence)
+    assert (first.exit_code, runner.asked) == (0, [("4.14.67-test", [])])
+    assert f"  {LOOPBACK} (4.18): between 4.14.67 and 4.19.79" in first.output
+    again = bisect(evidence)
+    assert (again.exit_code, len(runner.asked)) == (0, 1)
+
+
+@pytest.mark.usefixtures("two_kernels")
+def test_what_did_not_run_is_said_and_ends_with_two(
+    tmp_path: Path, claims: dict[str, Claim], bisect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.cli.settling.sessions", Ran(claims, "4.14.67 did not run: no room").sessions)
+    said = bisect(left_in(tmp_path / "ev", claims, ran("4.19.79", REFUTED)))
+    assert said.exit_code == 2
+    assert "4.14.67 did not run: no room" in said.stderr
