@@ -43,12 +43,12 @@ FLOOD = 1000
 DROPPED = f"{SYNS_TO_LISTEN}, by how much it grew"
 LOOKS = f"looks of five that show the same number, {SYN_RECV}"
 
-# Four places, and 385: three quarters of tcp_max_syn_backlog and one.
-SHORT = Knobs(backlog=128, somaxconn=128, tcp_max_syn_backlog=4, tcp_syncookies=0)
+# Two places, and 385: three quarters of tcp_max_syn_backlog, rounded up, and one.
+SHORT = Knobs(backlog=128, somaxconn=128, tcp_max_syn_backlog=1, tcp_syncookies=0)
 DEFENCES = {
     "none": Defence(SHORT),
     "a longer queue": Defence(Knobs(backlog=1024, somaxconn=1024, tcp_max_syn_backlog=512, tcp_syncookies=0)),
-    "cookies": Defence(Knobs(backlog=128, somaxconn=128, tcp_max_syn_backlog=4, tcp_syncookies=1)),
+    "cookies": Defence(Knobs(backlog=128, somaxconn=128, tcp_max_syn_backlog=1, tcp_syncookies=1)),
     "one SYN-ACK retransmission": Defence(SHORT, synack_retries=1),
 }
 
@@ -59,7 +59,7 @@ TRICKLE = 0.5
 AGAINST_A_TRICKLE = {
     "none": Defence(FOUR),
     "a longer queue": DEFENCES["a longer queue"],
-    "cookies": Defence(Knobs(backlog=128, somaxconn=128, tcp_max_syn_backlog=4, tcp_syncookies=1)),
+    "cookies": Defence(Knobs(backlog=128, somaxconn=128, tcp_max_syn_backlog=1, tcp_syncookies=1)),
     "one SYN-ACK retransmission": Defence(FOUR, synack_retries=1),
     "somaxconn alone": Defence(Knobs(backlog=3, somaxconn=1024, tcp_max_syn_backlog=512, tcp_syncookies=0)),
     "tcp_max_syn_backlog alone": Defence(Knobs(backlog=3, somaxconn=3, tcp_max_syn_backlog=1024, tcp_syncookies=0)),
