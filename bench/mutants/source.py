@@ -216,7 +216,10 @@ class Tree:
     def _make(self, target: str, what: str, **variables: str) -> None:
         # The same bytes whoever builds it, and when.
         stamps = {"KBUILD_BUILD_TIMESTAMP": "1970-01-01", "KBUILD_BUILD_USER": "mutants", "KBUILD_BUILD_HOST": "here"}
-        command: Sequence[str | Path] = ["make", "-s", f"-j{self.jobs}", "-C", self.source, f"O={self.objects}", target]
+        # Others may want the processor more.
+        command: Sequence[str | Path] = [
+            *("nice", "-n", "10", "make", "-s", f"-j{self.jobs}", "-C", self.source, f"O={self.objects}"), target,
+        ]  # fmt: skip
         ran = subprocess.run(
             command, env=os.environ | stamps | variables, check=False, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
