@@ -73,7 +73,7 @@ def _build_and_try(asked: argparse.Namespace, tree: Tree, chosen: list[patches.M
     for mutant in chosen:
         try:
             wrong += _build_and_try_one(asked, tree, mutant, results)
-        except BuildFailed as error:
+        except (BuildFailed, trial.NotRun) as error:
             _say(str(error))
             wrong.append(str(error))
     return wrong

@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from functools import cached_property
@@ -220,13 +221,19 @@ class Tree:
         command: Sequence[str | Path] = [
             *("nice", "-n", "10", "make", "-s", f"-j{self.jobs}", "-C", self.source, f"O={self.objects}"), target,
         ]  # fmt: skip
-        ran = subprocess.run(
-            command, env=os.environ | stamps | variables, check=False, text=True,
+        with subprocess.Popen(
+            command, env=os.environ | stamps | variables, text=True, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        if ran.returncode:
-            said = [line for line in ran.stdout.splitlines() if "error" in line.lower()] or ran.stdout.splitlines()
-            raise BuildFailed(f"{what} does not compile:\n" + "\n".join(said[:10]))
+        ) as make:  # fmt: skip
+            try:
+                lines = make.communicate()[0].splitlines()
+            except BaseException:
+                # With all that it has started: none of them may write an object after the source was put back.
+                os.killpg(make.pid, signal.SIGKILL)
+                raise
+        if make.returncode:
+            said = [line for line in lines if re.search(r"error|undefined|No space", line)] or lines
+            raise BuildFailed(f"{what} does not compile:\n" + "\n".join([*said[:10], *lines[-5:]]))
 
 
 def _compiled(file: str) -> tuple[str, str]:

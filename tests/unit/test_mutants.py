@@ -151,6 +151,16 @@ def test_a_tree_that_was_left_changed_is_restored(tmp_path: Path) -> None:
     assert "001-short does not apply to linux-source-6.12 6.12.1" in tree.check(mutant)
 
 
+def test_what_the_compiler_said_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = tmp_path / "bin" / "make"
+    make.parent.mkdir()
+    make.write_text("#!/bin/sh\necho 'tcp.c:1: error: no such thing'\necho 'more of it'\nexit 2\n")
+    make.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{make.parent}:{os.environ['PATH']}")
+    with pytest.raises(source.BuildFailed, match=r"it does not compile:\ntcp\.c:1: error: no such thing\n"):
+        Tree(tmp_path)._make("bzImage", "it")
+
+
 def test_what_a_kernel_is_made_of_identifies_it(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
     tree.source.mkdir()
