@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.evidence import seconds, state
-from harness.instruments.lifetimes import watch_half_open, watch_until_gone
+from harness.instruments.lifetimes import crowd_behind, watch_half_open, watch_until_gone
 from harness.instruments.syn_queue import SYNACK_RETRIES, listening
 from harness.laws.queues import Knobs
 from harness.laws.ranges import at_most
@@ -56,7 +56,10 @@ def test_fewer_retries_evict_sooner(claim: ClaimRun, lan: Callable[[int], Lan]) 
     captures = [claim.capture(server) for server in servers[6:]]
     with claim.effect("in full queues, tcp_synack_retries 1, 2 and 5: the first request") as effect:
         to_be = [at_a_listener(client, *each) for each in zip(servers[6:], (1, 2, 5), strict=True)]
-        watch_until_gone([watch_half_open(each, before=20) for each in to_be], deadline=100)
+        watched = [watch_half_open(each) for each in to_be]
+        for each in to_be:
+            crowd_behind(each, 20)
+        watch_until_gone(watched, deadline=100)
         # Counted: a machine with more to do is late to see that a request is gone.
         each_port = zip(captures, (each.port for each in to_be), strict=True)
         sent = [len(packets.segments(flags="SA", dport=port)) for packets, port in each_port]

@@ -125,7 +125,7 @@ def test_needs_timestamps_now(claim: ClaimRun, pair: Pair) -> None:
         give_ports(client, first=port)
         return takes_over(client, listener)
 
-    for port, then in ((PORT, 0), (PORT + 1, 1), (PORT + 2, 0)):
+    for port, then in ((PORT, 1), (PORT + 1, 1), (PORT + 2, 0)):
         set_stamps(then)
         give_ports(client, first=port)
         leave_time_wait(client, listener)

@@ -114,17 +114,23 @@ def watch_last_ack(client: Host, listener: Listener) -> Watched:
     return _abandon(listener.host, connection.server, "LAST-ACK")
 
 
-def watch_half_open(connection: RawConnection, *, before: int = 0) -> Watched:
-    """A half-open request: the raw peer sends its SYN, and never acknowledges the answer.
-
-    It is the first of several if it comes `before` so many others of the peer, which follow at once.
-    """
+def watch_half_open(connection: RawConnection) -> Watched:
+    """A half-open request: the raw peer sends its SYN, and never acknowledges the answer."""
     begun, peer = time.monotonic(), connection.peer
     connection.send("S", options=SYN_OPTIONS)
-    peer.half_open(connection.to, before)
     connection.expect_syn_ack()
     ends = (peer.host.ip, connection.to), (peer.address, connection.port)
     return Watched(peer.host, ends, "SYN-RECV", begun)
+
+
+def crowd_behind(connection: RawConnection, others: int) -> None:
+    """So many other requests at its listener, after the answer to its own was sent again.
+
+    Each request has its own timer, and what the kernel lets go of depends on how full the queue is just then
+    (net/ipv4/inet_connection_sock.c, reqsk_timer_handler()): a second between them says whose timer is the first.
+    """
+    connection.wait("SA")
+    connection.peer.half_open(connection.to, others)
 
 
 def seconds_left(host: Host, port: int) -> float:
