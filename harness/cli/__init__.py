@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from harness.cli import bisect, claims, compare, diff, kernels, report, snapshot, vagrant
+from harness.cli import bisect, claims, compare, diagnose, diff, kernels, report, snapshot, vagrant
 from harness.errors import HarnessError
 
 
@@ -24,6 +24,7 @@ for _command in (
     bisect.bisect,
     diff.diff,
     snapshot.snapshot,
+    diagnose.diagnose,
 ):
     cli.add_command(_command)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from harness.diagnosis.findings import Reason
     from harness.diagnosis.view import Counted, View
+    from harness.evidence.types import Endpoint
     from harness.incident.sockets import Listener, Look
 
 FULL, HUNG = "accept-queue-full", "worker-hangs"
@@ -32,14 +33,13 @@ def accept_queue(view: View) -> Iterator[Finding]:
 
 def fullest(view: View, listener: Listener) -> Look | None:
     """The look at which most waited, if the queue was full then: longer than its limit, or than somaxconn."""
-    look = max(listener.looks, key=lambda each: each.waiting, default=None)
-    if look is None:
-        return None
-    if look.limit is None:
+    known = [look for look in listener.looks if look.limit is not None]
+    if not known:
         # netstat and /proc/net/tcp know no limit: a queue that is as long as somaxconn allows is full.
         most = view.sysctl("net.core.somaxconn")
-        return look if most is not None and look.waiting == most + 1 else None
-    return look if look.is_full else None
+        known = [look for look in listener.looks if most is not None and look.waiting == most + 1]
+        return known[0] if known else None
+    return max((look for look in known if look.is_full), key=lambda look: look.waiting, default=None)
 
 
 def _full(view: View, listener: Listener, overflows: Counted | None, *, quiet: bool) -> Finding:
@@ -51,8 +51,9 @@ def _full(view: View, listener: Listener, overflows: Counted | None, *, quiet: b
     reasons = [
         reason(f"{look.waiting} connections wait where {limit} are allowed: full is more than that", look.source)
     ]
-    if len(listener.looks) > 1:
-        reasons.append(reason(f"it was full at {often} of {len(listener.looks)} looks", listener.last.source))
+    seen = sum(each.limit is not None for each in listener.looks)
+    if seen > 1:
+        reasons.append(reason(f"it was full at {often} of {seen} looks", listener.last.source))
     reasons += [*_dropped(listener), *reasons_of(overflows), *_narrowest(view, limit)]
     what = f"The accept queue of {listener} is full: connections that are complete find no room, and are dropped"
     if quiet:
@@ -109,15 +110,24 @@ def rose_by(listener: Listener) -> int:
 
 def worker_hangs(view: View) -> Iterator[Finding]:
     """Of several sockets that share a port (SO_REUSEPORT) one is full and the others are not: who holds it hangs."""
-    ports: dict[str, list[Listener]] = defaultdict(list)
+    ports: dict[tuple[Endpoint, bool], list[Listener]] = defaultdict(list)
     for listener in view.space.listeners:
-        ports[str(listener.local)].append(listener)
+        ports[listener.local, _is_identified(listener)].append(listener)
     for together in ports.values():
         full = [listener for listener in together if fullest(view, listener)]
-        idle = [listener for listener in together if all(_has_room(look) for look in listener.looks)]
+        idle = [listener for listener in together if _known(listener) and all(map(_has_room, _known(listener)))]
         if full and idle and len(full) <= len(idle):
             for listener in full:
                 yield _hung(view, listener, idle)
+
+
+def _is_identified(listener: Listener) -> bool:
+    """Whether its output names sockets: what has no name there may be any of those that have one elsewhere."""
+    return bool(listener.mark) and not listener.mark.startswith("#")
+
+
+def _known(listener: Listener) -> list[Look]:
+    return [look for look in listener.looks if look.limit is not None]
 
 
 def _has_room(look: Look) -> bool:
@@ -134,7 +144,8 @@ def _hung(view: View, listener: Listener, others: list[Listener]) -> Finding:
     assert look is not None
     whose = [f"{process.program}, process {process.number}" for process in view.processes_of(listener)]
     who = " ".join(whose) or _socket(listener)
-    never = all(each.is_full for each in listener.looks) and len(listener.looks) > 1
+    looks = [each for each in listener.looks if each.limit is not None]
+    never = all(each.is_full for each in looks) and len(looks) > 1
     reasons = [
         reason(f"{look.waiting} wait at {_socket(listener)}, where {look.limit} are allowed", look.source),
         *(

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from harness.diagnosis import accept_queue, host, keepalive, ports, syn_queue, tables, timestamps, way
 from harness.diagnosis.needs import Need
+from harness.incident.sockets import ANYWHERE as ANYWHERE_HERE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from harness.diagnosis.findings import Finding
     from harness.diagnosis.view import View
+    from harness.evidence.types import Endpoint
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,24 @@ ANYWHERE = {
 }
 
 
+# A client in another network namespace of the same machine (a container) meets what is wrong with a listener.
+AT_A_LISTENER = (host.FILES, accept_queue.HUNG, accept_queue.FULL, syn_queue.FLOOD, syn_queue.TOO_SHORT, syn_queue.SYNS)
+
+
 def causes(cause: Finding, consequence: Finding) -> bool:
-    """Whether one finding is the cause of another, in the same network namespace."""
+    """Whether one finding is the cause of another, in the same network namespace or at a client of the listener."""
+    if cause.diagnosis in AT_A_LISTENER and consequence.diagnosis == way.UNANSWERED:
+        return _takes(cause.place.endpoint, consequence.place.endpoint)
     if cause.place.namespace != consequence.place.namespace:
         return False
     if consequence.diagnosis in ANYWHERE.get(cause.diagnosis, ()):
         return True
     same = cause.place.endpoint is not None and cause.place.endpoint == consequence.place.endpoint
     return same and consequence.diagnosis in AT_THE_SAME_PLACE.get(cause.diagnosis, ())
+
+
+def _takes(listener: Endpoint | None, destination: Endpoint | None) -> bool:
+    """Whether who connects to a destination comes to a listener."""
+    if listener is None or destination is None or listener.port != destination.port:
+        return False
+    return listener.address in (destination.address, *ANYWHERE_HERE)

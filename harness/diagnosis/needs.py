@@ -123,15 +123,15 @@ class Need(Enum):
         _rates,
     )
     LISTENERS = Kind("listeners with their queues and limits", "ss -lntmpe, a few times", _listeners)
-    SOCKETS = Kind("a list of the sockets", "ss -tanpoi", _sockets)
+    SOCKETS = Kind("list of the sockets", "ss -tanpoi", _sockets)
     TIMERS = Kind("timers and retransmissions of the sockets", "ss -tanpoi", _timers)
     SYSCTLS = Kind("sysctls", "sysctl -a", _sysctls)
     SOCKSTAT = Kind("sockstat", "cat /proc/net/sockstat", _sockstat)
-    CONNTRACK = Kind("how many connections are tracked", "conntrack -C, or sysctl -a as root", _conntrack)
-    TRACKED = Kind("the tracked connections", "conntrack -L, and conntrack -S twice, as root", _tracked)
+    CONNTRACK = Kind("count of tracked connections", "conntrack -C, or sysctl -a as root", _conntrack)
+    TRACKED = Kind("tracked connections", "conntrack -L, and conntrack -S twice, as root", _tracked)
     SOFTNET = Kind("drops of the processors", "cat /proc/net/softnet_stat, twice", _softnet)
     PROCESSES = Kind(
         "open files of the programs that listen", f"as root /proc/PID/limits and fd; {SNAPSHOT}", _processes
     )
-    LOG = Kind("the kernel's log", "dmesg", _log)
-    KERNEL = Kind("the kernel's version", "uname -a", _kernel)
+    LOG = Kind("log of the kernel", "dmesg", _log)
+    KERNEL = Kind("version of the kernel", "uname -a", _kernel)

@@ -67,11 +67,15 @@ def queues(view: View) -> list[HalfOpen]:
 
 def ceiling(view: View, listener: Listener) -> int | None:
     """The most half-open connections by the law of this kernel; None where a file is missing for that."""
-    limit, cookies = listener.last.limit, view.sysctl(SYNCOOKIES)
+    limit, cookies = _limit(listener), view.sysctl(SYNCOOKIES)
     backlog, somaxconn = view.sysctl("net.ipv4.tcp_max_syn_backlog"), view.sysctl("net.core.somaxconn")
     if view.kernel is None or limit is None or cookies is None or backlog is None:
         return None
     return half_open(view.kernel, Knobs(limit, max(limit, somaxconn or limit), backlog, cookies)) or None
+
+
+def _limit(listener: Listener) -> int | None:
+    return next((look.limit for look in reversed(listener.looks) if look.limit is not None), None)
 
 
 def _repeated(view: View, listener: Listener) -> int:

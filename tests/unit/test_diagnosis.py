@@ -117,6 +117,11 @@ def test_one_worker_of_four_that_hangs_is_the_cause_of_its_full_queue() -> None:
     assert (first.follows_from, second.follows_from) == ((), (1,))
 
 
+def test_a_listener_that_one_output_names_and_another_does_not_is_no_second_worker() -> None:
+    named, unnamed = listener(80, 0, 5, mark="101"), listener(80, 6, 5)
+    assert names(machine(listeners=(named, unnamed))) == ["accept-queue-full"]
+
+
 def test_all_workers_that_are_busy_do_not_hang() -> None:
     full = tuple(listener(80, 6, 5, mark=str(mark)) for mark in range(4))
     assert set(names(machine(listeners=full))) == {"accept-queue-full"}
@@ -479,5 +484,12 @@ def test_a_machine_of_which_nothing_is_known_has_no_findings_and_much_is_missing
 
     said = diagnose(Machine((Namespace(""),)))
     assert said.findings == ()
-    assert {"rates", "a list of the sockets", "sysctls", "the kernel's version"} <= {each.what for each in said.missing}
+    assert {"rates", "list of the sockets", "sysctls", "version of the kernel"} <= {each.what for each in said.missing}
     assert SYSCTLS
+
+
+def test_a_look_without_a_limit_does_not_hide_one_with_a_limit() -> None:
+    """Of a queue that netstat lists as well, which knows no limit."""
+    seen, bare = listener(3000, 6, 5), listener(3000, 6, None)
+    both = msgspec.structs.replace(seen, looks=(*bare.looks, *seen.looks, *bare.looks))
+    assert names(machine(listeners=(both,))) == ["accept-queue-full"]
