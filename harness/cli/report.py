@@ -31,7 +31,7 @@ DEFAULT_OUTPUT = {"html": "report.html", "ktap": "-", "kcidb": "-", "json": "-"}
     default=DOCUMENTS,
     show_default=True,
     type=click.Path(path_type=Path),
-    help="the documents' titles, for the filter of the page",
+    help="the documents' titles; with register.toml and corrections/ beside it they are in the page, corrected",
 )
 @click.option("--origin", default="tcp_harness", show_default=True, help="KCIDB's name of who submits")
 @click.pass_context

@@ -157,6 +157,7 @@ def templates() -> Environment:
         "marked": marked,
         "in_words": prose.in_words,
         "known": known,
+        "how": prose.known,
     }
     environment.globals |= {
         "glyphs": GLYPHS,

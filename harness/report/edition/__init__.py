@@ -70,6 +70,8 @@ def _environment() -> Environment:
         "capital": prose.capital,
         "when": prose.when,
         "when_zh": prose.when_in_chinese,
+        "known": prose.known,
+        "known_zh": prose.known_in_chinese,
         "in_words": prose.in_words,
         "in_chinese": prose.in_chinese,
     }

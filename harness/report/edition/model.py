@@ -12,6 +12,7 @@ from harness.evidence.types import NOT_SETTLED, Verdict
 if TYPE_CHECKING:
     from harness.claims.documents import Document
     from harness.evidence.types import Claim, Kernel
+    from harness.laws.known import Knowledge
     from harness.report.edition.places import Line, Place
 
 REFUTED = Verdict.REFUTED.words
@@ -22,7 +23,7 @@ class Account:
     """What is expected of some kernels: `ranges` are empty if it is so on all.
 
     The change that made it so has a `commit`, and `releases` that came with it, those of a `tool` if it is not the
-    kernel's; `seen` are two kernels between which it was measured. `always`: since the kernel's history begins.
+    kernel's; `known` says how: measured or read on both of its sides. `always`: since the kernel's history begins.
     """
 
     verdict: str
@@ -31,14 +32,14 @@ class Account:
     commit: str
     releases: str
     subject: str
-    seen: tuple[str, str] | None
+    known: Knowledge
     always: bool
     tool: bool
 
     @property
     def began(self) -> bool:
         """Whether it has not always been so."""
-        return any(each.first for each in self.ranges)
+        return bool(self.ranges) and all(each.first for each in self.ranges)
 
     @property
     def dated(self) -> bool:

@@ -12,12 +12,14 @@ import msgspec
 
 from harness.evidence.types import Choice, Law
 from harness.evidence.values import Kind, Value
+from harness.laws.known import How
 from harness.laws.ranges import AtLeast, AtMost, Between
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from harness.evidence.types import Wanted
+    from harness.laws.known import Knowledge
     from harness.report.edition.model import Account, Range
 
 LONGEST = 120
@@ -138,6 +140,20 @@ def sentence(text: str) -> str:
 def when(account: Account) -> str:
     """The kernels of an account: before 5.4; since 5.4; from 4.19 to before 6.14."""
     return ", ".join(filter(None, map(in_words, account.ranges)))
+
+
+def known(knowledge: Knowledge) -> str:
+    """How a change is known: measured on both sides, or read in the sources, and of which kernels."""
+    if not knowledge.before:
+        return str(knowledge.how)
+    kernels = f"{knowledge.before} and {knowledge.after}"
+    return f"{knowledge.how} of {kernels}" if knowledge.how is How.READ else f"{knowledge.how}, on Linux {kernels}"
+
+
+def known_in_chinese(knowledge: Knowledge) -> str:
+    """The same in Chinese."""
+    kernels = f" {knowledge.before} 与 {knowledge.after} " if knowledge.before else ""
+    return f"在 Linux{kernels}上两侧都测过" if knowledge.how is How.MEASURED else f"据{kernels}源码"
 
 
 def in_words(kernels: Range) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.laws.boundaries import BOUNDARIES
+from harness.laws.known import How, Knowledge, how_known
 from harness.laws.releases import join, within
 from harness.report.edition.model import Account, Range
 from harness.report.edition.prose import exists
@@ -54,7 +55,7 @@ def _account(expectations: list[Expectation], *, alone: bool) -> Account:
         commit=changes[0].commit if changes else "",
         releases=_releases(changes),
         subject=changes[0].subject if changes else "",
-        seen=_seen(changes),
+        known=_known(changes),
         always=bool(changes) and changes[0].commit == FIRST_COMMIT,
         tool=bool(changes) and bool(changes[0].tool),
     )
@@ -68,10 +69,10 @@ def _releases(changes: list[Change]) -> str:
     return f"{changes[0].tool} {releases}" if changes[0].tool else releases
 
 
-def _seen(changes: list[Change]) -> tuple[str, str] | None:
-    """The two kernels between which the change was measured, if it was."""
-    known = BOUNDARIES.get(changes[0].boundary) if changes else None
-    return known.seen if known else None
+def _known(changes: list[Change]) -> Knowledge:
+    """How a change is known; one that is not in the table of boundaries was read."""
+    named = BOUNDARIES.get(changes[0].boundary) if changes else None
+    return how_known(named) if named else Knowledge(How.READ)
 
 
 def _range(first: Release, end: Release | None) -> Range:
