@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from harness.observe.queues import accept_queue
+from harness.observe.sockets import states_at
 from harness.waiting import until
 
 if TYPE_CHECKING:
@@ -132,8 +133,9 @@ class Nginx:
         )
 
     def stop(self) -> None:
-        """Stop it."""
+        """Stop it, and all that listens for it: its workers are not its parent's to wait for."""
         self.program.stop()
+        until(lambda: "LISTEN" not in states_at(self.host, self.port), what=f"nobody at port {self.port}")
 
     def restart(self) -> None:
         """Stop it and start it again."""
