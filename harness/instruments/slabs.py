@@ -57,7 +57,7 @@ def bytes_each(make: Callable[[], int], name: str) -> Each:
 
     Out of the slab where it may be read: objects of the cache `name` times the bytes that one takes. Elsewhere out of
     the total of all slabs, which has the kernel's other work in it. Three measurements in a row must agree: then
-    nobody else on the machine made or freed any meanwhile; NotReady if that is not so within two minutes.
+    nobody else on the machine made or freed any meanwhile; NotReady if that is not so within five minutes.
     """
     apart = AGREED_IN_TOTAL if bytes_of(name) is None else AGREED
     seen: list[float] = []
@@ -68,7 +68,7 @@ def bytes_each(make: Callable[[], int], name: str) -> Each:
         seen.append((_taken(name) - before) / sockets)
         return len(seen) >= 3 and max(seen[-3:]) - min(seen[-3:]) <= apart
 
-    until(agreed, deadline=120, what="a machine quiet enough to measure memory")
+    until(agreed, deadline=300, what="a machine quiet enough to measure memory")
     return Each(round(statistics.median(seen[-3:])), _account(name))
 
 
