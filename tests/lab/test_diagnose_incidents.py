@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.instruments.accept_queue import fill
-from harness.observe import counters
-from harness.traffic import connect, drop, flood, listen
+from harness.observe import count, counters, states_at
+from harness.traffic import connect, drop, flood, hold, listen
 from harness.traffic.listener import echo
+from harness.traffic.nginx import Nginx
 from harness.traffic.ports import give_ports
 from harness.traffic.short_connections import ShortConnections, keep_asking
-from harness.waiting import until
+from harness.traffic.wrk import Wrk
+from harness.waiting import let_pass, until
 from tests.lab.operator_files import Files, diagnosed, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from harness.lab import Host, Lan, Pair
+    from harness.lab import BehindNat, Host, Lan, Pair
     from harness.traffic import Listener
 
 BOTH = pytest.mark.parametrize("way", ["snapshot", "transcript"])
@@ -116,3 +119,156 @@ def test_a_peer_that_falls_silent(pair: Pair, way: str) -> None:
         client.socket.send(b"anybody there?")
     until(lambda: counters(pair.client).Tcp.RetransSegs >= 10, what="data that was sent again, several times")
     assert said(diagnosed(taken(pair.client, way)))[:1] == [("silent-peer", listener.port)]
+
+
+# What a gateway that remembers no connection in mid-stream makes of one that it has forgotten.
+FORGETFUL = {"timeout_established": "3", "loose": "0"}
+IDLE = 35
+
+
+@pytest.mark.slow(IDLE + 10)
+@BOTH
+def test_a_firewall_that_forgets(behind_nat: Callable[..., BehindNat], way: str) -> None:
+    """Connections that are used go on; those that were idle are answered no more."""
+    net = behind_nat(1)
+    (client,) = net.clients
+    for knob, value in FORGETFUL.items():
+        net.gateway.sysctl[f"net.netfilter.nf_conntrack_tcp_{knob}"] = value
+    listener = listen(net.server, answer=echo)
+    idle, used = connect(client, listener, 3, wait=True), connect(client, listener, 2, wait=True)
+    began = time.monotonic()
+    while time.monotonic() - began < IDLE:
+        assert used.ask() == 2
+        let_pass(1)
+    for each in idle:
+        each.socket.send(b"still there?")
+    until(lambda: counters(client).Tcp.RetransSegs >= 12, what="data that was sent again, several times")
+    assert used.ask() == 2
+    assert said(diagnosed(taken(client, way)))[:1] == [("flow-forgotten", listener.port)]
+
+
+@pytest.mark.ipv4_only("the rule is for IPv4")
+def test_a_gateway_without_ports(behind_nat: Callable[..., BehindNat]) -> None:
+    net = behind_nat(2)
+    outside = list(net.gateway.interfaces)[-1]
+    rule = f"oifname {outside} tcp dport 1-65535 masquerade to :40000-40019"
+    chain = "chain few { type nat hook postrouting priority 90; " + rule + "; }"
+    net.gateway.run("nft", "-f", "-", stdin="table ip few { " + chain + "; }")
+    listener = listen(net.server, answer=echo)
+    for client in net.clients:
+        connect(client, listener, 12)
+    until(lambda: count(net.server, "state established") >= 20, what="as many connections as the gateway has ports")
+    path = Files(net.gateway).transcript(
+        lambda: until(lambda: any(count(each, "state syn-sent") for each in net.clients))
+    )
+    assert said(diagnosed(path)) == [("gateway-ports-used-up", listener.port)]
+
+
+@BOTH
+def test_a_server_whose_keep_alive_is_shorter_than_its_clients(pair: Pair, way: str) -> None:
+    """The server's FIN is late, as on a long way: the client sends its next request on a connection that is closed."""
+    nginx = Nginx(pair.server, keepalive=1)
+    request = b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n"
+
+    def ask_late() -> None:
+        with hold(pair.client, "F", sport=nginx.port), pair.client.socket() as asking:
+            asking.connect((pair.server.ip, nginx.port))
+            asking.sendall(request)
+            assert asking.recv(4096)
+            until(lambda: "FIN-WAIT-1" in states_at(pair.server, nginx.port), what="the server to close")
+            asking.sendall(request)
+            until(lambda: "FIN-WAIT-1" not in states_at(pair.server, nginx.port), what="the reset")
+
+    def browse() -> None:
+        with pair.client.socket() as asking:
+            asking.connect((pair.server.ip, nginx.port))
+            asking.sendall(request)
+            while asking.recv(4096):
+                pass
+
+    for _ in range(3):
+        browse()
+    assert said(diagnosed(taken(pair.server, way, ask_late))) == [("keep-alive-too-short", nginx.port)]
+
+
+def busy_nginx(net: Pair) -> Host:
+    """Keep-alive connections of wrk."""
+    nginx = Nginx(net.server, "80 backlog=511")
+    Wrk(net.client, nginx.url, connections=20, seconds=20)
+    return net.server
+
+
+def busy_client(net: Pair) -> Host:
+    """The same, by the files of the client."""
+    busy_nginx(net)
+    return net.client
+
+
+def closes_each(net: Pair) -> Host:
+    """A server that closes after each answer."""
+    nginx = Nginx(net.server, "80 backlog=511", keepalive=0)
+    Wrk(net.client, nginx.url, connections=5, seconds=20)
+    return net.server
+
+
+def short_connections(net: Pair) -> Host:
+    """Clients that close first, far from the end of their ports."""
+    keep_asking([ShortConnections(net.client, [listen(net.server)], 50)], 2)
+    return net.client
+
+
+def cookies_always(net: Pair) -> Host:
+    """A server that answers every SYN with a cookie."""
+    net.server.sysctl["net.ipv4.tcp_syncookies"] = 2
+    connect(net.client, listen(net.server, answer=echo), 40, wait=True)
+    return net.server
+
+
+def full_to_the_limit(net: Pair) -> Host:
+    """As many wait as the limit says, which is one less than there is room for."""
+    listener = listen(net.server, 10)
+    connect(net.client, listener, 10, wait=True)
+    until(lambda: listener.waiting == 10, what="ten that wait")
+    return net.server
+
+
+def half_open_few(net: Pair) -> Host:
+    """Some SYNs that nobody acknowledges, and a queue with room."""
+    flood(net.server, net.client, listen(net.server, 128), count=20, rate=50).wait()
+    return net.server
+
+
+def an_old_overflow(net: Pair) -> Host:
+    """A queue that has overflowed, and does not any more."""
+    listener = listen(net.server, 2)
+    fill(net.client, listener)
+    turned_away(net.client, listener)()
+    listener.close()
+    return net.server
+
+
+def workers_together(net: Pair) -> Host:
+    """Four listeners at one port, all of which accept."""
+    first = listen(net.server, 20, shared=True, answer=echo)
+    for _ in range(3):
+        listen(net.server, 20, port=first.port, shared=True, answer=echo)
+    assert connect(net.client, first, 60, wait=True).ask() == 60
+    return net.server
+
+
+def idle_connections(net: Pair) -> Host:
+    """Connections on which nobody says anything."""
+    connect(net.client, listen(net.server, answer=echo), 50, wait=True)
+    return net.client
+
+
+HEALTHY = (
+    busy_nginx, busy_client, closes_each, short_connections, cookies_always, full_to_the_limit, half_open_few,
+    an_old_overflow, workers_together, idle_connections,
+)  # fmt: skip
+
+
+@BOTH
+@pytest.mark.parametrize("load", HEALTHY, ids=lambda load: load.__name__)
+def test_a_healthy_lab_under_load_has_no_finding(pair: Pair, load: Callable[[Pair], Host], way: str) -> None:
+    assert said(diagnosed(taken(load(pair), way))) == []
