@@ -29,7 +29,7 @@ import pytest
 
 from harness.claims.kernel import running
 from harness.claims.model import Knobs, waiting
-from harness.claims.phases import LivePhase
+from harness.claims.phases import Phase
 from harness.claims.timers import about
 from harness.claims.values import at_least, between
 from harness.observe import accept_queue

@@ -89,6 +89,16 @@ def test_every_claim_stands_under_a_heading_of_its_document() -> None:
     assert misplaced(CLAIMS, DOCUMENTS) == []
 
 
+# What the brief names twice is one claim; what it mixes is several.
+ELSEWHERE = {
+    "syn-queue.defences-compared": {"syn-queue.longer-queue-defends", "syn-queue.fewer-retries-defend"},
+    "time-wait.by-port": {"commands.ss-timer-by-port"},
+    "time-wait.count": {"commands.ss-time-wait"},
+    "time-wait.histogram": {"commands.awk-histogram"},
+    "time-wait.per-peer": {"commands.awk-per-peer"},
+}
+
+
 @pytest.mark.skipif(not BRIEF.is_file(), reason="the list of statements does not lie beside this clone")
 def test_the_register_has_what_the_brief_names() -> None:
     """Groups with a table; that of the ports is named limits."""
@@ -100,7 +110,8 @@ def test_the_register_has_what_the_brief_names() -> None:
         elif line.startswith("| ") and not line.startswith(("| id", "|--")):
             named.update(f"{group}.{id_}" for id_ in re.split(r",\s*", line.split("|")[1].strip()))
     # The register has claims beside these: what else the documents say, and what the kernel does besides.
-    assert sorted(named - set(register())) == []
+    settled = set(register())
+    assert sorted(name for name in named if not ELSEWHERE.get(name, {name}) <= settled) == []
 
 
 # That the check can fail.
