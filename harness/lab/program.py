@@ -114,12 +114,14 @@ class Program:
         self._process.send_signal(number)
 
     def interrupt(self, deadline: float = PATIENCE) -> Ran:
-        """End a program that has a handler for SIGINT as Ctrl-C does, within `deadline` seconds (NotReady).
+        """End a program as Ctrl-C does, within `deadline` seconds after it has a handler for SIGINT (NotReady).
 
         A SIGINT before the handler is there kills it, or is lost in a background job of a shell; after the handler has
         only set a flag, a program that is about to sleep sleeps on. So it comes when it is caught, and again.
         """
-        until(lambda: not self.alive() or self._catches(signal.SIGINT), deadline=deadline, what=f"{self.argv[0]} ready")
+        until(
+            lambda: not self.alive() or self._catches(signal.SIGINT), what=f"{self.argv[0]} with a handler for SIGINT"
+        )
         ended = time.monotonic() + deadline
         while self.alive() and time.monotonic() < ended:
             self.signal(signal.SIGINT)
