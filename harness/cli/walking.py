@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from harness.cli.notes import note
+from harness.errors import BadInput
 from harness.evidence.walk import Standing, walk
 
 if TYPE_CHECKING:
@@ -50,14 +51,21 @@ def answer(walking: Walking, *, as_json: bool) -> int:
     1 if something is contradicted or unexpected, 2 if something did not run.
     """
     from harness.claims.files import load
+    from harness.evidence.codec import read_directory
 
     claims = load(walking.scenarios / "claims")
     chosen = {name: claim for name, claim in claims.items() if is_chosen(name, walking.claims)}
     targets = _targets(walking)
     failed = [line for target in targets for line in _run_what_is_missing(target, chosen, walking)]
+    places = _places(walking)
+    failed += [
+        f"{place}: not all can be read: {notice}" for place in places for notice in read_directory(place).notices
+    ]
     for line in failed:
         note(line)
     found = walk(chosen, _runs(walking), [target.names[0] for target in targets])
+    if not found.kernels:
+        raise BadInput("there is no kernel to walk over: name one with --kernel, or evidence with --evidence DIR")
     text = msgspec.json.format(msgspec.json.encode(found), indent=1).decode() if as_json else "\n".join(lines(found))
     click.echo(text)
     if failed:
@@ -83,16 +91,18 @@ def _targets(walking: Walking) -> list[Target]:
     return [] if walking.evidence else [archived(kernel) for kernel in selection.cached]
 
 
+def _places(walking: Walking) -> list[Path]:
+    """The directories with evidence: those that were named, and what was run before."""
+    kept = sorted(place for place in walking.kept.glob("*") if any(place.glob("*.json")))
+    return list(dict.fromkeys([*walking.evidence, *kept]))
+
+
 def _runs(walking: Walking) -> Iterator[tuple[str, Run]]:
     """Every run that is at hand, with the name of its claim."""
     from harness.evidence.codec import read_directory
 
-    kept = sorted(place for place in walking.kept.glob("*") if any(place.glob("*.json")))
-    for directory in dict.fromkeys([*walking.evidence, *kept]):
-        contents = read_directory(directory)
-        for notice in contents.notices:
-            note(f"{directory}: {notice}")
-        for file in contents.files:
+    for place in _places(walking):
+        for file in read_directory(place).files:
             yield from ((file.claim.name, run) for run in file.runs)
 
 

@@ -178,6 +178,21 @@ def test_a_contradiction_ends_with_one(tmp_path: Path, claims: dict[str, Claim],
     assert contradicted["contradictions"][0]["kernel"] == "4.14.67"
 
 
+def test_no_kernel_is_no_answer(tmp_path: Path, bisect: Any) -> None:
+    (tmp_path / "empty").mkdir()
+    said = bisect(tmp_path / "empty")
+    assert (said.exit_code, type(said.exception).__name__) == (1, "BadInput")
+
+
+def test_evidence_that_cannot_be_read_ends_with_two(tmp_path: Path, claims: dict[str, Claim], bisect: Any) -> None:
+    evidence = left_in(tmp_path / "ev", claims, ran("4.14.67", HOLDS), ran("4.19.79", REFUTED))
+    assert bisect(evidence).exit_code == 0
+    (evidence / "broken.json").write_text("{")
+    said = bisect(evidence)
+    assert said.exit_code == 2
+    assert "not all can be read: " in said.output
+
+
 def test_what_it_does_not_understand_is_a_mistake_of_usage(tmp_path: Path, bisect: Any) -> None:
     assert bisect(tmp_path / "nowhere").exit_code != 0
     assert CliRunner().invoke(cli, ["bisect", "--all", "tw-reuse.default"]).exit_code == 2
