@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from harness.lab import Host
 
 TABLE = "/proc/thread-self/net/nf_conntrack"
+STATISTICS = "/proc/thread-self/net/stat/nf_conntrack"
 # net/netfilter/nf_conntrack_standalone.c, ct_seq_show(): family, protocol, seconds left, the protocol's state, and the
 # four-tuple of what came first.
 ROW = re.compile(r"ipv\d +\d+ tcp +6 (\d+) (\w+) src=\S+ dst=\S+ sport=(\d+) dport=(\d+) ")
@@ -35,6 +36,21 @@ def tracked(host: Host, ports: tuple[int, int]) -> Tracked | None:
     except FileNotFoundError:
         raise Unsupported(f"the running kernel has no {TABLE} (CONFIG_NF_CONNTRACK_PROCFS)") from None
     return next((entry for entry in entries if entry.ports == ports), None)
+
+
+def statistics(host: Host) -> dict[str, int]:
+    """What the filter has counted since the host began, by the names of `conntrack -S`, all processors together.
+
+    `drop` are packets of connections for which the table had no room, `insert_failed` those of connections that were
+    not to be told from another (net/netfilter/nf_conntrack_standalone.c, ct_cpu_seq_show()).
+    """
+    try:
+        with host.open(STATISTICS) as printed:
+            names, *processors = (line.split() for line in printed)
+    except FileNotFoundError:
+        raise Unsupported(f"the running kernel has no {STATISTICS} (CONFIG_NF_CONNTRACK_PROCFS)") from None
+    columns = zip(*([int(word, 16) for word in words] for words in processors), strict=True)
+    return {name: sum(column) for name, column in zip(names, columns, strict=True) if name != "entries"}
 
 
 def parse(text: str) -> list[Tracked]:

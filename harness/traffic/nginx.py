@@ -30,6 +30,7 @@ http {{
     keepalive_timeout {keepalive};
     keepalive_requests {keepalive_requests};
     {temporary}
+    {http}
     server {{
         listen {listen};
         location / {{ {location} }}
@@ -69,8 +70,9 @@ class Nginx:
     """A running nginx. `listen` is the argument of its directive without the address ("8088 backlog=5000").
 
     It listens on the host's address in the lab's family and answers each request with "ok", unless `location` says
-    otherwise. It keeps an idle connection for `keepalive` seconds, 0 to close after each answer, and closes after
-    `keepalive_requests` answers. Stopped with the lab. Raises MissingProgram where nginx is not installed.
+    otherwise; `http` is more for the block of that name (an `upstream`). It keeps an idle connection for `keepalive`
+    seconds, 0 to close after each answer, and closes after `keepalive_requests` answers. Stopped with the lab. Raises
+    MissingProgram where nginx is not installed.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Nginx:
         keepalive: int = 65,
         keepalive_requests: int = 1000000,
         workers: int = 1,
+        http: str = "",
     ) -> None:
         self.host = host
         self.port = int(listen.split(maxsplit=1)[0])
@@ -90,6 +93,7 @@ class Nginx:
             "keepalive": keepalive,
             "keepalive_requests": keepalive_requests,
             "workers": workers,
+            "http": http,
         }
         self.directory: Path = host.lab.directory / f"{host.name}-nginx-{self.port}"
         self.directory.mkdir(exist_ok=True)

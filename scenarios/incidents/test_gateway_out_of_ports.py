@@ -1,0 +1,92 @@
+"""A gateway out of ports: all clients behind it share the ports of one address, towards each destination anew.
+
+A connection that leaves has the gateway's address, and needs a port there that no other one to the same destination
+has. Masquerading draws from 1024 to 65535; the story is told on a scale of 1 to 3226, with 20 ports. The next client's
+SYN is dropped on the gateway without a word (`insert_failed` of `conntrack -S`), while its table is nearly empty, and
+the clients have ports in plenty. Another destination is reached as ever.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.laws.ranges import at_least
+from harness.observe.conntrack import statistics
+from harness.traffic import arrivals, connect, echo, listen
+from harness.waiting import until
+from scenarios.incidents.firewall import ConnectionTable, rules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.claims.phases import LivePhase
+    from harness.claims.record import ClaimRun
+    from harness.lab import BehindNat, Host
+
+PORTS, CLIENTS, EACH = 20, 3, 8
+WANTED = CLIENTS * EACH
+TOO_MANY = WANTED - PORTS
+OF_HOSTS = {"ip_local_port_range": "1024 65535", "tcp_tw_reuse": 1, "tcp_fin_timeout": 5}
+
+
+def leave(gateway: Host, how: str) -> None:
+    """Let connections leave by the gateway's last interface as a rule of nft says, in place of the one before."""
+    family = "ip" if gateway.family == socket.AF_INET else "ip6"
+    rule = f"oifname {list(gateway.interfaces)[-1]} meta l4proto tcp {how}"
+    chain = f"type nat hook postrouting priority 90; {rule};"
+    rules(gateway, f"table {family} t {{}}; delete table {family} t; table {family} t {{ chain c {{ {chain} }}; }}")
+
+
+def literal(address: str) -> str:
+    """An address as it stands before a port."""
+    return f"[{address}]" if ":" in address else address
+
+
+def knocked(phase: LivePhase, clients: list[Host], syns: int) -> None:
+    """Wait until the clients have sent so many SYNs again."""
+    until(lambda: sum(phase.delta(each).TcpExt.TCPSynRetrans for each in clients) >= syns, what=f"{syns} SYNs again")
+
+
+@pytest.mark.slow(10)
+@pytest.mark.claim("incidents.gateway-out-of-ports")
+def test_gateway_out_of_ports(claim: ClaimRun, behind_nat: Callable[[int], BehindNat]) -> None:
+    net = behind_nat(CLIENTS)
+    clients, gateway, server = net.clients, net.gateway, net.server
+    listener, another = (listen(server, answer=echo) for _ in range(2))
+    came = arrivals(server, "S", dport=listener.port)
+    leave(gateway, f"masquerade to :40000-{40000 + PORTS - 1}")
+    with claim.effect("three clients want eight connections each, and the gateway has 20 ports: the symptom") as effect:
+        wanted = [connect(client, listener, EACH) for client in clients]
+        knocked(effect, clients, 2 * TOO_MANY)
+        effect.compare("connections", sum(each.connected for each in wanted), document=PORTS)
+        effect.compare("SYNs that the server gets", came.count, document=PORTS)
+        failed = statistics(gateway)["insert_failed"]
+        effect.compare("insert_failed, by conntrack -S", failed, document=at_least(2 * TOO_MANY))
+        table = ConnectionTable(gateway)
+        effect.compare("connections that the table has room for", table.limit - table.count, document=at_least(1000))
+        elsewhere = connect(clients[0], another, EACH, wait=True)
+        effect.compare("connections of a client to another port of the server", elsewhere.connected, document=EACH)
+    with claim.effect(f"what does nothing: {', '.join(OF_HOSTS)} on the gateway") as effect:
+        for name, value in OF_HOSTS.items():
+            gateway.sysctl[f"net.ipv4.{name}"] = value
+        knocked(effect, clients, TOO_MANY)
+        effect.compare("connections", sum(each.connected for each in wanted), document=PORTS)
+    with claim.effect("a remedy: two ports more in the rule") as effect:
+        leave(gateway, f"masquerade to :40000-{40000 + PORTS + 1}")
+        until(lambda: sum(each.connected for each in wanted) >= PORTS + 2, what="two connections more")
+        knocked(effect, clients, TOO_MANY)
+        effect.compare("connections", sum(each.connected for each in wanted), document=PORTS + 2)
+    with claim.effect("a remedy: new connections leave by a second address, which has 20 ports as well") as effect:
+        second = net.outside.address(77, gateway.family)
+        gateway.add_address(second)
+        server.neighbour("eth0", second, net.outside.mac(1), gateway.family)
+        leave(gateway, f"snat to {literal(second)}:40000-{40000 + PORTS - 1}")
+        until(lambda: sum(each.connected for each in wanted) == WANTED, deadline=60, what="all connections")
+        effect.compare("connections that are answered", sum(each.ask() for each in wanted), document=WANTED)
+    with claim.control("the cause removed: all ports, as masquerading has them") as control:
+        leave(gateway, "masquerade")
+        more = [connect(client, listener, EACH, wait=True) for client in clients]
+        control.expect("connections that are answered", sum(each.ask() for each in more), WANTED)
