@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from harness.diagnosis.advice import advise
 from harness.diagnosis.catalogue import CATALOGUE, NAMES
 from harness.diagnosis.findings import SCHEMA, Diagnosis, Missing
@@ -17,7 +19,7 @@ from harness.incident.facts import Fact
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from harness.diagnosis.findings import Finding
+    from harness.diagnosis.findings import Finding, Remark
     from harness.evidence.types import Claim
     from harness.incident.machine import Machine
 
@@ -35,7 +37,7 @@ def diagnose(machine: Machine, claims: Mapping[str, Claim] | None = None) -> Dia
         kernel=machine.kernel.value if isinstance(machine.kernel, Fact) else "",
         distribution=machine.distribution.value if isinstance(machine.distribution, Fact) else "",
         missing=tuple(missing(views[0])),
-        remarks=tuple(remark for view in views for remark in remarks(view)),
+        remarks=tuple(remark for view in views for remark in _remarks_of(view)),
         notices=machine.notices,
     )
 
@@ -44,6 +46,13 @@ def found(view: View) -> Iterator[Finding]:
     """The findings of all diagnoses in a namespace, in the catalogue's order."""
     for entry in CATALOGUE:
         yield from entry.find(view)
+
+
+def _remarks_of(view: View) -> Iterator[Remark]:
+    """The remarks about a namespace, which each of them names unless it is the machine's own."""
+    for remark in remarks(view):
+        where = f"in network namespace {view.space.name}: " if view.space.name else ""
+        yield msgspec.structs.replace(remark, says=where + remark.says)
 
 
 def missing(view: View) -> Iterator[Missing]:

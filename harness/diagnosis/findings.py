@@ -113,6 +113,12 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     helps: tuple[str, ...] = ()
     useless: tuple[Useless, ...] = ()
 
+    @property
+    def sentence(self) -> str:
+        """What is wrong, and in which network namespace, unless it is the machine's own."""
+        where = self.place.namespace
+        return f"In network namespace {where}: {self.what}" if where else self.what
+
 
 class Remark(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something that was seen and is no finding; why not is part of it."""

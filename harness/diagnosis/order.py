@@ -1,4 +1,7 @@
-"""The order of findings: causes first, the surest of them before the others; then what follows from them."""
+"""The order of findings: causes first, the surest of them before the others; then what follows from them.
+
+Of two that are as sure, that of the machine's own network namespace comes before that of a container's.
+"""
 
 from __future__ import annotations
 
@@ -41,5 +44,5 @@ def _depth(place: int, because: dict[int, list[int]]) -> int:
     return max((_depth(cause, because) + 1 for cause in because[place]), default=0)
 
 
-def _rank(finding: Finding) -> tuple[int, int]:
-    return finding.sure.rank, NAMES.index(finding.diagnosis)
+def _rank(finding: Finding) -> tuple[int, bool, int]:
+    return finding.sure.rank, finding.place.namespace != "", NAMES.index(finding.diagnosis)

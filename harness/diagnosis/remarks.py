@@ -10,6 +10,7 @@ from harness.diagnosis.syn_queue import COOKIES, SYNCOOKIES
 from harness.diagnosis.thresholds import THRESHOLDS
 from harness.diagnosis.view import short
 from harness.incident.facts import Fact
+from harness.incident.machine import Told
 from harness.incident.sockets import Direction
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def remarks(view: View) -> Iterator[Remark]:
     yield from _still(view)
     yield from _cookies_always(view)
     yield from _time_wait(view)
+    yield from _tables_of_others(view)
 
 
 def _still(view: View) -> Iterator[Remark]:
@@ -71,3 +73,12 @@ def _time_wait(view: View) -> Iterator[Remark]:
         f"them are of one destination, where connect() has {there.size} ports"
     )
     yield Remark(says, files_of([waiting.source]))
+
+
+def _tables_of_others(view: View) -> Iterator[Remark]:
+    """What the log says of the tables of other network namespaces: containers, mostly."""
+    for told in view.told(Told.CONNTRACK_FULL_ELSEWHERE):
+        says = (
+            f"a table of tracked connections of another network namespace was full, not this machine's own: {told.says}"
+        )
+        yield Remark(says, told.files)

@@ -77,9 +77,11 @@ def _tracked(view: View) -> Fact[int] | None:
     for name in ("conntrack.count", "conntrack.entries"):
         if found := view.gauge(name):
             return found
-    found_sysctl = view.sysctls(f"{NETFILTER}count")
-    if found_sysctl and len(found_sysctl[0]) == 1:
-        return Fact(found_sysctl[0][0], found_sysctl[1])
+    # Each namespace has a count of its own, so that the machine's is not a container's.
+    here = f"{NETFILTER}count" in view.space.sysctls
+    counted = view.sysctls(f"{NETFILTER}count") if here else None
+    if counted and len(counted[0]) == 1:
+        return Fact(counted[0][0], counted[1])
     table = view.tracked
     return Fact(table.total, table.source) if table else None
 

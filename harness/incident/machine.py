@@ -54,6 +54,7 @@ class Told(StrEnum):
 
     SYN_FLOODING = "SYN flooding"
     CONNTRACK_FULL = "conntrack table full"
+    CONNTRACK_FULL_ELSEWHERE = "conntrack table full elsewhere"
     TCP_MEMORY = "out of TCP memory"
     ORPHANS = "too many orphaned sockets"
     TIME_WAIT_FULL = "TIME-WAIT table full"

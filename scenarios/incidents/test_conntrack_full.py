@@ -45,23 +45,23 @@ def test_conntrack_full(claim: ClaimRun, lab: Lab) -> None:
         effect.compare("connections that the table has room for", table.limit - table.count, document=0)
         came = arrivals(server, "S")
         new, others = (connect(client, to, CLIENTS) for to in (listener, spare))
-        until(lambda: effect.delta(client).TcpExt.TCPSynRetrans >= 2 * CLIENTS, what="each new client's second SYN")
+        until(lambda: effect.delta(client).TcpExt.TCPSynRetrans >= 2 * CLIENTS, deadline=60, what="their second SYNs")
         effect.compare("new clients let in", new.connected + others.connected, document=0)
         effect.compare("SYNs that the server gets", came.count, document=0)
         effect.compare("packets dropped, by conntrack -S", table.dropped, document=at_least(4 * CLIENTS))
         effect.compare("clients of before that are answered", before.ask(), document=CLIENTS)
-    with claim.effect("what does nothing: nf_conntrack_tcp_timeout_established 60, of five days") as effect:
-        net.gateway.sysctl[f"{TRACKING}timeout_established"] = 60
+    with claim.effect("what does nothing: nf_conntrack_tcp_timeout_established 3600, of five days") as effect:
+        net.gateway.sysctl[f"{TRACKING}timeout_established"] = 3600
         effect.compare("clients of before that are answered", before.ask(), document=CLIENTS)
         entry = tracked(net.gateway, (before[0].port, listener.port))
         left = seconds(entry and entry.seconds_left)
-        effect.compare("seconds for which one of these is remembered from now on", left, document=at_most(60))
-        until(lambda: effect.delta(client).TcpExt.TCPSynRetrans >= 2 * CLIENTS, what="each new client's next SYN")
+        effect.compare("seconds for which one of these is remembered from now on", left, document=at_most(3600))
+        until(lambda: effect.delta(client).TcpExt.TCPSynRetrans >= 2 * CLIENTS, deadline=60, what="their next SYNs")
         effect.compare("connections that the table has room for", table.limit - table.count, document=0)
         effect.compare("new clients let in", new.connected + others.connected, document=0)
     with claim.effect("a remedy: notrack, for the port of the one service") as effect:
         firewall.let_untracked(net.gateway, spare.port)
-        until(lambda: others.connected == CLIENTS, what="the clients of that service")
+        until(lambda: others.connected == CLIENTS, deadline=60, what="the clients of that service")
         effect.compare("its clients answered", others.ask(), document=CLIENTS)
         effect.compare("clients of the other service let in", new.connected, document=0)
     with claim.control("the cause removed: conntrack -F, which forgets all") as control:

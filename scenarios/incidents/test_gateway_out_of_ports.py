@@ -47,7 +47,11 @@ def literal(address: str) -> str:
 
 def knocked(phase: LivePhase, clients: list[Host], syns: int) -> None:
     """Wait until the clients have sent so many SYNs again."""
-    until(lambda: sum(phase.delta(each).TcpExt.TCPSynRetrans for each in clients) >= syns, what=f"{syns} SYNs again")
+    until(
+        lambda: sum(phase.delta(each).TcpExt.TCPSynRetrans for each in clients) >= syns,
+        deadline=60,
+        what=f"{syns} SYNs again",
+    )
 
 
 @pytest.mark.slow(10)
@@ -76,7 +80,7 @@ def test_gateway_out_of_ports(claim: ClaimRun, behind_nat: Callable[[int], Behin
         effect.compare("connections", sum(each.connected for each in wanted), document=PORTS)
     with claim.effect("a remedy: two ports more in the rule") as effect:
         leave(gateway, f"masquerade to :40000-{40000 + PORTS + 1}")
-        until(lambda: sum(each.connected for each in wanted) >= PORTS + 2, what="two connections more")
+        until(lambda: sum(each.connected for each in wanted) >= PORTS + 2, deadline=60, what="two more")
         knocked(effect, clients, TOO_MANY)
         effect.compare("connections", sum(each.connected for each in wanted), document=PORTS + 2)
     with claim.effect("a remedy: new connections leave by a second address, which has 20 ports as well") as effect:

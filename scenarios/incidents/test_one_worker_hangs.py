@@ -72,7 +72,7 @@ def test_one_worker_hangs(claim: ClaimRun, pair: Pair) -> None:
     with claim.control("four workers, none of which hangs") as control:
         nginx = Nginx(server, f"80 reuseport backlog={BACKLOG}", workers=WORKERS)
         crowd = Crowd(pair, nginx)
-        until(lambda: crowd.served() == CLIENTS, what="all clients to be served")
+        until(lambda: crowd.served() == CLIENTS, deadline=60, what="all clients to be served")
         control.expect("(Recv-Q, Send-Q) of each row of ss -lnt", queues(nginx), [(0, BACKLOG)] * WORKERS)
 
     with claim.effect("one of them hangs, and 120 clients come: the symptom") as effect:
@@ -82,7 +82,7 @@ def test_one_worker_hangs(claim: ClaimRun, pair: Pair) -> None:
             crowd.served()
             return effect.delta(pair.client).TcpExt.TCPSynRetrans >= times * max(1, crowd.outside)
 
-        until(lambda: knocked(3), what="those outside to knock again")
+        until(lambda: knocked(3), deadline=60, what="those outside to knock again")
         full, *others = queues(nginx)
         effect.compare("(Recv-Q, Send-Q) of the first row of ss -lnt", full, document=(BACKLOG + 1, BACKLOG))
         effect.compare("of the others", others, document=[(0, BACKLOG)] * (WORKERS - 1))
@@ -91,7 +91,7 @@ def test_one_worker_hangs(claim: ClaimRun, pair: Pair) -> None:
     with claim.effect(f"what does nothing: {', '.join(OF_HOST)}") as effect:
         for knob, value in OF_HOST.items():
             server.sysctl[knob] = value
-        until(lambda: knocked(1), what="those outside to knock again")
+        until(lambda: knocked(1), deadline=60, what="those outside to knock again")
         effect.compare("clients that are not served", CLIENTS - crowd.served(), document=A_SHARE)
         effect.compare("(Recv-Q, Send-Q) of the first row of ss -lnt", queues(nginx)[0], document=full)
     with claim.effect("the remedy: the worker is killed, and nginx starts another") as effect:

@@ -8,21 +8,27 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.instruments.accept_queue import fill
-from harness.observe import count, counters, states_at
-from harness.traffic import connect, drop, flood, hold, listen
+from harness.instruments.outside_port import give_one_port
+from harness.observe import count, counters
+from harness.observe.conntrack import statistics
+from harness.traffic import connect, drop, flood, listen
 from harness.traffic.listener import echo
 from harness.traffic.nginx import Nginx
 from harness.traffic.ports import give_ports
 from harness.traffic.short_connections import ShortConnections, keep_asking
 from harness.traffic.wrk import Wrk
 from harness.waiting import let_pass, until
+from scenarios.incidents import firewall, proxies
+from scenarios.incidents.test_gateway_out_of_ports import leave
+from scenarios.incidents.test_keep_alive_too_short import ask_late, proxy
+from scenarios.incidents.test_one_worker_hangs import Crowd, hang_one, queues
 from tests.lab.operator_files import Files, diagnosed, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from harness.lab import BehindNat, Host, Lan, Pair
+    from harness.lab import BehindNat, Host, Lab, Lan, Pair
     from harness.traffic import Listener
 
 BOTH = pytest.mark.parametrize("way", ["snapshot", "transcript"])
@@ -147,48 +153,88 @@ def test_a_firewall_that_forgets(behind_nat: Callable[..., BehindNat], way: str)
     assert said(diagnosed(taken(client, way)))[:1] == [("flow-forgotten", listener.port)]
 
 
-@pytest.mark.ipv4_only("the rule is for IPv4")
-def test_a_gateway_without_ports(behind_nat: Callable[..., BehindNat]) -> None:
+@BOTH
+def test_a_gateway_without_ports(behind_nat: Callable[..., BehindNat], way: str) -> None:
     net = behind_nat(2)
-    outside = list(net.gateway.interfaces)[-1]
-    rule = f"oifname {outside} tcp dport 1-65535 masquerade to :40000-40019"
-    chain = "chain few { type nat hook postrouting priority 90; " + rule + "; }"
-    net.gateway.run("nft", "-f", "-", stdin="table ip few { " + chain + "; }")
+    leave(net.gateway, "masquerade to :40000-40019")
     listener = listen(net.server, answer=echo)
     for client in net.clients:
         connect(client, listener, 12)
     until(lambda: count(net.server, "state established") >= 20, what="as many connections as the gateway has ports")
-    path = Files(net.gateway).transcript(
-        lambda: until(lambda: any(count(each, "state syn-sent") for each in net.clients))
-    )
-    assert said(diagnosed(path)) == [("gateway-ports-used-up", listener.port)]
+
+    def knock() -> None:
+        failed = statistics(net.gateway)["insert_failed"]
+        until(lambda: statistics(net.gateway)["insert_failed"] > failed, what="a SYN for which there is no port")
+
+    assert said(diagnosed(taken(net.gateway, way, knock))) == [("gateway-ports-used-up", listener.port)]
+
+
+@pytest.mark.ipv4_only("the table is one for both families")
+@BOTH
+def test_a_firewall_whose_table_is_full(lab: Lab, way: str) -> None:
+    net = firewall.build(lab)
+    table = firewall.ConnectionTable(net.gateway)
+    table.lower(2000)
+    listener = listen(net.server, answer=echo)
+    table.fill((lab.cables[0].address(500, lab.family), net.server.ip))
+
+    def knock() -> None:
+        before = table.dropped
+        connect(net.clients[0], listener, 5)
+        until(lambda: table.dropped >= before + 5, what="SYNs that find no room")
+
+    assert said(diagnosed(taken(net.gateway, way, knock))) == [("conntrack-full", 0)]
 
 
 @BOTH
-def test_a_server_whose_keep_alive_is_shorter_than_its_clients(pair: Pair, way: str) -> None:
-    """The server's FIN is late, as on a long way: the client sends its next request on a connection that is closed."""
-    nginx = Nginx(pair.server, keepalive=1)
-    request = b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n"
+def test_a_server_whose_keep_alive_is_shorter_than_its_proxy_s(lan: Callable[[int], Lan], way: str) -> None:
+    client, machine, *hosts = lan(4).hosts
+    server = Nginx(machine, "8080", keepalive=1)
+    proxies = [proxy(host, server) for host in hosts]
 
-    def ask_late() -> None:
-        with hold(pair.client, "F", sport=nginx.port), pair.client.socket() as asking:
-            asking.connect((pair.server.ip, nginx.port))
-            asking.sendall(request)
-            assert asking.recv(4096)
-            until(lambda: "FIN-WAIT-1" in states_at(pair.server, nginx.port), what="the server to close")
-            asking.sendall(request)
-            until(lambda: "FIN-WAIT-1" not in states_at(pair.server, nginx.port), what="the reset")
+    def ask_each() -> None:
+        assert [ask_late(client, each, server) for each in proxies] == [(200, 502)] * 2
 
-    def browse() -> None:
-        with pair.client.socket() as asking:
-            asking.connect((pair.server.ip, nginx.port))
-            asking.sendall(request)
-            while asking.recv(4096):
-                pass
+    assert said(diagnosed(taken(machine, way, ask_each))) == [("keep-alive-too-short", server.port)]
 
-    for _ in range(3):
-        browse()
-    assert said(diagnosed(taken(pair.server, way, ask_late))) == [("keep-alive-too-short", nginx.port)]
+
+@pytest.mark.slow(10)
+@BOTH
+def test_two_clients_of_one_address_whose_clocks_are_apart(lab: Lab, way: str) -> None:
+    """What two proxies behind a firewall meet where tcp_tw_recycle is gone: the port of the other, and tcp_rfc1337."""
+    site = proxies.build(lab)
+    give_one_port(site.firewall)
+    site.server.sysctl["net.ipv4.tcp_rfc1337"] = 1
+
+    def ask_both() -> None:
+        assert site.ask(site.first) == proxies.SERVED
+        assert site.ask(site.second) == proxies.SHUT_OUT
+
+    assert said(diagnosed(taken(site.server, way, ask_both)))[:1] == [("timestamps-refused", site.application.port)]
+
+
+@BOTH
+def test_a_worker_that_hangs_and_a_flood_at_once(pair: Pair, way: str) -> None:
+    nginx = Nginx(pair.server, "80 reuseport backlog=5", workers=4)
+    hang_one(nginx)
+    crowd = Crowd(pair, nginx)
+    until(lambda: crowd.served() and queues(nginx)[0] == (6, 5), what="a worker's queue that is full")
+    flooded = besieged(pair)
+    found = said(diagnosed(taken(pair.server, way, crowd.served)))
+    assert sorted(found[:2]) == sorted([("worker-hangs", nginx.port), ("syn-flood", flooded.port)])
+
+
+@BOTH
+def test_ports_used_up_and_a_silent_database_at_once(lan: Callable[[int], Lan], way: str) -> None:
+    client, server, database = lan(3).hosts
+    give_ports(client, 20)
+    busy, silent = listen(server), listen(database, port=5432)
+    drop(database, "S", dport=silent.port)
+    connect(client, silent, 2)
+    keep_asking([ShortConnections(client, [busy], 20)], 20, stop_at_failure=True)
+    until(lambda: counters(client).TcpExt.TCPSynRetrans >= 4, what="SYNs that were sent again twice")
+    found = said(diagnosed(taken(client, way)))
+    assert sorted(found) == sorted([("ports-used-up", busy.port), ("connect-unanswered", silent.port)])
 
 
 def busy_nginx(net: Pair) -> Host:

@@ -13,10 +13,12 @@ from harness.diagnosis.catalogue import NAMES
 from harness.diagnosis.diagnose import diagnose
 from harness.diagnosis.findings import Certainty, Diagnosis
 from harness.evidence.types import Endpoint, Verdict
+from harness.incident.collector.kernel import told_by
 from harness.incident.conntrack import Tracked
 from harness.incident.counters import LeftOut, Sample
 from harness.incident.facts import Basis, Fact, Moment
 from harness.incident.machine import Namespace, Process, Told
+from harness.report.diagnosis.lines import headline
 from tests.unit.machines import (
     HERE,
     SYSCTLS,
@@ -272,6 +274,29 @@ def test_time_wait_that_is_destroyed_is_certain() -> None:
 def test_the_table_of_tracked_connections(count: int, log: Any, found: list[tuple[str, Certainty]]) -> None:
     limits = {"net.netfilter.nf_conntrack_max": "1000", "net.netfilter.nf_conntrack_count": str(count)}
     assert [each[:2] for each in said(machine(sysctls=limits, told=log))] == found
+
+
+def test_a_container_comes_after_the_machine_and_says_so() -> None:
+    """Of two findings that are as sure; a surer one comes first wherever it is."""
+    whole = machine(sysctls={"net.netfilter.nf_conntrack_max": "1000", "net.netfilter.nf_conntrack_count": "960"})
+    full = machine(counters=counted({}, ListenOverflows=5), listeners=(listener(80, 11, 10, 11),))
+    web, nearly = msgspec.structs.replace(full.own, name="web"), msgspec.structs.replace(whole.own, name="a")
+    of_each = diagnose(msgspec.structs.replace(whole, namespaces=(whole.own, web, nearly)))
+    found = [(each.diagnosis, each.place.namespace) for each in of_each.findings]
+    assert found == [("accept-queue-full", "web"), ("conntrack-full", ""), ("conntrack-full", "a")]
+    assert of_each.findings[0].sentence.startswith("In network namespace web: The accept queue of")
+    assert "3 findings, 2 in other network namespaces, causes first" in headline(of_each)
+
+
+def test_a_table_of_another_namespace_is_not_the_machine_s() -> None:
+    line = "nf_conntrack: nf_conntrack: table full in netns 4026543145, dropping packet"
+    assert told_by(line, 4026531840) == Told.CONNTRACK_FULL_ELSEWHERE
+    assert told_by(line, 4026543145) == Told.CONNTRACK_FULL
+    assert told_by("nf_conntrack: table full, dropping packet", 0) == Told.CONNTRACK_FULL
+    limits = {"net.netfilter.nf_conntrack_max": "1000", "net.netfilter.nf_conntrack_count": "10"}
+    found = diagnose(machine(sysctls=limits, told=((Told.CONNTRACK_FULL_ELSEWHERE, line),)))
+    assert found.findings == ()
+    assert "another network namespace" in found.remarks[0].says
 
 
 # Ports.

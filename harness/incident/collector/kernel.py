@@ -5,7 +5,7 @@ import os
 import re
 
 from harness.incident.collector.offloads import numa_nodes
-from harness.incident.collector.places import text
+from harness.incident.collector.places import identity_of, text
 
 OPTIONS = re.compile(
     r"^(CONFIG_(?:TCP_\w+|DEFAULT_TCP_CONG|INET_DIAG\w*|INET_TCP_DIAG|SYN_COOKIES|NF_CONNTRACK\w*|NF_NAT|NET_RX_BUSY_POLL"
@@ -66,9 +66,11 @@ def softnet(printed: str) -> "list[list[int]]":
     return [[int(word, 16) for word in line.split()[: len(SOFTNET)]] for line in printed.splitlines()]
 
 
+FULL, ELSEWHERE = "conntrack table full", "conntrack table full elsewhere"
 TOLD = {
     "SYN flooding": re.compile("SYN flooding on port"),
-    "conntrack table full": re.compile("nf_conntrack: table full|ip_conntrack: table full"),
+    FULL: re.compile("nf_conntrack: table full, drop|ip_conntrack: table full"),
+    ELSEWHERE: re.compile("nf_conntrack: table full in netns ([0-9]+)"),
     "out of TCP memory": re.compile("TCP: out of memory"),
     "too many orphaned sockets": re.compile("too many (of )?orphaned sockets"),
     "TIME-WAIT table full": re.compile("time wait bucket table overflow"),
@@ -109,9 +111,20 @@ def _record(descriptor: int) -> str:
 
 def _note_record(record: str, found: "dict[str, list[object]]") -> None:
     head, _, message = record.partition(";")
+    told = told_by(message, identity_of("/proc/self/ns/net")[1])
+    if told:
+        seen = found.setdefault(told, [told, 0, 0.0])
+        times = seen[1]
+        seen[1] = times + 1 if isinstance(times, int) else 1
+        seen[2] = int(head.split(",")[2]) / 1000000
+
+
+def told_by(message: str, own: int) -> str:
+    """Which of TOLD a line is about, if any; `own` is the number of the network namespace that we are in."""
     for told, pattern in TOLD.items():
-        if pattern.search(message):
-            seen = found.setdefault(told, [told, 0, 0.0])
-            times = seen[1]
-            seen[1] = times + 1 if isinstance(times, int) else 1
-            seen[2] = int(head.split(",")[2]) / 1000000
+        match = pattern.search(message)
+        if match and told == ELSEWHERE and match.group(1) == str(own):
+            return FULL
+        if match:
+            return told
+    return ""

@@ -7,7 +7,7 @@ import signal
 import sys
 from typing import Callable
 
-from harness.incident.collector.places import names
+from harness.incident.collector.places import identity_of, names
 from harness.incident.collector.pseudonyms import Pseudonyms
 
 CLONE_NEWNET = 0x40000000
@@ -66,28 +66,19 @@ def enter(path: str) -> None:
 def others(pseudonyms: Pseudonyms) -> "tuple[list[Space], int]":
     """The other namespaces, and how many more there were than are looked at."""
     # What may not be looked at counts as seen already.
-    found = {_identity("/proc/self/ns/net"): Space("", ""), (0, 0): Space("", "")}
+    found = {identity_of("/proc/self/ns/net"): Space("", ""), (0, 0): Space("", "")}
     for directory in NAMED:
         for name in names(directory):
-            identity = _identity(directory + name)
+            identity = identity_of(directory + name)
             if identity not in found:
                 found[identity] = Space(pseudonyms.name(name, "netns"), directory + name)
     for process in filter(str.isdigit, names("/proc")):
         path = "/proc/" + process + "/ns/net"
-        identity = _identity(path)
+        identity = identity_of(path)
         if identity not in found:
             found[identity] = Space(pseudonyms.name("%d:%d" % identity, "netns"), path)
     spaces = [space for space in found.values() if space.path]
     return spaces[:MOST_NAMESPACES], max(0, len(spaces) - MOST_NAMESPACES)
-
-
-def _identity(path: str) -> "tuple[int, int]":
-    """Device and inode of a namespace; zeroes where this user may not know."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return 0, 0
-    return status.st_dev, status.st_ino
 
 
 def say(line: str) -> None:

@@ -3,6 +3,8 @@
 import os
 import time
 
+from harness.incident.collector.tracked import STATISTICS, tracked_statistics
+
 NET = "/proc/self/net/"
 GROUPS = ("Ip", "Icmp", "Tcp", "Udp", "TcpExt", "IpExt")
 
@@ -22,6 +24,15 @@ def names(directory: str) -> "list[str]":
         return sorted(os.listdir(directory))
     except OSError:
         return []
+
+
+def identity_of(path: str) -> "tuple[int, int]":
+    """Device and inode of a namespace; zeroes where this user may not know."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0, 0
+    return status.st_dev, status.st_ino
 
 
 def tables(printed: str) -> "dict[str, dict[str, int]]":
@@ -47,8 +58,7 @@ def sockstat(printed: str) -> "dict[str, dict[str, int]]":
 
 def sample() -> "dict[str, object]":
     """The counters of this network namespace now: those that are not 0."""
-    counted = tables(text(NET + "snmp"))
-    counted.update(tables(text(NET + "netstat")))
+    counted = _counted()
     gauges = sockstat(text(NET + "sockstat"))
     gauges.update(sockstat(text(NET + "sockstat6")))
     not_zero = {group: {name: n for name, n in table.items() if n} for group, table in counted.items()}
@@ -57,6 +67,15 @@ def sample() -> "dict[str, object]":
 
 def counter_names() -> "dict[str, list[str]]":
     """The counters that this kernel has, by group."""
+    return {group: list(table) for group, table in _counted().items()}
+
+
+def _counted() -> "dict[str, dict[str, int]]":
+    """All counters, with those of the connections that are tracked, where there are any."""
     counted = tables(text(NET + "snmp"))
     counted.update(tables(text(NET + "netstat")))
-    return {group: list(table) for group, table in counted.items()}
+    tracked = tracked_statistics(text(STATISTICS))
+    tracked.pop("entries", None)
+    if tracked:
+        counted["conntrack"] = tracked
+    return counted

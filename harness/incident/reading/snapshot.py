@@ -167,7 +167,8 @@ class _Space:
         table = seen.conntrack
         statistics = {f"conntrack.{plain(name, 32)}": Fact(n, self.source) for name, n in table.statistics.items()}
         statistics.pop("conntrack.entries", None)
-        if statistics:
+        # Since the samples have them as well, those here add nothing.
+        if statistics and "conntrack" not in self.names:
             sample = Sample(self.source, statistics, ("conntrack",), LeftOut.NOTHING, self.context.taken)
             self.space.counters.append(sample)
         if table.total is None:

@@ -42,11 +42,13 @@ def headline(diagnosis: Diagnosis) -> str:
     if not diagnosis.findings:
         return f"{machine}: {NOTHING}"
     number = len(diagnosis.findings)
-    return f"{machine}: {number} finding{'s' * (number != 1)}, causes first"
+    elsewhere = sum(finding.place.namespace != "" for finding in diagnosis.findings)
+    of_others = f", {elsewhere} in other network namespaces" if elsewhere else ""
+    return f"{machine}: {number} finding{'s' * (number != 1)}{of_others}, causes first"
 
 
 def _finding(number: int, finding: Finding) -> Iterator[str]:
-    yield from _item(f"{finding.what}.", f"{number}. {finding.sure.value.upper()}: ")
+    yield from _item(f"{finding.sentence}.", f"{number}. {finding.sure.value.upper()}: ")
     yield f"   {finding.diagnosis}, at {finding.place}"
     if finding.follows_from:
         yield f"   follows from {' and '.join(map(str, finding.follows_from))}"

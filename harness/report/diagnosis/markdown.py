@@ -40,7 +40,7 @@ def _lines(diagnosis: Diagnosis) -> Iterator[str]:
 
 def _finding(number: int, finding: Finding) -> Iterator[str]:
     yield ""
-    yield f"## {number}. {plain(finding.what)}"
+    yield f"## {number}. {plain(finding.sentence)}"
     yield ""
     follows = f", follows from {' and '.join(map(str, finding.follows_from))}" if finding.follows_from else ""
     yield f"**{finding.sure.value}**, {plain(finding.diagnosis)}, at {plain(str(finding.place))}{follows}"
