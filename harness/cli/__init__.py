@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from harness.cli import bisect, claims, compare, diagnose, diff, kernels, report, snapshot, vagrant
+from harness.cli import bisect, claims, compare, diagnose, diff, kernels, remedy, report, reproduce, snapshot, vagrant
 from harness.errors import HarnessError
 
 
@@ -25,6 +25,8 @@ for _command in (
     diff.diff,
     snapshot.snapshot,
     diagnose.diagnose,
+    reproduce.reproduce,
+    remedy.remedy,
 ):
     cli.add_command(_command)
 

@@ -18,7 +18,7 @@ from harness.traffic.listener import Listener
 from harness.waiting import PATIENCE, let_clock_reach, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from harness.lab import Host
 
@@ -204,13 +204,15 @@ def connect(
     *,
     rate: float | None = None,
     source: tuple[str, int] | None = None,
+    options: Callable[[socket.socket], None] | None = None,
     timeout: float | None = None,
     wait: bool = False,
     deadline: float = PATIENCE,
 ) -> Attempts:
     """Start n connect() calls from a host and return without waiting for the handshakes, unless `wait`.
 
-    `rate` spreads them (calls a second); `source` binds the socket to an address and port; `timeout` is how many
+    `rate` spreads them (calls a second); `source` binds the socket to an address and port; `options` gets each
+    socket before it connects; `timeout` is how many
     seconds the application waits for each before it gives up, which happens when results are asked for. With `wait`,
     all must have ended within `deadline` seconds. A connect() that fails at once (EADDRNOTAVAIL) is a result like any
     other. The sockets are closed with the lab.
@@ -223,14 +225,18 @@ def connect(
         for i in range(n):
             if rate:
                 let_clock_reach(started + i / rate)
-            attempts.each.append(_start(address, source))
+            attempts.each.append(_start(address, source, options))
             attempts.each[-1].timeout = timeout
     return attempts.wait(deadline=deadline) if wait else attempts
 
 
-def _start(address: tuple[str, int], source: tuple[str, int] | None) -> Attempt:
+def _start(
+    address: tuple[str, int], source: tuple[str, int] | None, options: Callable[[socket.socket], None] | None
+) -> Attempt:
     connecting = socket.socket(family_of(address[0]), socket.SOCK_STREAM)
     connecting.setblocking(False)
+    if options is not None:
+        options(connecting)
     attempt = Attempt(connecting, time.monotonic())
     try:
         if source is not None:

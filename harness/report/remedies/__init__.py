@@ -1,0 +1,1 @@
+"""A table of remedies for people: lines for a terminal, Markdown, a page with a drawing."""
