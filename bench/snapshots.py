@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from harness.lab import Host
 
 MOST_SECONDS, MOST_BYTES, MOST_SIZE = 10.0, 200 << 20, 500_000
+# For the sockets to be there, on a machine that is busy.
+PATIENCE = 1200.0
 # The program's own pause between two samples is not what it costs.
 OPTIONS = ("--seconds", "0")
 
@@ -28,24 +31,38 @@ def snapshot_of_many(sockets: int) -> Row:
     """The program's time and memory in a namespace with so many sockets, and what it prints."""
     with Lab() as lab, tempfile.TemporaryDirectory() as directory:
         network = pair(lab)
-        crowd(network.client, network.server, sockets)
+        crowd(network.client, network.server, sockets, deadline=PATIENCE)
         file, output = Path(directory, "snapshot.py"), Path(directory, "snapshot.json")
         file.write_text(program())
-        taken, memory = _run(network.server, [sys.executable, str(file), *OPTIONS], output)
+        ours = _run(network.server, [sys.executable, str(file), *OPTIONS], output)
         size = output.stat().st_size
         seen = json.loads(output.read_bytes())["namespaces"][0]["sockets"]["total"]
-        other, _ = _run(network.server, ["ss", "-tan"], output)
+        other = _run(network.server, ["ss", "-tan"], output)
     return Row(
         f"harness snapshot with {seen} sockets",
-        f"{taken:.2f} s, {memory >> 20} MiB, prints {size >> 10} KiB",
-        f"ss -tan {other:.2f} s",
+        f"{ours.taken:.2f} s (of a processor: {ours.busy:.2f}), {ours.memory >> 20} MiB, prints {size >> 10} KiB",
+        f"ss -tan {other.taken:.2f} s (of a processor: {other.busy:.2f})",
         f"at most {MOST_SECONDS:.0f} s, {MOST_BYTES >> 20} MiB, {MOST_SIZE >> 10} KiB",
-        seen >= sockets and taken <= MOST_SECONDS and memory <= MOST_BYTES and size <= MOST_SIZE,
+        seen >= sockets and ours.seconds <= MOST_SECONDS and ours.memory <= MOST_BYTES and size <= MOST_SIZE,
     )
 
 
-def _run(host: Host, argv: list[str], output: Path) -> tuple[float, int]:
-    """Seconds, and the largest resident size in bytes, of a program in a host."""
+@dataclass(frozen=True)
+class Cost:
+    """What a program took: seconds, seconds of a processor, and its largest resident size in bytes."""
+
+    taken: float
+    busy: float
+    memory: int
+
+    @property
+    def seconds(self) -> float:
+        """The seconds; where others keep the machine busy, those of a processor."""
+        return self.busy if os.getloadavg()[0] > 2 * (os.cpu_count() or 1) else self.taken
+
+
+def _run(host: Host, argv: list[str], output: Path) -> Cost:
+    """What a program costs in a host."""
     started = time.perf_counter()
     with output.open("wb") as written, host:
         running = subprocess.Popen(argv, stdout=written)
@@ -53,7 +70,7 @@ def _run(host: Host, argv: list[str], output: Path) -> tuple[float, int]:
         running.returncode = os.waitstatus_to_exitcode(status)
     if running.returncode:
         raise subprocess.CalledProcessError(running.returncode, argv)
-    return time.perf_counter() - started, usage.ru_maxrss * 1024
+    return Cost(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
 if __name__ == "__main__":

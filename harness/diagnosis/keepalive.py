@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harness.diagnosis.findings import Reason
-    from harness.diagnosis.view import View
+    from harness.diagnosis.view import Counted, View
     from harness.incident.sockets import Flow
 
 KEEPALIVE = "keep-alive-too-short"
@@ -25,7 +25,7 @@ def keepalive(view: View) -> Iterator[Finding]:
     """Requests on connections that the server has closed already: a reset for the client, 502 of a proxy."""
     late = view.rose(LATE_DATA)
     closed = closed_here(view)
-    if not (late and late.now and THRESHOLDS["late-data"].reached(late.per_second) and closed):
+    if not (late and late.now and is_often(late) and closed):
         yield from _captured(view)
         return
     reasons = [
@@ -43,6 +43,11 @@ def keepalive(view: View) -> Iterator[Finding]:
     )
     sure = Certainty.LIKELY if any(_captured(view)) else THRESHOLDS["late-data"].sure
     yield Finding(KEEPALIVE, what, sure, where, tuple(reasons))
+
+
+def is_often(late: Counted) -> bool:
+    """Whether data comes too late more than once, and not just once in a while."""
+    return THRESHOLDS["late-data"].reached(late.per_second) and THRESHOLDS["late-data-enough"].reached(late.amount)
 
 
 def closed_here(view: View) -> Flow | None:

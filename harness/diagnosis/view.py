@@ -171,7 +171,8 @@ def counted(rate: Rate) -> Counted:
     if rate.since_boot:
         says = f"{name} is {rate.amount} since boot, {rate.per_second:.3g} a second on average: nothing of now"
     else:
-        says = f"{name} rises by {rate.per_second:.3g} a second ({rate.amount} in {rate.seconds:.1f} s)"
+        when = f"{rate.amount} in {rate.seconds:.1f} s" + (", by the times of the files" if rate.by_files else "")
+        says = f"{name} rises by {rate.per_second:.3g} a second ({when})"
     return Counted(rate.counter, rate.amount, not rate.since_boot, says, rate.sources, rate.seconds)
 
 

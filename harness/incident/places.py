@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import os
+import re
 import stat
 import tarfile
 import zipfile
@@ -82,6 +83,11 @@ OPENERS: tuple[tuple[bytes, Callable[[BinaryIO], Stream]], ...] = (
     (b"\xfd7zXZ\0", lzma.LZMAFile),
 )
 BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, NotImplementedError)
+# Of a sosreport: what is configured rather than so, what belongs to packages, the journal of other machines, and /sys,
+# which can be 70,000 files.
+PASSED_OVER = re.compile(
+    r"/(?:usr|lib|sos_reports|sos_logs|sos_strings|run/systemd)/|(?<!/proc)/sys/|/etc/(?!os-release$|$)"
+)
 ZSTANDARD = b"\x28\xb5\x2f\xfd"
 
 
@@ -104,7 +110,10 @@ def _directory(root: Path, notice: Callable[[str], None]) -> Iterator[Place]:
     """The regular files below a directory, in the order of their names."""
     count = 0
     for directory, subdirectories, names in os.walk(root):
-        subdirectories.sort()
+        below = Path(directory).relative_to(root)
+        subdirectories[:] = sorted(
+            name for name in subdirectories if not is_passed_over((below / name).as_posix() + "/")
+        )
         for name in sorted(names):
             path = Path(directory, name)
             count += 1
@@ -116,6 +125,11 @@ def _directory(root: Path, notice: Callable[[str], None]) -> Iterator[Place]:
                     yield from _file(path, str(path), path.relative_to(root).as_posix(), notice)
             except OSError as error:
                 notice(f"{path}: cannot be read: {error.strerror}")
+
+
+def is_passed_over(path: str) -> bool:
+    """Whether a file or, with a slash at its end, a directory of a sosreport has nothing for us."""
+    return PASSED_OVER.search(f"/{path}") is not None
 
 
 def _file(path: Path, name: str, below: str, notice: Callable[[str], None]) -> Iterator[Place]:

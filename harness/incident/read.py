@@ -10,7 +10,7 @@ from harness.errors import BadInput
 from harness.incident.draft import Draft
 from harness.incident.facts import Basis, Moment
 from harness.incident.machine import MAIN
-from harness.incident.places import Bomb, places
+from harness.incident.places import Bomb, is_passed_over, places
 from harness.incident.reading.context import Context
 from harness.incident.reading.counters import nstat_json
 from harness.incident.reading.lines import plain
@@ -30,8 +30,6 @@ MOST_JSON = 64 << 20
 # sosreports keep what they ran in namespaces in a directory for each, older ones in the names of files.
 NAMESPACE = re.compile(rf"(?:^|/)namespaces/([^/]+)/|(?:^|/)ip_netns_exec_(.+?)_(?:{PROGRAMS})(?:_|$)")
 COMMAND_FILE = re.compile(rf"(?:^|[/_])((?:{PROGRAMS})(?:_.*)?)$")
-# Of a sosreport: what is configured rather than so, what belongs to packages, and the journal of other machines.
-PASSED_OVER = re.compile(r"/(?:usr|lib|sos_reports|sos_logs|sos_strings|run/systemd)/|/etc/(?!os-release$)")
 
 
 def read(named: Sequence[Path]) -> Machine:
@@ -65,7 +63,7 @@ def _read_named(path: Path, draft: Draft) -> None:
 def _read_place(place: Place, draft: Draft) -> None:
     """A single file; what is no text of ours is passed over."""
     path = plain(place.path)
-    if PASSED_OVER.search(f"/{path}"):
+    if is_passed_over(path):
         return
     head = place.stream.read(HEAD)
     context = _context(place, draft)

@@ -61,11 +61,9 @@ def test_conntrack_full(claim: ClaimRun, lab: Lab) -> None:
         effect.compare("new clients let in", new.connected + others.connected, document=0)
     with claim.effect("a remedy: notrack, for the port of the one service") as effect:
         firewall.let_untracked(net.gateway, spare.port)
-        until(lambda: others.connected == CLIENTS, deadline=60, what="the clients of that service")
-        effect.compare("its clients answered", others.ask(), document=CLIENTS)
+        effect.compare("its clients answered", connect(client, spare, CLIENTS, wait=True).ask(), document=CLIENTS)
         effect.compare("clients of the other service let in", new.connected, document=0)
     with claim.control("the cause removed: conntrack -F, which forgets all") as control:
         table.empty()
-        until(lambda: new.connected == CLIENTS, deadline=60, what="the new clients' next SYNs")
-        control.expect("new clients answered", new.ask(), CLIENTS)
+        control.expect("new clients answered", connect(client, listener, CLIENTS, wait=True).ask(), CLIENTS)
         control.expect("clients of before answered, picked up again", before.ask(), CLIENTS)

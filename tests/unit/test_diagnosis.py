@@ -439,6 +439,8 @@ def test_a_server_that_closes_what_its_clients_still_use() -> None:
     closed = sockets(coming("TIME-WAIT", 8080, 40))
     picture = machine(counters=moved, sockets=(closed,), listeners=(listener(8080, 0, 511),))
     assert said(picture) == [("keep-alive-too-short", POSSIBLE, "0.0.0.0:8080")]
+    once = msgspec.structs.replace(picture.own, counters=counted({}, TCPAbortOnData=1))
+    assert said(msgspec.structs.replace(picture, namespaces=(once,))) == []
     assert names(machine(counters=moved)) == []
 
 

@@ -19,6 +19,7 @@ from harness.errors import BadInput
 from harness.evidence.types import Endpoint
 from harness.incident.counters import LeftOut, Rate
 from harness.incident.facts import Fact, Source, Unknown
+from harness.incident.places import is_passed_over, places
 from harness.incident.read import read
 from harness.incident.sockets import Direction
 
@@ -289,3 +290,27 @@ def test_no_line_of_a_cut_file_harms(tmp_path: Path) -> None:
             file.write_bytes(content[: len(content) * part // 20])
             with contextlib.suppress(BadInput):
                 read([file])
+
+
+@pytest.mark.parametrize(
+    ("path", "passed"),
+    [
+        ("sys/fs/cgroup/tasks", True),
+        ("sys/", True),
+        ("proc/sys/net/core/somaxconn", False),
+        ("usr/lib/os-release", True),
+        ("etc/os-release", False),
+        ("etc/", False),
+        ("etc/sysctl.conf", True),
+        ("sos_commands/networking/nstat_-zas", False),
+    ],
+)
+def test_what_of_a_sosreport_is_passed_over(path: str, passed: bool) -> None:
+    assert is_passed_over(path) is passed
+
+
+def test_a_directory_that_is_passed_over_is_not_opened(tmp_path: Path) -> None:
+    for name in ("sys/fs/cgroup/uptime", "sos_commands/host/uptime"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(" 19:23:40 up 25 min,  1 user,  load average: 0.83, 0.73, 0.76\n")
+    assert [place.path for place in places(tmp_path, lambda _: None)] == ["sos_commands/host/uptime"]
