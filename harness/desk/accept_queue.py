@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness.desk.experiment import CannotStand, Effect, Experiment, Outcome, Remedy, Symptom, Sysctls
-from harness.desk.scale import known, scaled, setting
+from harness.desk.scale import known, memory, scaled, setting
 from harness.diagnosis.accept_queue import fullest
 from harness.instruments.busy_moment import Seen, busy_moment, one_by_one, overload
 from harness.lab import Lab, pair
@@ -29,10 +29,12 @@ LONGER = 8
 # So many looks, all of a full queue, say that the program does not keep up. A snapshot leaves equal ones out between.
 LASTS = 2
 # Connections a second that the program accepts after a busy moment; clients that come where it does not keep up.
-ACCEPTS, OVERLOAD = 100, 300
+ACCEPTS, OVERLOAD = 100, 240
 # Of so many that come it accepts one.
 OF = 2
 FAR = 3
+# A somaxconn that any kernel takes.
+LARGEST = 65535
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +188,7 @@ def _listener(finding: Finding, view: View) -> Listener:
 
 def _beside(there: int | None, limit: int, here: int) -> int:
     """What stands for a somaxconn that is not the limit: it is to it as on the machine."""
-    return LONGER * here if there is None or there < limit else max(there * here // limit, here)
+    return LONGER * here if there is None or there < limit else min(max(there * here // limit, here), LARGEST)
 
 
 def _why(looks: int, *, lasts: bool) -> str:
@@ -202,5 +204,6 @@ def _outcome(seen: Seen) -> Outcome:
             Effect("longest queue", seen.recv_q, "connections"),
             Effect("longest wait of a client that is served", round(seen.longest, 2), "s"),
             Effect("connections reset", seen.reset, "clients", "clients that believed to be connected are reset"),
+            *memory(seen.recv_q, "TCP", "kernel memory of the longest queue"),
         ),
     )

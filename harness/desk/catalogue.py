@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.desk import accept_queue, forgotten, out_of_ports, silence, syn_flood, worker
+from harness.desk import accept_queue, clocks, forgotten, gateway, keepalive, out_of_ports, silence, syn_flood, worker
 from harness.desk.experiment import CannotStand, Experiment
 from harness.desk.scale import harmless, place
 from harness.diagnosis.catalogue import NAMES
@@ -27,6 +27,11 @@ EXPERIMENTS: dict[str, type[Experiment]] = {
     "silent-peer": silence.SilentPeer,
     "worker-hangs": worker.HungWorker,
     "flow-forgotten": forgotten.Forgotten,
+    "gateway-ports-used-up": gateway.GatewayPorts,
+    "conntrack-full": gateway.ConntrackFull,
+    "keep-alive-too-short": keepalive.KeepAlive,
+    "nat-and-tw-recycle": clocks.Recycle,
+    "timestamps-refused": clocks.OlderClock,
 }
 # What no desk can show, or what we have no experiment for.
 NOT_HERE = {
@@ -114,7 +119,7 @@ def _case(machine: Machine, findings: tuple[Finding, ...], number: int, experime
         number,
         finding,
         experiment,
-        what=harmless(finding.what, 200),
+        what=harmless(finding.sentence, 200),
         place=place(finding),
         kernel=harmless(machine.kernel.value, 60) if isinstance(machine.kernel, Fact) else "",
         reasons=tuple(harmless(reason.says) for reason in finding.reasons[:4]),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.diagnosis.view import View
     from harness.lab import Host
 
-Sysctls = Mapping[str, int]
+Sysctls = Mapping[str, object]
 
 
 class Symptom(NamedTuple):

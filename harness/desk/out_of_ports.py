@@ -8,8 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from harness.desk.experiment import CannotStand, Effect, Outcome, Remedy, SideBySide, Symptom, Sysctls, put
-from harness.desk.scale import known, setting
+from harness.desk.scale import known, memory, setting
 from harness.diagnosis.ports import port_range
+from harness.incident.sockets import Direction
 from harness.lab import lan
 from harness.observe import count, counters
 from harness.traffic import listen
@@ -28,7 +29,7 @@ REUSE, TIMESTAMPS = "net.ipv4.tcp_tw_reuse", "net.ipv4.tcp_timestamps"
 FIN_TIMEOUT, BUCKETS, RECYCLE = "net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_max_tw_buckets", "net.ipv4.tcp_tw_recycle"
 KNOWN = {REUSE: 2, TIMESTAMPS: 2, FIN_TIMEOUT: 1 << 20}
 # connect() takes TIME-WAIT of one second over, so that the ports have to last for longer than that.
-PORTS, RATE = 30, 15
+PORTS, RATE = 30, 10
 # TIME-WAIT lasts so long, in seconds: what is asked within it, no port comes back for.
 LIFETIME = 60
 # Of the ports: how many connections are asked for while none comes back; by the files' rate, within these bounds.
@@ -57,11 +58,15 @@ class OutOfPorts(SideBySide):
     sysctls: Sysctls = field(default_factory=dict)
 
     @classmethod
-    def of(cls, finding: Finding, view: View) -> OutOfPorts:  # noqa: ARG003 - each destination has the same range
+    def of(cls, finding: Finding, view: View) -> OutOfPorts:
         """By the range of ports, and the rate at which connections are opened."""
         there = port_range(view)
         if there is None:
             raise CannotStand("the files do not show net.ipv4.ip_local_port_range: give sysctl -a")
+        towards = [flow for flow in view.flows(Direction.OUT) if flow.peer == finding.place.endpoint]
+        waiting = sum(flow.sockets for flow in towards if flow.state == "TIME-WAIT")
+        if waiting * 2 < sum(flow.sockets for flow in towards):
+            raise CannotStand("its ports are taken by connections that are open, and what is built is TIME-WAIT")
         opened = view.moved("Tcp.ActiveOpens")
         # Slower than TIME-WAIT ends is not how they were used up: the files are of a moment without demand.
         if opened and opened.per_second * LIFETIME < there.size:
@@ -90,7 +95,9 @@ class OutOfPorts(SideBySide):
         hosts = lan(lab, SERVERS + len(variants)).hosts
         servers, clients = hosts[:SERVERS], dict(zip(variants, hosts[SERVERS:], strict=True))
         asking = {name: each.asking(clients[name], servers) for name, each in variants.items()}
-        keep_asking(list(asking.values()), (max(each.demand for each in variants.values()) - 1) / RATE)
+        longest = max(each.demand for each in variants.values())
+        # However busy the machine is: only before a TIME-WAIT ends.
+        keep_asking(list(asking.values()), (longest - 1) / RATE, within=LIFETIME - 5)
         return {name: _outcome(each) for name, each in asking.items()}
 
     def asking(self, client: Host, servers: list[Host]) -> ShortConnections:
@@ -162,11 +169,12 @@ def _set(it: OutOfPorts, *, name: str, value: int, others: Sysctls | None = None
 
 
 def _outcome(asking: ShortConnections) -> Outcome:
-    moved = counters(asking.client).TcpExt
+    moved, waiting = counters(asking.client).TcpExt, count(asking.client, "state time-wait")
     return Outcome(
         asking.errors["EADDRNOTAVAIL"],
         (
-            Effect("sockets in TIME-WAIT at the end", count(asking.client, "state time-wait"), "sockets"),
+            Effect("sockets in TIME-WAIT at the end", waiting, "sockets"),
+            *memory(waiting, "tw_sock_TCP", "kernel memory of these"),
             Effect("four-tuples used again within 60 s, where a late RST can hit", moved.TWRecycled, "connections"),
             Effect(
                 "connections that end without TIME-WAIT",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from harness.desk.experiment import Setting
+from harness.desk.experiment import Effect, Setting
+from harness.errors import Forbidden, Unsupported
+from harness.observe.memory import cache
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,3 +45,15 @@ def known(view: View, most: Mapping[str, int]) -> dict[str, int]:
     """Of these sysctls what the files have, up to the highest value that a desk can have; others stay as they are."""
     found = {name: view.sysctl(name) for name in most}
     return {name: value for name, value in found.items() if value is not None and 0 <= value <= most[name]}
+
+
+def memory(objects: float, kind: str, what: str) -> tuple[Effect, ...]:
+    """What so many objects of the kernel take, by the size that one has in /proc/slabinfo; nothing for who is not root.
+
+    `kind` is the name of the cache, that of IPv4.
+    """
+    try:
+        each = cache(kind).each
+    except (Forbidden, Unsupported):
+        return ()
+    return (Effect(what, round(objects * each / 1024, 1), "KiB"),)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from harness.desk.experiment import Effect, Outcome, Remedy, SideBySide, Symptom, Sysctls, put
+from harness.desk.experiment import CannotStand, Effect, Outcome, Remedy, SideBySide, Symptom, Sysctls, put
 from harness.desk.scale import known, setting
 from harness.instruments.silent_server import (
     Patience,
@@ -35,6 +35,8 @@ FIN_TIMEOUT, KEEPALIVE = "net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_keepalive_tim
 FAST = {KEEPALIVE: 1, "net.ipv4.tcp_keepalive_intvl": 1, "net.ipv4.tcp_keepalive_probes": 1}
 E = TypeVar("E", "Unanswered", "SilentPeer")
 CALLS = 3
+# With so many retransmissions a connection lives for longer than it is looked at: 0.2 s, doubled each time.
+LONG_RETRIES = 6
 # How long it is looked at, and how long an outage is that a client should survive, in seconds.
 WATCHED, OUTAGE = 5.0, 2.5
 # What a remedy gives a client, in seconds.
@@ -59,6 +61,10 @@ class Unanswered(SideBySide):
         there = known(view, {SYN_RETRIES: 127, LINEAR: 127})
         linear = 4 if since("syn-retries-linear-at-first", view.kernel) else 0
         waits = sum(syn_waits(there.get(SYN_RETRIES, 6), there.get(LINEAR, linear), view.kernel))
+        if waits <= WATCHED:
+            raise CannotStand(
+                f"by its settings a connect() gives up after {waits:.0f} s: there is no long wait to show"
+            )
         return cls(
             sysctls=there,
             scale=(
@@ -136,6 +142,8 @@ class SilentPeer(SideBySide):
     def of(cls, finding: Finding, view: View) -> SilentPeer:  # noqa: ARG003 - any destination is like another
         """By tcp_retries2."""
         there = known(view, {RETRIES2: 255})
+        if there.get(RETRIES2, LONG_RETRIES) < LONG_RETRIES:
+            raise CannotStand(f"tcp_retries2 is {there[RETRIES2]}: its connections end within seconds, and do not wait")
         return cls(
             sysctls=there,
             scale=(

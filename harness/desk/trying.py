@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from harness.desk.experiment import CannotStand
 from harness.desk.table import SCHEMA, RemedyTable, Row, Worth
 from harness.diagnosis.advice import table as advice
 from harness.errors import HarnessError
 from harness.evidence.codec import harness_version
 from harness.lab import Lab
+from harness.laws import boundary, since
 from harness.laws.kernel import running
 
 if TYPE_CHECKING:
@@ -26,9 +28,15 @@ MORE = 0.5
 
 
 def try_remedies(case: Case) -> RemedyTable:
-    """The whole table, in labs on the running kernel; Unsupported if that does not show the symptom's cause."""
+    """The whole table, in labs on the running kernel; CannotStand if that has not what the symptom comes from."""
     began = time.monotonic()
     experiment = case.experiment
+    if experiment.BEFORE and since(experiment.BEFORE):
+        gone = boundary(experiment.BEFORE)
+        raise CannotStand(
+            f"{case.finding.diagnosis} cannot be built on Linux {running()}, only before {gone.release} "
+            f"({gone.commit}): harness reproduce writes a scenario for an older kernel"
+        )
     remedies = experiment.remedies()
     missing = _without_knob(remedies)
     tried = [remedy for remedy in remedies if remedy.title not in missing]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.observe import counting
+from harness.traffic import connect
+from harness.waiting import until
+
 if TYPE_CHECKING:
     from harness.lab import Host, Lab
+    from harness.traffic import Attempts, Listener
 
 TRACKING = "net.netfilter.nf_conntrack_tcp_"
 # What belongs to no connection that it knows, a firewall drops.
@@ -47,3 +53,36 @@ def watch(host: Host, *, remembers: int, loose: int = 0) -> None:
     rules(host, FIREWALL)
     host.sysctl[f"{TRACKING}timeout_established"] = remembers
     host.sysctl[f"{TRACKING}loose"] = loose
+
+
+def leave(gateway: Host, how: str) -> None:
+    """Let connections leave by the gateway's last interface as a rule of nft says, in place of the one before.
+
+    It comes before the lab's own rule: the first one that gives a connection its port decides.
+    """
+    family = "ip" if gateway.family == socket.AF_INET else "ip6"
+    rule = f"oifname {list(gateway.interfaces)[-1]} meta l4proto tcp {how}"
+    chain = f"type nat hook postrouting priority 90; {rule};"
+    rules(
+        gateway,
+        f"table {family} leave {{}}; delete table {family} leave; table {family} leave {{ chain c {{ {chain} }}; }}",
+    )
+
+
+def let_untracked(firewall: Host, port: int) -> None:
+    """Let a firewall keep no track of the connections to a port, nor ask whether it knows them."""
+    hook = "type filter hook prerouting priority raw;"
+    for number, way in enumerate(("dport", "sport")):
+        rules(firewall, f"table inet untracked {{ chain c{number} {{ {hook} tcp {way} {port} notrack; }}; }}")
+
+
+def knock(client: Host, listener: Listener, n: int) -> Attempts:
+    """n connect() calls at once; returns when each is connected, or has sent its SYN again."""
+    with counting(client) as moved:
+        calls = connect(client, listener, n)
+        until(
+            lambda: moved.TcpExt.TCPSynRetrans >= calls.pending,
+            deadline=60,
+            what=f"{n} clients let in, or their next SYN",
+        )
+    return calls

@@ -64,7 +64,7 @@ def busy_moment(client: Host, listener: Listener, n: int, *, late: int = 0) -> S
     reset = far.clients.fates()["ECONNRESET"]
     for each in (clients, far.clients):
         each.close()
-    return Seen(recv_q, send_q, moved.TcpExt.ListenDrops, reset, longest)
+    return Seen(recv_q, send_q, n - recv_q, reset, longest)
 
 
 def overload(client: Host, listener: Listener, n: int, *, of: int = 2) -> Seen:

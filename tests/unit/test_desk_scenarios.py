@@ -20,10 +20,11 @@ from harness.desk.scenario import render
 from harness.diagnosis.catalogue import NAMES
 from harness.errors import BadInput, Unsupported
 from harness.evidence.types import Endpoint
+from harness.incident.conntrack import Tracked
 from harness.incident.facts import Fact, Source
 from harness.kernels.catalogue import Kernel
 from harness.laws.kernel import KernelVersion, running
-from tests.unit.machines import coming, counted, going, listener, machine, silent, sockets
+from tests.unit.machines import HERE, coming, counted, going, listener, machine, silent, sockets, tracked
 from tests.unit.test_scenarios_read_in_a_screen import SCREEN, lengths_in
 
 if TYPE_CHECKING:
@@ -88,6 +89,39 @@ def forgotten() -> Machine:
     return machine(sockets=(sockets(flow, notable=(idle,)),))
 
 
+def gateway() -> Machine:
+    """A gateway that has no port left towards a destination."""
+    flow = Tracked("tcp", "ESTABLISHED", PEER, 64_500, HERE, answers_from=PEER, seen_as="192.0.2.1", ports=64_500)
+    return machine(conntrack=(tracked(flow),))
+
+
+def firewall() -> Machine:
+    """A firewall whose table is full."""
+    table = {"net.netfilter.nf_conntrack_count": "262144", "net.netfilter.nf_conntrack_max": "262144"}
+    return machine(sysctls=table)
+
+
+def closes_too_soon() -> Machine:
+    """A server that closes connections on which its clients still send."""
+    return machine(
+        counters=counted({}, TCPAbortOnData=60),
+        listeners=(listener(8080, 0, 511),),
+        sockets=(sockets(coming("TIME-WAIT", 8080, 50)),),
+    )
+
+
+def recycles() -> Machine:
+    """An old server with tcp_tw_recycle, and clients behind NAT."""
+    return machine(
+        kernel="3.10.0-1160.el7", sysctls={"net.ipv4.tcp_tw_recycle": "1"}, counters=counted({}, PAWSPassive=40)
+    )
+
+
+def refuses() -> Machine:
+    """A server with tcp_rfc1337 that refuses SYNs for their timestamps."""
+    return machine(sysctls={"net.ipv4.tcp_rfc1337": "1"}, counters=counted({}, PAWSTimewait=40))
+
+
 MACHINES = {
     "accept-queue-full": full(129),
     "accept-queue-full, always": full(6, 6, 6, 6, limit=5),
@@ -98,6 +132,11 @@ MACHINES = {
     "silent-peer": silenced(),
     "worker-hangs": hanging(),
     "flow-forgotten": forgotten(),
+    "gateway-ports-used-up": gateway(),
+    "conntrack-full": firewall(),
+    "keep-alive-too-short": closes_too_soon(),
+    "nat-and-tw-recycle": recycles(),
+    "timestamps-refused": refuses(),
 }
 
 
@@ -152,18 +191,42 @@ def test_the_scale_the_numbers_and_the_command_stand_in_it() -> None:
         assert part in text
 
 
-def test_nothing_of_a_file_gets_into_the_code() -> None:
-    picture = full(129, rest={})
-    picture = msgspec.structs.replace(picture, kernel=Fact(f"6.12.1{HOSTILE}", Source(HOSTILE)))
+@pytest.mark.parametrize("picture", MACHINES.values(), ids=MACHINES)
+def test_nothing_of_a_file_gets_into_the_code(picture: Machine) -> None:
     own = picture.namespaces[0]
-    one = msgspec.structs.replace(own.listeners[0], programs=(HOSTILE,), local=Endpoint("0.0.0.0", 3000))
-    picture = msgspec.structs.replace(picture, namespaces=(msgspec.structs.replace(own, listeners=(one,)),))
-    mild, hostile = (ast.parse(scenario(each)) for each in (full(129), picture))
-    for module in (mild, hostile):
+    named = tuple(msgspec.structs.replace(each, programs=(HOSTILE,), mark=each.mark) for each in own.listeners)
+    hostile = msgspec.structs.replace(
+        picture,
+        namespaces=(msgspec.structs.replace(own, listeners=named),),
+        kernel=Fact(f"{getattr(picture.kernel, 'value', '')}-{HOSTILE}", Source(HOSTILE)),
+        notices=(HOSTILE,),
+    )
+    mild, harmed = (ast.parse(scenario(each)) for each in (picture, hostile))
+    for module in (mild, harmed):
         module.body.pop(0)  # the docstring
-    assert ast.dump(mild) == ast.dump(hostile)
-    assert "\x1b" not in scenario(picture)
-    assert scenario(picture).count('"""') == scenario(full(129)).count('"""')
+    assert ast.dump(mild) == ast.dump(harmed)
+    assert scenario(hostile).isascii()
+    assert "\x1b" not in scenario(hostile)
+    assert scenario(hostile).count('"""') == scenario(picture).count('"""')
+
+
+@pytest.mark.parametrize(
+    ("picture", "why"),
+    [
+        (machine(sockets=(sockets(going("ESTAB", PEER, 28231)),)), "taken by connections that are open"),
+        (
+            machine(sysctls={"net.ipv4.tcp_syn_retries": "1"}, sockets=unanswered().own.sockets),
+            "gives up after 3 s: there is no long wait",
+        ),
+        (machine(sysctls={"net.ipv4.tcp_retries2": "3"}, sockets=silenced().own.sockets), "tcp_retries2 is 3"),
+        (machine(counters=counted({}, ListenOverflows=51, ListenDrops=51)), "do not show which listener's queue"),
+        (machine(counters=counted({}, TCPReqQFullDrop=900)), "do not show the listener that is flooded"),
+    ],
+)
+def test_files_that_do_not_allow_an_experiment_say_why(picture: Machine, why: str) -> None:
+    with pytest.raises(CannotStand, match=why) as error:
+        case_of(picture)
+    assert "\n" not in str(error.value)
 
 
 def test_a_hostile_file_name_does_not_stand_in_the_scenario() -> None:
