@@ -189,12 +189,20 @@ def test_grow_needs_all_three(claim: ClaimRun, pair: Pair) -> None:
 @pytest.mark.claim("syn-queue.resize-needs-listen")
 def test_resize_needs_listen(claim: ClaimRun, pair: Pair) -> None:
     client, server = pair.client, pair.server
-    large = Knobs(512, 512, 512, 0)
-    with claim.effect("tcp_max_syn_backlog raised from 128 to 512 under a listener") as effect:
-        listener = listening(server, Knobs(512, 512, 128, 0))
-        first = flooded(client, listener, 600)
+    # Before syn-queue-follows-the-backlog such a listener has a table of 512, and it is the other rule that counts.
+    small, large = Knobs(512, 512, 256, 0), Knobs(512, 512, 512, 0)
+    listener = listening(server, small)
+    first = flooded(client, listener, 600)
+    with claim.control("tcp_max_syn_backlog left at 256, and as many SYNs again") as control:
+        control.expect("half-open after", flooded(client, listener, 600), first)
+    with claim.effect("tcp_max_syn_backlog raised from 256 to 512 under the listener") as effect:
         set_knobs(server, large)
         effect.compare("half-open after", flooded(client, listener, 600), document=first, kernel=ceiling(large))
+
+
+@pytest.mark.claim("syn-queue.limit-needs-listen")
+def test_limit_needs_listen(claim: ClaimRun, pair: Pair) -> None:
+    client, server = pair.client, pair.server
     with claim.effect("somaxconn raised from 128 to 512 under a listener") as effect:
         listener = listening(server, Knobs(512, 128, 4096, 0))
         first = flooded(client, listener, 600)

@@ -84,20 +84,34 @@ def test_drop_rule_accept_full(claim: ClaimRun, pair: Pair) -> None:
 @pytest.mark.claim("syn-queue.drop-rule-last-quarter")
 def test_drop_rule_last_quarter(claim: ClaimRun, pair: Pair) -> None:
     server, client, unknown = pair.server, pair.client, RawPeer(pair.server, pair.client)
-    known = Answers(1, 0) if since("peers-are-known-by-round-trip") else Answers(0, 1)
     for max_syn_backlog in (7, 128, 402):
         fit = max_syn_backlog - (max_syn_backlog >> 2) + 1
         listener = listening(server, Knobs(4096, tcp_max_syn_backlog=max_syn_backlog, tcp_syncookies=0))
-        become_known(client, server)
         with claim.effect(f"tcp_max_syn_backlog {max_syn_backlog}, cookies off, no limit but this one") as effect:
             effect.compare("half-open, of as many SYNs", flooded(client, listener, fit - 1), document=fit - 1)
             effect.compare(f"(answered, dropped) of a SYN at {fit - 1}", knock(unknown, listener), document=(1, 0))
             effect.compare(f"(answered, dropped) of a SYN at {fit}", knock(unknown, listener), document=(0, 1))
             effect.compare("half-open", listener.half_open, document=fit)
             effect.premise("TCPReqQFullDrop", effect.delta(server).TcpExt.TCPReqQFullDrop, 0)
-        with claim.control(f"tcp_max_syn_backlog {max_syn_backlog}: a peer that the kernel knows") as control:
-            control.expect("(answered, dropped) of its SYN", call(client, listener), known)
         with claim.control(f"tcp_max_syn_backlog {max_syn_backlog}: cookies on") as control:
             server.sysctl[SYNCOOKIES] = 1
             control.expect("(answered, dropped) of a SYN", knock(unknown, listener), (1, 0))
             control.expect("half-open", listener.half_open, fit + 1)
+
+
+@pytest.mark.claim("syn-queue.last-quarter-spares-nobody")
+def test_last_quarter_spares_nobody(claim: ClaimRun, pair: Pair) -> None:
+    server, client, stranger = pair.server, pair.client, RawPeer(pair.server, pair.client)
+    known = Answers(1, 0) if since("peers-are-known-by-round-trip") else Answers(0, 1)
+    become_known(client, server)
+    for max_syn_backlog in (7, 128):
+        fit = max_syn_backlog - (max_syn_backlog >> 2) + 1
+        listener = listening(server, Knobs(4096, tcp_max_syn_backlog=max_syn_backlog, tcp_syncookies=0))
+        flooded(client, listener, 2 * max_syn_backlog)
+        with claim.control(f"tcp_max_syn_backlog {max_syn_backlog}, {fit} half-open: a SYN of a stranger") as control:
+            control.expect("half-open", listener.half_open, fit)
+            control.expect("(answered, dropped)", knock(stranger, listener), (0, 1))
+        with claim.effect(
+            f"tcp_max_syn_backlog {max_syn_backlog}, {fit} half-open: a SYN of a peer with a round trip on record"
+        ) as effect:
+            effect.compare("(answered, dropped)", call(client, listener), document=(0, 1), kernel=known)
