@@ -78,6 +78,7 @@ def test_reacks_fin(claim: ClaimRun, pair: Pair) -> None:
         answered = at_closer.segments(direction="out", dport=port, flags="A")[-1].time
         effect.compare("timer when it was answered", seconds(later + read - answered), document=between(59.9, 60.5))
         effect.note("timer before and after", (earlier, later))
+        effect.compare("the other side then", state(last.states), document=[])
         effect.compare("error at the other side", last.error, document="no error")
     with claim.control("a connection closed at the same time whose last ACK was not lost") as control:
         control.expect("timer", seconds(seconds_left(closer, undisturbed.port)), at_most(59))

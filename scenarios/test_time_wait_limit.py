@@ -77,8 +77,9 @@ def test_max_buckets_of_the_system(claim: ClaimRun, lan: Callable[[int], Lan]) -
         kernel = 6 if since("time-wait-counted-per-namespace") else 3
         effect.compare("TIME-WAIT, all in all", sum(left), document=3, kernel=kernel)
         effect.note("of each host", left)
-    with claim.control("each of them closes 8 more") as control:
-        control.expect("TIME-WAIT of each host", (close_eight(first, peer, 3), close_eight(second, peer, 3)), left)
+    with claim.control("each of them closes 8 more, where 100 may be") as control:
+        more = close_eight(first, peer, 100) - left[0], close_eight(second, peer, 100) - left[1]
+        control.expect("TIME-WAIT more of each host", more, (8, 8))
 
 
 @pytest.mark.claim("time-wait.max-buckets-log")

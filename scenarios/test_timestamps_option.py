@@ -124,6 +124,15 @@ def test_modes(claim: ClaimRun, pair: Pair) -> None:
             effect.premise("different offsets to one address", different(address), offsets_to_one_address(4))
         firsts = [address[0] for address in offsets]
         effect.premise("different offsets to three addresses", different(firsts), 3 if randomised else 1)
+    with claim.control("2: a connection to each of the addresses") as control:
+        switch_timestamps(pair, 2)
+        for offset in map(offset_towards, peers):
+            control.expect("TSval - kernel's clock, in ticks", ticks(offset.ticks), between(0, offset.slack))
+
+
+@pytest.mark.claim("timestamps.two-has-no-offset")
+def test_two_has_no_offset(claim: ClaimRun, pair: Pair) -> None:
+    peers = [RawPeer(pair.client, pair.server) for _ in range(3)]
     with claim.effect("2: four connections to each of three addresses") as effect:
         switch_timestamps(pair, 2)
         for offset in [offset_towards(peer) for peer in peers for _ in range(4)]:
@@ -133,14 +142,28 @@ def test_modes(claim: ClaimRun, pair: Pair) -> None:
         passed = time.monotonic_ns() // 1_000_000 - before
         wanted = between(-1, passed) if since("timestamp-clock-is-monotonic") else between(-(2**32), 2**32)
         effect.premise("the kernel's clock - CLOCK_MONOTONIC in ms", ticks(ahead), wanted)
+    if since("timestamp-offset-is-random"):
+        with claim.control("1: a connection to each of the addresses") as control:
+            switch_timestamps(pair, 1)
+            for offset in map(offset_towards, peers):
+                beyond = between(offset.slack + 1, 2**32 - 1)
+                control.expect("TSval - kernel's clock, in ticks", drawn(offset.ticks), beyond)
+    with claim.control("0: a connection with data") as control:
+        packets = claim.capture(pair.server)
+        switch_timestamps(pair, 0)
+        # The client's port may be one of those that still knock on the peers of before.
+        listener_port = talk(pair).client.getpeername()[1]
+        control.expect("segments with the option", sum(carry_stamps(packets, listener_port)), 0)
+
+
+@pytest.mark.claim("timestamps.zero-is-off")
+def test_zero_is_off(claim: ClaimRun, pair: Pair) -> None:
     packets = claim.capture(pair.server)
     with claim.effect("0: a connection with data") as effect:
         switch_timestamps(pair, 0)
-        listener_port = talk(pair).client.getpeername()[1]
-        effect.compare("segments with the option", sum(carry_stamps(packets, listener_port)), document=0)
-    with claim.control("any other value: a connection with data") as control:
-        for mode in (1, 2):
+        effect.compare("segments with the option", sum(carry_stamps(packets, talk(pair).port)), document=0)
+    for mode in (1, 2):
+        with claim.control(f"{mode}: a connection with data") as control:
             switch_timestamps(pair, mode)
-            # The client's port may be one of those that still knock on the peers of before.
-            listener_port = talk(pair).client.getpeername()[1]
-            control.expect("all segments have the option", all(carry_stamps(packets, listener_port)), True)
+            carried = carry_stamps(packets, talk(pair).port)
+            control.expect("segments with the option", carried, [True] * len(carried))

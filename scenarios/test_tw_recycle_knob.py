@@ -1,4 +1,4 @@
-"""tcp_tw_recycle, the knob: that 4.12 took it away, what `sysctl -p` says to that, and its default."""
+"""tcp_tw_recycle, the knob: that 4.12 took it away, what `sysctl -p` makes of document 003's file, and its default."""
 
 from __future__ import annotations
 
@@ -40,14 +40,30 @@ def test_removed(claim: ClaimRun, pair: Pair) -> None:
     with claim.control("the same file without that line") as control:
         ran = settings.apply("".join(line for line in FOUR_LINES.splitlines(True) if RECYCLE not in line))
         control.expect("errors reported", (ran.returncode, ran.stderr), (0, ""))
-    with claim.control("the file as document 003 prints it, in one line: a value of tcp_syncookies") as control:
-        settings.sysctl["net.ipv4.tcp_syncookies"] = 0
-        settings.sysctl["net.ipv4.tcp_fin_timeout"] = 60
-        ran = settings.apply(ONE_LINE)
+
+
+@pytest.mark.claim("commands.settings-in-one-line")
+def test_settings_in_one_line(claim: ClaimRun, pair: Pair) -> None:
+    first, reuse, _, last = KNOBS
+    settings = SysctlFile(pair.server, KNOBS)
+
+    def apply(text: str) -> str:
+        """What sysctl -p of a file says on its standard error, where the settings were others before."""
+        for knob, value in ((first, 0), (reuse, 0), (last, 60)):
+            settings.sysctl[knob] = value
+        return settings.apply(text).stderr
+
+    with claim.effect("the file as document 003 prints it, four settings in one line") as effect:
+        effect.premise("what sysctl reports", apply(ONE_LINE), "")
         # The kernel reads one number and leaves the rest of the line (kernel/sysctl.c, do_proc_dointvec()).
-        control.expect("errors reported", (ran.returncode, ran.stderr), (0, ""))
-        control.expect("tcp_syncookies", settings.sysctl["net.ipv4.tcp_syncookies"], "1")
-        control.expect("tcp_fin_timeout, which it was to set to 30", settings.sysctl["net.ipv4.tcp_fin_timeout"], "60")
+        effect.compare("tcp_syncookies, the first", settings.sysctl[first], document="1")
+        effect.compare("tcp_tw_reuse", settings.sysctl[reuse], document="1", kernel="0")
+        effect.compare("tcp_fin_timeout", settings.sysctl[last], document="30", kernel="60")
+    with claim.control("a line each, without that of tcp_tw_recycle") as control:
+        said = apply("".join(line for line in FOUR_LINES.splitlines(True) if RECYCLE not in line))
+        control.expect("what sysctl reports", said, "")
+        control.expect("tcp_tw_reuse", settings.sysctl[reuse], "1")
+        control.expect("tcp_fin_timeout", settings.sysctl[last], "30")
 
 
 @pytest.mark.claim("tw-recycle.default-off")

@@ -148,11 +148,36 @@ def test_last_ack_peer_reset(claim: ClaimRun, pair: Pair) -> None:
             take_over(peer)
             peer.wait_for_end()
             effect.compare("RSTs for the old peer", len(peer.resets()), document=1)
-            # A SYN in LAST-ACK is answered with an ACK of the old numbers, which the new connection's end resets.
-            effect.premise("what the RST answers", peer.reset_answers(), "A")
         error = error_of(kept_too.end)
         effect.compare("SO_ERROR of the application that kept the socket", error, document="ECONNRESET")
         effect.premise("recv()", read(kept_too.end), b"")
     with claim.control("the new connections") as control:
         results = [attempts.wait(deadline=30)[0].result for attempts in dialled]
         control.expect("results", results, ["connected"] * 4)
+
+
+@pytest.mark.slow(6)
+@pytest.mark.claim("tw-reuse.rst-answers-the-fin")
+def test_rst_answers_the_fin(claim: ClaimRun, pair: Pair) -> None:
+    client, server, listener = pair.client, pair.server, listen(pair.server)
+    client.sysctl[REUSE] = 1
+    packets = claim.capture(server)
+    free, kept_back = (OldPeer(client, listener, packets, port, closes=False) for port in (PORT, PORT + 1))
+    grow_old()
+
+    def answered(peer: OldPeer) -> str:
+        """What the RST answers that the old peer gets when its port is reused."""
+        give_ports(client, first=peer.port)
+        connect(client, listener)
+        peer.wait_for_end()
+        return peer.reset_answers()
+
+    with claim.effect("the port is reused, and nothing is lost") as effect:
+        # A SYN in LAST-ACK is answered with an ACK of the old numbers, which the new connection's end resets.
+        effect.compare("what the RST answers", answered(free), document="FA", kernel="A")
+        effect.compare("RSTs for the old peer", len(free.resets()), document=1)
+    with (
+        claim.control("the new SYN is lost until the FIN has come") as control,
+        drop(server, "S", sport=kept_back.port),
+    ):
+        control.expect("what the RST answers", answered(kept_back), "FA")

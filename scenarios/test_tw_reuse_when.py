@@ -38,6 +38,19 @@ EVERY_WAY, NO_WAY = (dict.fromkeys((CABLE, LOOPBACK, OWN_ADDRESS), taken) for ta
 
 @pytest.mark.claim("tw-reuse.default")
 def test_default(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
+    compare_the_default(claim, lan)
+
+
+@pytest.mark.claim("tw-reuse.off-on-older-kernels")
+def test_off_on_older_kernels(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
+    if since("tw-reuse-on-loopback"):
+        claim.not_applicable("the document says so of older kernels", shown=platform.release())
+        return
+    compare_the_default(claim, lan)
+
+
+def compare_the_default(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
+    """What tcp_tw_reuse is where nobody has set it, and which TIME_WAITs it takes over, beside a document's 0."""
     server, *clients = lan(4).hosts
     on_loopback = since("tw-reuse-on-loopback")
     ways = [EachWay(client, server) for client in clients]
