@@ -16,7 +16,7 @@ from harness.laws.known import How
 from harness.laws.ranges import AtLeast, AtMost, Between
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from harness.evidence.types import Wanted
     from harness.laws.known import Knowledge
@@ -156,18 +156,47 @@ def known_in_chinese(knowledge: Knowledge) -> str:
     return f"在 Linux{kernels}上两侧都测过" if knowledge.how is How.MEASURED else f"据{kernels}源码"
 
 
+# What is said of a range of kernels, by its shape.
+_ENGLISH = {
+    "since": "since {first}",
+    "before": "before {end}",
+    "one": "in {last}",
+    "of a series": "in {last} since {first}",
+    "from to": "from {first} to {last}",
+}
+_CHINESE = {
+    "since": "{first} 起",
+    "before": "{end} 之前",
+    "one": "仅 {last}",
+    "of a series": "{last} 系列自 {first} 起",
+    "from to": "{first} 至 {last}",
+}
+
+
 def in_words(kernels: Range) -> str:
     """A range: since 5.4; before 3.1; from 4.19 to 6.13; empty for all kernels."""
-    if not kernels.end:
-        return f"since {kernels.first}" if kernels.first else ""
-    if not kernels.first:
-        return f"before {kernels.end}"
-    last = _last_before(kernels.end)
-    if last == kernels.first:
-        return f"in {last}"
-    if kernels.first.startswith(f"{last}."):
-        return f"in {last} since {kernels.first}"
-    return f"from {kernels.first} to {last}"
+    return _ranged(kernels, _ENGLISH)
+
+
+def in_chinese(kernels: Range) -> str:
+    """The same in Chinese."""
+    return _ranged(kernels, _CHINESE)
+
+
+def _ranged(kernels: Range, words: Mapping[str, str]) -> str:
+    first, end = kernels.first, kernels.end
+    if not first and not end:
+        return ""
+    last = _last_before(end) if first and end else ""
+    if not end:
+        shape = "since"
+    elif not first:
+        shape = "before"
+    elif last == first:
+        shape = "one"
+    else:
+        shape = "of a series" if first.startswith(f"{last}.") else "from to"
+    return words[shape].format(first=first, end=end, last=last)
 
 
 def _last_before(end: str) -> str:
@@ -188,20 +217,6 @@ def exists(kernels: Range) -> bool:
 def when_in_chinese(account: Account) -> str:
     """The same in Chinese."""
     return "、".join(filter(None, map(in_chinese, account.ranges)))
-
-
-def in_chinese(kernels: Range) -> str:
-    """The same in Chinese."""
-    if not kernels.end:
-        return f"{kernels.first} 起" if kernels.first else ""
-    if not kernels.first:
-        return f"{kernels.end} 之前"
-    last = _last_before(kernels.end)
-    if last == kernels.first:
-        return f"仅 {last}"
-    if kernels.first.startswith(f"{last}."):
-        return f"{last} 系列自 {kernels.first} 起"
-    return f"{kernels.first} 至 {last}"
 
 
 def _like(number: float, other: Value) -> int | float:
