@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from harness.lab import Pair
 
 MAX_BUCKETS = "net.ipv4.tcp_max_tw_buckets"
+REPAIRED = "both ends are real sockets, put at the numbers of the old connection"
 TIMESTAMPS = "net.ipv4.tcp_timestamps"
 # Where the kernel has knobs for the machine only, of the two hosts it is the server that has them: so the server is
 # the side that closes first, and connects.
@@ -109,17 +110,16 @@ def test_without_it_last_ack_refuses(claim: ClaimRun, pair: Pair) -> None:
 @pytest.mark.claim("time-wait.without-it-old-data")
 def test_without_it_old_data(claim: ClaimRun, pair: Pair) -> None:
     closer, peer = pair.server, pair.client
-    repaired = "both ends are real sockets, put at the numbers of the old connection"
     usual = closer.sysctl[MAX_BUCKETS]
     closer.sysctl[MAX_BUCKETS] = 0
     closer.sysctl[TIMESTAMPS] = 0
     with claim.effect("no TIME-WAIT, no timestamps: a new connection where the old segment fits") as effect:
         old = delay_data(closer, listen(peer))
-        effect.note("placed by TCP_REPAIR", repaired)
+        effect.note("placed by TCP_REPAIR", REPAIRED)
         effect.compare("read", old.arrive_behind_new(old.connect_again()), document=OLD)
     with claim.control("the same, but what the segment acknowledges lies far below") as control:
         old = delay_data(closer, listen(peer))
-        control.note("placed by TCP_REPAIR", repaired)
+        control.note("placed by TCP_REPAIR", REPAIRED)
         read = old.arrive_behind_new(old.connect_again(ack_fits=False))
         control.expect("read", read, b"" if since("data-with-old-ack-is-dropped") else one_of(b"", OLD))
     with claim.control("the same at once: the initial numbers of a new connect() are higher") as control:
@@ -129,7 +129,7 @@ def test_without_it_old_data(claim: ClaimRun, pair: Pair) -> None:
     with claim.control("with timestamps: PAWS drops it") as control:
         closer.sysctl[TIMESTAMPS] = 1
         old = delay_data(closer, listen(peer))
-        control.note("placed by TCP_REPAIR", repaired)
+        control.note("placed by TCP_REPAIR", REPAIRED)
         control.expect("read", old.arrive_behind_new(old.connect_again()), b"")
         control.expect("PAWSEstab", control.delta(peer).TcpExt.PAWSEstab, 1)
     with claim.control("with a TIME-WAIT: there is no new connection") as control:
@@ -141,3 +141,26 @@ def test_without_it_old_data(claim: ClaimRun, pair: Pair) -> None:
         old.arrive()
         until(lambda: control.delta(peer).Tcp.OutRsts, what="the old segment to be refused")
         control.expect("connections of the other side", state(states_at(peer, listener.port)), [])
+
+
+@pytest.mark.claim("time-wait.cannot-tell-apart")
+def test_cannot_tell_apart(claim: ClaimRun, pair: Pair) -> None:
+    closer, peer = pair.server, pair.client
+    closer.sysctl[MAX_BUCKETS] = 0
+    with claim.effect("no TIME-WAIT, no timestamps: an old segment, and a new connection at once") as effect:
+        closer.sysctl[TIMESTAMPS] = 0
+        listener = listen(peer)
+        old = delay_data(closer, listener)
+        read = old.arrive_behind_new(establish(closer, listener, source=old.local))
+        effect.compare("read", read, document=OLD, kernel=b"")
+    with claim.effect("no TIME-WAIT, timestamps: a new connection where the numbers of the old segment fit") as effect:
+        closer.sysctl[TIMESTAMPS] = 1
+        old = delay_data(closer, listen(peer))
+        effect.note("placed by TCP_REPAIR", REPAIRED)
+        effect.compare("read", old.arrive_behind_new(old.connect_again()), document=OLD, kernel=b"")
+        effect.premise("PAWSEstab", effect.delta(peer).TcpExt.PAWSEstab, 1)
+    with claim.control("no timestamps, and its numbers fit: nothing tells the two apart") as control:
+        closer.sysctl[TIMESTAMPS] = 0
+        old = delay_data(closer, listen(peer))
+        control.note("placed by TCP_REPAIR", REPAIRED)
+        control.expect("read", old.arrive_behind_new(old.connect_again()), OLD)
