@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import importlib
 import io
 import lzma
 import os
@@ -149,7 +150,12 @@ def _opened(raw: BinaryIO, head: bytes, place: Place, size: int, notice: Callabl
     if head.startswith(b"PK\x03\x04"):
         yield from _zip(raw, place, notice)
     elif head.startswith(ZSTANDARD):
-        notice(f"{place.name}: packed with zstd, which is not read: unpack it first (zstd -d)")
+        zstandard = find_zstandard()
+        if zstandard is None:
+            lacks = "this Python has no compression.zstd, and backports.zstd is not installed"
+            notice(f"{place.name}: packed with zstd, and {lacks}: unpack it first (zstd -d)")
+        else:
+            yield from _unpacked(zstandard.ZstdFile, raw, place, size, notice, broken=(*BROKEN, zstandard.ZstdError))
     elif opener:
         yield from _unpacked(opener, raw, place, size, notice)
     elif head[257:262] == b"ustar":
@@ -159,7 +165,13 @@ def _opened(raw: BinaryIO, head: bytes, place: Place, size: int, notice: Callabl
 
 
 def _unpacked(
-    opener: Callable[[BinaryIO], Stream], raw: BinaryIO, place: Place, size: int, notice: Callable[[str], None]
+    opener: Callable[[BinaryIO], Stream],
+    raw: BinaryIO,
+    place: Place,
+    size: int,
+    notice: Callable[[str], None],
+    *,
+    broken: tuple[type[Exception], ...] = BROKEN,
 ) -> Iterator[Place]:
     """A file that is packed: alone, or a tar."""
     try:
@@ -170,8 +182,18 @@ def _unpacked(
             yield from _tar(unpacked, place, notice)
         else:
             yield Place(place.name, place.path, place.written, unpacked)
-    except BROKEN as error:
+    except broken as error:
         notice(f"{place.name}: cannot be unpacked to its end: {error}")
+
+
+def find_zstandard() -> Any:
+    """What unpacks zstd: in the standard library since 3.14, before a backport; None where there is neither."""
+    for name in ("compression.zstd", "backports.zstd"):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    return None
 
 
 def _tar(raw: BinaryIO, place: Place, notice: Callable[[str], None]) -> Iterator[Place]:

@@ -17,9 +17,10 @@ import pytest
 
 from harness.errors import BadInput
 from harness.evidence.types import Endpoint
+from harness.incident import places as places_of
 from harness.incident.counters import LeftOut, Rate
 from harness.incident.facts import Fact, Source, Unknown
-from harness.incident.places import is_passed_over, places
+from harness.incident.places import find_zstandard, is_passed_over, places
 from harness.incident.read import read
 from harness.incident.sockets import Direction
 
@@ -199,6 +200,50 @@ def test_a_sosreport_as_an_archive_with_a_namespace_in_either_layout(tmp_path: P
     assert (len(own.counters), len(other.counters)) == (3, 1)
     assert machine.sysctl("net.core.somaxconn", other).value == "8"  # type: ignore[union-attr]
     assert machine.since_boot(OVERFLOWS, other) == Unknown("nothing says how old the namespace is")
+
+
+@pytest.fixture
+def packed_with_zstd(tmp_path: Path) -> Path:
+    """A sosreport as newer releases pack it."""
+    zstandard = find_zstandard()
+    if zstandard is None:
+        pytest.skip("no module unpacks zstd here")
+    archive = tmp_path / "sosreport-host.tar.zst"
+    with zstandard.open(archive, "wb") as packed, tarfile.open(fileobj=packed, mode="w|") as tar:
+        for file, member in SOS.items():
+            tar.add(FIRST / file, f"sosreport-host-2026/{member}")
+    return archive
+
+
+def test_a_sosreport_that_zstd_has_packed(packed_with_zstd: Path) -> None:
+    assert [each.local for each in read([packed_with_zstd]).own.listeners] == [FULL, QUIET]
+
+
+def test_one_that_is_cut_off_says_so(packed_with_zstd: Path) -> None:
+    packed_with_zstd.write_bytes(packed_with_zstd.read_bytes()[:-1000])
+    try:
+        told = list(read([packed_with_zstd]).notices)
+    except BadInput as error:
+        told = [str(error)]
+    assert [line for line in told if "to its end" in line]
+
+
+def test_a_bomb_of_zstd_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zstandard = find_zstandard()
+    if zstandard is None:
+        pytest.skip("no module unpacks zstd here")
+    monkeypatch.setattr(places_of, "SUSPECT", 1 << 16)
+    bomb = tmp_path / "x.zst"
+    bomb.write_bytes(zstandard.compress(b"net.core.somaxconn = 1\n" * 1_000_000))
+    with pytest.raises(BadInput, match="unpacks to more than"):
+        read([bomb])
+
+
+def test_without_a_module_for_zstd_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places_of, "find_zstandard", lambda: None)
+    (tmp_path / "x.zst").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(100))
+    with pytest.raises(BadInput, match=r"backports\.zstd is not installed: unpack it first"):
+        read([tmp_path / "x.zst"])
 
 
 def test_a_directory_is_read_as_the_archive_of_it_is(tmp_path: Path) -> None:

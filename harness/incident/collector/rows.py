@@ -73,22 +73,47 @@ def incoming(rows: Rows, listening: "set[int]") -> "list[bool]":
     return [local in listening or (locals_[local], -local) > (peers[peer], -peer) for local, peer in pairs]
 
 
-def sum_up(rows: Rows, listening: "set[int]") -> "dict[tuple[bool, int, int, int, int, int], list[int]]":
+NOBODY = -1
+# Of more peers than this only those with most sockets have flows of their own: each flow takes some 300 bytes.
+MOST_PEERS = 50000
+
+
+def small_peers(rows: Rows, most: int) -> "bytearray":
+    """Of each address 1 if, as a peer, it has too few sockets to be among the largest; empty where there is room."""
+    if len(rows.addresses) <= most:
+        return bytearray()
+    sockets = array("I", bytes(4 * len(rows.addresses)))
+    for peer in rows.peers:
+        sockets[peer] += 1
+    least = sorted(sockets, reverse=True)[most] + 1
+    return bytearray(number < least for number in sockets)
+
+
+def sum_up(
+    rows: Rows, listening: "set[int]", most: int = MOST_PEERS
+) -> "dict[tuple[bool, int, int, int, int, int], list[int]]":
     """Flows: by whether they come in, state, local address and port, peer's address and port, the numbers above.
 
-    States and addresses are numbers of `rows.words` and `rows.addresses`; a port that each
-    socket has for itself is 0.
+    States and addresses are numbers of `rows.words` and `rows.addresses`; a port that each socket has for itself is 0.
+    Of more than `most` peers the small ones are NOBODY together.
     """
+    small = small_peers(rows, most)
     flows = {}  # type: dict[tuple[bool, int, int, int, int, int], list[int]]
     columns = zip(
         incoming(rows, listening), rows.states, rows.locals, rows.local_ports, rows.peers, rows.peer_ports,
         rows.recv_qs, rows.send_qs, rows.retransmits, rows.lines,
     )  # fmt: skip
     for comes, state, local, local_port, peer, peer_port, recv_q, send_q, retransmits, line in columns:
-        key = (comes, state, local, local_port if comes else 0, peer, 0 if comes else peer_port)
+        folded = bool(small) and small[peer]
+        there, its_port = (NOBODY, 0) if folded else (peer, 0 if comes else peer_port)
+        key = (comes, state, local, local_port if comes else 0, there, its_port)
         flow = flows.get(key)
         if flow is None:
-            flow = flows[key] = [0, 0, 0, 0, 0, 0, 0, line, 1]
+            flow = flows[key] = [0, 0, 0, 0, 0, 0, 0, line, 0 if folded else 1]
+        if folded == 1:
+            # Counted where it is met first, in one flow alone.
+            flow[PEERS] += 1
+            small[peer] = 2
         flow[SOCKETS] += 1
         if recv_q:
             flow[RECV_Q] += recv_q
@@ -100,9 +125,6 @@ def sum_up(rows: Rows, listening: "set[int]") -> "dict[tuple[bool, int, int, int
             flow[RETRANSMITTING] += 1
             flow[MOST_RETRANSMITS] = max(flow[MOST_RETRANSMITS], retransmits)
     return flows
-
-
-NOBODY = -1
 
 
 def the_largest(
