@@ -256,3 +256,25 @@ def test_a_capture_that_is_cut_off_or_garbage(tmp_path: Path) -> None:
             machine = read([file])
             assert_harmless(machine)
             assert machine.captures[0].segments == 0
+
+
+def test_what_is_remembered_of_a_capture_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each four-tuple the last packet, to know the same one at a second interface: not of all there ever were."""
+    from harness.incident.reading import packets
+    from harness.observe.segments import parse
+    from harness.traffic.frames import segment
+
+    monkeypatch.setattr(packets, "MOST_REMEMBERED", 10)
+    attempting = packets.Attempting()
+    for number in range(100):
+        frame = segment(
+            family=2, macs=("02:00:00:00:00:01", "02:00:00:00:00:02"), addresses=("10.0.0.1", "10.0.0.2"),
+            ports=(1024 + number, 80), flags="S", seq=1,
+        )  # fmt: skip
+        for _ in range(2):
+            seen = parse(frame, ethernet=True, time=number / 1000, direction="", interface="")
+            assert seen is not None
+            attempting.take(seen)
+    assert len(attempting.last) == 10
+    ((attempts,), left_out) = attempting.result()
+    assert (attempts.tried, attempts.repeated, left_out) == (100, 0, 0)

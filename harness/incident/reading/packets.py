@@ -21,6 +21,8 @@ ETHERNET, RAW, SLL, SLL2 = 1, (12, 14, 101, 228, 229), 113, 276
 MOST_PACKETS = 2_000_000
 MOST_SERVICES = 1000
 MOST_CONNECTIONS = 500_000
+# Of so many four-tuples the last packet is remembered: the same packet at a second interface follows at once.
+MOST_REMEMBERED = 50_000
 
 
 def is_capture(head: bytes) -> bool:
@@ -59,8 +61,10 @@ class Attempting:
         """One segment, in the order of time."""
         key = segment.four_tuple
         here = segment.time, segment.seq, segment.length, segment.flags
-        before = self.last.get(key)
+        before = self.last.pop(key, None)
         self.last[key] = here
+        if len(self.last) > MOST_REMEMBERED:
+            del self.last[next(iter(self.last))]
         if before and before[1:] == here[1:] and here[0] - before[0] < 0.0005:
             return
         if "S" in segment.flags and "A" not in segment.flags:
