@@ -6,6 +6,7 @@ A NAME is that of a patch, its beginning, or a group of claims. What is built an
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -39,6 +40,8 @@ def options() -> argparse.ArgumentParser:
 def main(words: list[str]) -> int:
     """Do what the command line says; 0 if every mutant was caught, 1 if not, 2 if something cannot be had."""
     asked = options().parse_args(words)
+    # Whoever ends this ends what it has started: pytest and make are in sessions of their own.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         every = patches.read_all()
         chosen = patches.choose(asked.names, every)

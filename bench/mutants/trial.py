@@ -16,6 +16,7 @@ import msgspec
 from harness.errors import HarnessError
 from harness.evidence.codec import read_directory
 from harness.evidence.types import Judgement, Outcome, PhaseKind, Result, Verdict, is_wrong
+from harness.orphans import die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -116,7 +117,7 @@ def run(
     with log.open("w", encoding="utf-8") as output:
         pytest = subprocess.Popen(
             [*command, "--evidence", str(directory), "-q", *words], cwd=PROJECT, stdin=subprocess.DEVNULL,
-            stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            stdout=output, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=die_with_parent,  # noqa: PLW1509 -- one thread
         )  # fmt: skip
         try:
             code = pytest.wait(longest)
