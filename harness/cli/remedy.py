@@ -38,7 +38,7 @@ def remedy(
     from harness.incident.read import read
 
     try:
-        table = try_remedies(case_of(read(files), finding))
+        table = try_remedies(case_of(read(files), finding, here=True))
     except CannotStand as error:
         note(str(error))
         context.exit(NOT_HERE)

@@ -13,6 +13,8 @@ from harness.diagnosis.diagnose import diagnose
 from harness.diagnosis.view import View
 from harness.errors import BadInput
 from harness.incident.facts import Fact
+from harness.laws import boundary, since
+from harness.laws.kernel import running
 
 if TYPE_CHECKING:
     from harness.diagnosis.findings import Finding
@@ -67,8 +69,10 @@ class Case:
     others: tuple[str, ...]
 
 
-def case_of(machine: Machine, wanted: str | None = None) -> Case:
+def case_of(machine: Machine, wanted: str | None = None, *, here: bool = False) -> Case:
     """The finding that is named, by its name or its number in `harness diagnose`; or the first that can be built.
+
+    With `here` it has to be on the running kernel.
 
     BadInput for a name that is none, or that the files do not show; CannotStand, with the reason, for what cannot be
     built, or where nothing is wrong.
@@ -78,11 +82,11 @@ def case_of(machine: Machine, wanted: str | None = None) -> Case:
         raise CannotStand("nothing is wrong with this machine, as far as the files show: there is nothing to build")
     if wanted:
         number = _number(wanted, findings)
-        return _case(machine, findings, number, _experiment(machine, findings[number - 1]))
+        return _case(machine, findings, number, _experiment(machine, findings[number - 1], here=here))
     reasons = []
     for number, finding in enumerate(findings, 1):
         try:
-            return _case(machine, findings, number, _experiment(machine, finding))
+            return _case(machine, findings, number, _experiment(machine, finding, here=here))
         except CannotStand as error:
             reasons.append(str(error))
     raise CannotStand("nothing of this can be built on a desk: " + "; ".join(dict.fromkeys(reasons)))
@@ -101,11 +105,17 @@ def _number(wanted: str, findings: tuple[Finding, ...]) -> int:
     raise BadInput(f"--finding: no finding is named {harmless(wanted, 60)!r}; the files show {here}")
 
 
-def _experiment(machine: Machine, finding: Finding) -> Experiment:
+def _experiment(machine: Machine, finding: Finding, *, here: bool) -> Experiment:
     kind = EXPERIMENTS.get(finding.diagnosis)
     if kind is None:
         why = NOT_HERE.get(finding.diagnosis, "there is no experiment for it yet")
         raise CannotStand(f"{finding.diagnosis} cannot be built on a desk: {why}")
+    if here and kind.BEFORE and since(kind.BEFORE):
+        gone = boundary(kind.BEFORE)
+        raise CannotStand(
+            f"{finding.diagnosis} cannot be built on Linux {running()}, only before {gone.release} "
+            f"({gone.commit}): harness reproduce writes a scenario for an older kernel"
+        )
     space = next(each for each in machine.namespaces if each.name == finding.place.namespace)
     try:
         return kind.of(finding, View(machine, space))

@@ -89,9 +89,7 @@ class Experiment(ABC):
     SYMPTOM: ClassVar[Symptom]
     # The file name, without its endings, of the template of the scenario.
     TEMPLATE: ClassVar[str]
-    # Whether the scenario's network is for IPv4 and IPv6, or why for IPv4 alone.
-    IPV4_ONLY: ClassVar[str] = ""
-    # The boundary (harness.laws) before which a kernel must be to show it; the newest series that is, for pytest.
+    # The boundary (harness.laws) that a kernel has to be before to show it.
     BEFORE: ClassVar[str] = ""
 
     scale: tuple[Setting, ...] = ()

@@ -134,7 +134,6 @@ class ConntrackFull(Experiment):
 
     SYMPTOM: ClassVar[Symptom] = Symptom(f"new clients that are not let in, of {CLIENTS}", "clients")
     TEMPLATE: ClassVar[str] = "conntrack_full"
-    IPV4_ONLY: ClassVar[str] = "the table is one for both families"
 
     full: bool = True
     emptied: bool = False

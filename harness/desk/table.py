@@ -25,6 +25,11 @@ class Worth(StrEnum):
     NO_SUCH_KNOB = "no such knob"
     NOT_TRIED = "not tried"
 
+    @property
+    def rank(self) -> int:
+        """0 for the best."""
+        return list(Worth).index(self)
+
 
 class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     """A remedy: what one would type, what was left of the symptom, what else was measured, and what that makes of it.

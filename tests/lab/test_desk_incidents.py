@@ -278,7 +278,7 @@ def test_from_the_files_to_the_remedy(lab: Lab, incident: Incident, tmp_path: Pa
     assert times == 1
     file.write_text(turned)
     assert passed(file, "symptom") == {"symptom": False}
-    judge(try_remedies(case_of(read([taken]), finding)), incident)
+    judge(try_remedies(case_of(read([taken]), finding, here=True)), incident)
 
 
 def found(taken: Path, incident: Incident) -> str:

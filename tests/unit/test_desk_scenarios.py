@@ -333,6 +333,29 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(said.exception)
 
 
+def test_remedies_of_what_this_kernel_has_not_are_refused_in_a_line() -> None:
+    with pytest.raises(CannotStand, match=r"only before 4\.12 \(4396e46187ca\): harness reproduce writes") as error:
+        case_of(recycles(), here=True)
+    assert "\n" not in str(error.value)
+
+
+def test_remedies_are_tried_of_the_next_finding_that_this_kernel_can_show() -> None:
+    both = machine(
+        kernel="3.10.0-1160.el7",
+        sysctls={"net.ipv4.tcp_tw_recycle": "1"},
+        counters=counted({}, PAWSPassive=40, PAWSTimewait=40),
+    )
+    assert case_of(both).finding.diagnosis == "nat-and-tw-recycle"
+    assert case_of(both, here=True).finding.diagnosis == "timestamps-refused"
+
+
+def test_bad_input_for_remedies_is_one_line(tmp_path: Path) -> None:
+    for words in ((tmp_path / "none",), (FULL, "--finding", "x"), (FULL, "--finding", "loss")):
+        said = CliRunner().invoke(cli, ["remedy", *map(str, words)])
+        assert isinstance(said.exception, BadInput)
+        assert "\n" not in str(said.exception)
+
+
 def test_nothing_to_build_is_exit_code_1() -> None:
     for command in ("reproduce", "remedy"):
         said = CliRunner().invoke(cli, [command, str(FULL / "first" / "uname_-a")])

@@ -58,8 +58,7 @@ def scale(table: RemedyTable) -> list[str]:
 
 def in_order(table: RemedyTable) -> list[Row]:
     """All together first, then the safe ones, the useless and the harmful, and what could not be tried."""
-    order = ["safe", "useless", "harmful", "no such knob", "not tried"]
-    rows = sorted(table.rows, key=lambda row: (order.index(row.worth.value), row.after or 0.0))
+    rows = sorted(table.rows, key=lambda row: (row.worth.rank, row.after or 0.0))
     return [*([table.together] if table.together else []), *rows]
 
 
