@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from harness.evidence.types import Endpoint
@@ -54,7 +54,8 @@ class Attempting:
     def __init__(self) -> None:
         self.open: dict[tuple[str, int, str, int], Connection] = {}
         self.over: list[Connection] = []
-        self.last: dict[tuple[str, int, str, int], tuple[float, int, int, str]] = {}
+        # The first of a plain dict is far behind what has been deleted there.
+        self.last: OrderedDict[tuple[str, int, str, int], tuple[float, int, int, str]] = OrderedDict()
         self.too_many = 0
 
     def take(self, segment: Segment) -> None:
@@ -64,7 +65,7 @@ class Attempting:
         before = self.last.pop(key, None)
         self.last[key] = here
         if len(self.last) > MOST_REMEMBERED:
-            del self.last[next(iter(self.last))]
+            self.last.popitem(last=False)
         if before and before[1:] == here[1:] and here[0] - before[0] < 0.0005:
             return
         if "S" in segment.flags and "A" not in segment.flags:
