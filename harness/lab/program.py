@@ -178,6 +178,15 @@ def run(
     return ran
 
 
+def _interrupts_are_ignored() -> bool:
+    """Whether we are a shell's background job: what it starts ignores SIGINT, and so would what we start."""
+    return signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _spawn(
     namespace: Namespace, argv: list[str], *, stdin: int, stdout: int | IO[bytes], stderr: int | IO[bytes]
 ) -> subprocess.Popen[bytes]:
@@ -202,6 +211,7 @@ def _spawn(
                         stderr=stderr,
                         env=_environment(),
                         start_new_session=True,
+                        preexec_fn=_heed_interrupts if _interrupts_are_ignored() else None,  # noqa: PLW1509 - no lock
                     )
                 )
         except BaseException as error:

@@ -64,7 +64,7 @@ def besieged(pair: Pair) -> Listener:
     """A listener with SYN cookies whose queue a flood keeps full for a while."""
     pair.server.sysctl["net.ipv4.tcp_syncookies"] = 1
     listener = listen(pair.server, 64, answer=echo)
-    flood(pair.server, pair.client, listener, rate=300, seconds=30, distinct=5000)
+    flood(pair.server, pair.client, listener, rate=300, seconds=90, distinct=5000)
     until(lambda: counters(pair.server).TcpExt.TCPReqQFullDoCookies >= 100, what="a full SYN queue")
     return listener
 

@@ -173,6 +173,16 @@ def test_an_interrupt_comes_when_it_is_caught_and_again_until_the_program_ends(h
         assert "ended after 2" in ended.result().stdout
 
 
+def test_a_program_of_a_background_job_can_be_interrupted(host: Host) -> None:
+    """A shell that has SIGINT ignored from its start on cannot trap it (POSIX, trap)."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        program = host.start("sh", "-c", "trap 'exit 3' INT; while :; do sleep 0.1; done")
+        assert program.interrupt().returncode == 3
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_what_does_not_end_when_it_is_interrupted_is_told(host: Host) -> None:
     program = host.start("sh", "-c", "trap : INT; while :; do sleep 0.1; done")
     with pytest.raises(NotReady, match="still running"):
