@@ -44,7 +44,7 @@ def snapshot_of_many(sockets: int) -> Row:
         f"{ours.taken:.2f} s (of a processor: {ours.busy:.2f}), {ours.memory >> 20} MiB, prints {size >> 10} KiB",
         f"ss -tan {other.taken:.2f} s (of a processor: {other.busy:.2f})",
         f"at most {MOST_SECONDS:.0f} s, {MOST_BYTES >> 20} MiB, {MOST_SIZE >> 10} KiB",
-        seen >= sockets and ours.seconds <= MOST_SECONDS and ours.memory <= MOST_BYTES and size <= MOST_SIZE,
+        seen >= sockets and ours.taken <= MOST_SECONDS and ours.memory <= MOST_BYTES and size <= MOST_SIZE,
     )
 
 
@@ -55,11 +55,6 @@ class Cost:
     taken: float
     busy: float
     memory: int
-
-    @property
-    def seconds(self) -> float:
-        """The seconds; where others keep the machine busy, those of a processor."""
-        return self.busy if os.getloadavg()[0] > 2 * (os.cpu_count() or 1) else self.taken
 
 
 def _run(host: Host, argv: list[str], output: Path) -> Cost:
