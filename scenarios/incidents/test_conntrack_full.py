@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.evidence import seconds
+from harness.instruments.between import TRACKING, let_untracked
+from harness.instruments.connection_table import ConnectionTable
 from harness.laws.ranges import at_least, at_most
 from harness.observe.conntrack import tracked
 from harness.traffic import arrivals, connect, echo, listen
 from harness.waiting import until
 from scenarios.incidents import firewall
-from scenarios.incidents.firewall import TRACKING, ConnectionTable
 
 if TYPE_CHECKING:
     from harness.claims.record import ClaimRun
@@ -60,7 +61,7 @@ def test_conntrack_full(claim: ClaimRun, lab: Lab) -> None:
         effect.compare("connections that the table has room for", table.limit - table.count, document=0)
         effect.compare("new clients let in", new.connected + others.connected, document=0)
     with claim.effect("a remedy: notrack, for the port of the one service") as effect:
-        firewall.let_untracked(net.gateway, spare.port)
+        let_untracked(net.gateway, spare.port)
         effect.compare("its clients answered", connect(client, spare, CLIENTS, wait=True).ask(), document=CLIENTS)
         effect.compare("clients of the other service let in", new.connected, document=0)
     with claim.control("the cause removed: conntrack -F, which forgets all") as control:

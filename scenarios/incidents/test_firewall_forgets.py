@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.instruments.between import TRACKING, rules
 from harness.laws.ranges import at_least
 from harness.observe import states_at
 from harness.traffic import arrivals, connect, echo, listen
 from harness.waiting import let_pass
 from scenarios.incidents import firewall
-from scenarios.incidents.firewall import TRACKING, rules
 
 if TYPE_CHECKING:
     from harness.claims.record import ClaimRun

@@ -8,16 +8,16 @@ the clients have ports in plenty. Another destination is reached as ever.
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.instruments.between import leave
+from harness.instruments.connection_table import ConnectionTable
 from harness.laws.ranges import at_least
 from harness.observe.conntrack import statistics
 from harness.traffic import arrivals, connect, echo, listen
 from harness.waiting import until
-from scenarios.incidents.firewall import ConnectionTable, rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,14 +30,6 @@ PORTS, CLIENTS, EACH = 20, 3, 8
 WANTED = CLIENTS * EACH
 TOO_MANY = WANTED - PORTS
 OF_HOSTS = {"ip_local_port_range": "1024 65535", "tcp_tw_reuse": 1, "tcp_fin_timeout": 5}
-
-
-def leave(gateway: Host, how: str) -> None:
-    """Let connections leave by the gateway's last interface as a rule of nft says, in place of the one before."""
-    family = "ip" if gateway.family == socket.AF_INET else "ip6"
-    rule = f"oifname {list(gateway.interfaces)[-1]} meta l4proto tcp {how}"
-    chain = f"type nat hook postrouting priority 90; {rule};"
-    rules(gateway, f"table {family} t {{}}; delete table {family} t; table {family} t {{ chain c {{ {chain} }}; }}")
 
 
 def literal(address: str) -> str:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.instruments.accept_queue import fill
+from harness.instruments.between import leave
+from harness.instruments.connection_table import ConnectionTable
 from harness.instruments.outside_port import give_one_port
 from harness.observe import count, counters, states_at
 from harness.observe.conntrack import statistics
@@ -20,7 +22,6 @@ from harness.traffic.short_connections import ShortConnections, keep_asking
 from harness.traffic.wrk import Wrk
 from harness.waiting import let_pass, until
 from scenarios.incidents import firewall, proxies
-from scenarios.incidents.test_gateway_out_of_ports import leave
 from scenarios.incidents.test_keep_alive_too_short import ask, proxy
 from scenarios.incidents.test_one_worker_hangs import Crowd, hang_one, queues
 from tests.lab.operator_files import Files, diagnosed, said
@@ -174,7 +175,7 @@ def test_a_gateway_without_ports(behind_nat: Callable[..., BehindNat], way: str)
 @BOTH
 def test_a_firewall_whose_table_is_full(lab: Lab, way: str) -> None:
     net = firewall.build(lab)
-    table = firewall.ConnectionTable(net.gateway)
+    table = ConnectionTable(net.gateway)
     table.lower(2000)
     listener = listen(net.server, answer=echo)
     table.fill((lab.cables[0].address(500, lab.family), net.server.ip))
