@@ -103,7 +103,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None, None, None]:
-    """Honour ipv4_only; in a worker of a kernel, add its name, last in the test's id."""
+    """Honour ipv4_only and ipv6_only; in a worker of a kernel, add its name, last in the test's id."""
     restrict_family(metafunc)
     yield
     parameter.parametrise(metafunc)

@@ -27,7 +27,7 @@ LABS: pytest.StashKey[list[Lab]] = pytest.StashKey()
 def family(request: pytest.FixtureRequest) -> socket.AddressFamily:
     """The address family of the test's lab: each test runs for IPv4 and for IPv6.
 
-    `@pytest.mark.ipv4_only("why")` leaves IPv6 out.
+    `@pytest.mark.ipv4_only("why")` leaves IPv6 out, `ipv6_only` IPv4.
     """
     chosen: socket.AddressFamily = request.param
     return chosen
@@ -84,10 +84,13 @@ def claim(request: pytest.FixtureRequest) -> ClaimRun:
 
 
 def restrict_family(metafunc: pytest.Metafunc) -> None:
-    """Parametrise a test that is marked ipv4_only with that family alone."""
-    marker = metafunc.definition.get_closest_marker("ipv4_only")
-    if marker is None or "family" not in metafunc.fixturenames:
+    """Parametrise a test that is marked ipv4_only or ipv6_only with that family alone."""
+    if "family" not in metafunc.fixturenames:
         return
-    if not (marker.args or marker.kwargs.get("reason")):
-        raise pytest.Collector.CollectError(f"{metafunc.definition.nodeid}: ipv4_only needs its reason")
-    metafunc.definition.add_marker(pytest.mark.parametrize("family", [socket.AF_INET], ids=["ipv4"], indirect=True))
+    for name, family in (("ipv4", socket.AF_INET), ("ipv6", socket.AF_INET6)):
+        marker = metafunc.definition.get_closest_marker(f"{name}_only")
+        if marker is None:
+            continue
+        if not (marker.args or marker.kwargs.get("reason")):
+            raise pytest.Collector.CollectError(f"{metafunc.definition.nodeid}: {name}_only needs its reason")
+        metafunc.definition.add_marker(pytest.mark.parametrize("family", [family], ids=[name], indirect=True))

@@ -18,6 +18,7 @@ DEFAULT_EVIDENCE = "out/evidence"
 MARKERS = (
     "claim(name): the test settles this claim of the claim files",
     "ipv4_only(reason): the test's lab is for IPv4 alone",
+    "ipv6_only(reason): the test's lab is for IPv6 alone",
     "slow(seconds=10): how long the test waits for timers of the kernel, or works hard; the longest begin first",
     "full_size(reason): the test waits too long for real time; runs only with --full-size",
     "machine_wide(*sysctls): the test sets knobs of the whole machine; runs only with --own-kernel, and alone",

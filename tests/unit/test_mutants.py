@@ -111,7 +111,7 @@ def test_the_claims_are_asked_then_the_group_then_all(tmp_path: Path) -> None:
 def test_what_the_build_lacks_is_said_in_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(source.PROGRAMS, "no-such-compiler", "some-package")
+    monkeypatch.setattr(source, "PROGRAMS", {"no-such-compiler": "some-package"})
     assert command.main(["--build", str(tmp_path), "--check"]) == 2
     assert capsys.readouterr().err == (
         "mutants: no-such-compiler is not installed; on Debian: apt-get install some-package\n"
