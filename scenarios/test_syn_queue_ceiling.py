@@ -160,30 +160,50 @@ def test_ceilings_follow_the_model(pair: Pair, tmp_path: Path, monkeypatch: pyte
 # What makes it longer
 
 
+NAMES = ("backlog", "somaxconn", "tcp_max_syn_backlog")
+NONE_RAISED, ALL_RAISED = (False, False, False), (True, True, True)
+
+
+def knobs_with(raised: tuple[bool, ...], cookies: int) -> Knobs:
+    """All three knobs at 128, those that are raised at 512."""
+    backlog, somaxconn, max_syn_backlog = (512 if each else 128 for each in raised)
+    return Knobs(backlog, somaxconn, max_syn_backlog, cookies)
+
+
+def compare_raised(claim: ClaimRun, pair: Pair, which: list[tuple[bool, ...]], cookies: int) -> None:
+    """How long the SYN queue is with some of the knobs raised, beside none and all."""
+
+    def measured(raised: tuple[bool, ...]) -> int:
+        return flooded(pair.client, listening(pair.server, knobs_with(raised, cookies)), 600)
+
+    with claim.control(f"tcp_syncookies {cookies}: all three at 128, and then at 512") as control:
+        short, long = measured(NONE_RAISED), measured(ALL_RAISED)
+        control.expect("half-open more with all three raised", long - short, at_least(128))
+    bars: list[tuple[str, float]] = [("nothing", short), ("all", long)]
+    with claim.effect(f"tcp_syncookies {cookies}: raised from 128 to 512") as effect:
+        for raised in which:
+            names = ", ".join(name for name, each in zip(NAMES, raised, strict=True) if each)
+            length, account = measured(raised), ceiling(knobs_with(raised, cookies))
+            effect.compare(f"half-open, raised: {names}", length, document=short, kernel=account)
+            bars.append((names.replace(", ", "\n"), length))
+        effect.series(f"half-open, tcp_syncookies {cookies}", bars, x="raised from 128 to 512", unit="requests")
+
+
 @pytest.mark.claim("syn-queue.grow-needs-all-three")
 def test_grow_needs_all_three(claim: ClaimRun, pair: Pair) -> None:
-    names = ("backlog", "somaxconn", "tcp_max_syn_backlog")
-
-    def measured(raised: tuple[bool, ...], cookies: int) -> int:
-        backlog, somaxconn, max_syn_backlog = (512 if each else 128 for each in raised)
-        return flooded(pair.client, listening(pair.server, Knobs(backlog, somaxconn, max_syn_backlog, cookies)), 600)
-
-    def account(raised: tuple[bool, ...], cookies: int) -> int:
-        backlog, somaxconn, max_syn_backlog = (512 if each else 128 for each in raised)
-        return ceiling(Knobs(backlog, somaxconn, max_syn_backlog, cookies))
-
+    two_of_three = [raised for raised in product((False, True), repeat=3) if sum(raised) == 2]
     for cookies in (0, 1):
-        with claim.control(f"tcp_syncookies {cookies}: all three at 128, and then at 512") as control:
-            short, long = (measured((each, each, each), cookies) for each in (False, True))
-            control.expect("half-open more with all three raised", long - short, at_least(128))
-        bars: list[tuple[str, float]] = [("nothing", short), ("all", long)]
-        with claim.effect(f"tcp_syncookies {cookies}: one or two raised from 128 to 512") as effect:
-            for raised in list(product((False, True), repeat=3))[1:-1]:
-                which = ", ".join(name for name, each in zip(names, raised, strict=True) if each)
-                length = measured(raised, cookies)
-                effect.compare(f"half-open, raised: {which}", length, document=short, kernel=account(raised, cookies))
-                bars.append((which.replace(", ", "\n"), length))
-            effect.series(f"half-open, tcp_syncookies {cookies}", bars, x="raised from 128 to 512", unit="requests")
+        compare_raised(claim, pair, two_of_three, cookies)
+
+
+@pytest.mark.claim("syn-queue.max-syn-backlog-alone")
+def test_max_syn_backlog_alone(claim: ClaimRun, pair: Pair) -> None:
+    compare_raised(claim, pair, [(False, False, True)], cookies=0)
+
+
+@pytest.mark.claim("syn-queue.max-syn-backlog-alone-with-cookies")
+def test_max_syn_backlog_alone_with_cookies(claim: ClaimRun, pair: Pair) -> None:
+    compare_raised(claim, pair, [(False, False, True)], cookies=1)
 
 
 @pytest.mark.claim("syn-queue.resize-needs-listen")

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 # Just before the chain that masquerades for the lab: the first one that gives a connection its port decides.
 PRIORITY = nft.NAT_POSTROUTING_PRIORITY - 1
-# How long conntrack remembers a connection that has ended or was reset, in seconds: 120 and 10 unless set. Meanwhile
-# its port is not given to another. And what is late begins no connection there, which would last for days.
-FORGETFUL = {"timeout_time_wait": 0, "timeout_close": 0, "loose": 0}
+# How long conntrack remembers a connection that has ended, was reset or has had no answer to its SYN, in seconds: 120,
+# 10 and 120 unless set. Meanwhile its port is not given to another. And what is late begins no connection there, which
+# would last for days.
+FORGETFUL = {"timeout_time_wait": 0, "timeout_close": 0, "timeout_syn_sent": 1, "loose": 0}
 FIRST_INSIDE, NUMBER = 41000, 50000
 
 
