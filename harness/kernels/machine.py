@@ -97,6 +97,8 @@ def arguments(kernel: Stored, mode: Mode) -> list[str]:
     else:
         argv += [*acceleration.arguments(qemu(), kernel.image), "-smp", str(mode.cpus)]
     words = ["console=ttyS0,115200", "panic=-1", "oops=panic", "mitigations=off", "net.ifnames=0", "loglevel=5"]
+    # What the kernel says at boot is read by scenarios: a whole suite of floods must not push it out.
+    words += ["log_buf_len=4M"]
     words += ["module.sig_enforce=1"] * kernel.enforce
     return [*argv, "-kernel", str(kernel.image), "-append", " ".join(words)]
 
