@@ -47,10 +47,10 @@ report: install ## report.html: the results of `make scenarios` to look at
 	"$(VENV)/bin/harness" report $(ARGS)
 
 schema: venv ## docs/*.schema.json: the schemas of evidence, snapshots, diagnoses and remedies, from their types
-	$(RUN) harness.evidence.codec > docs/evidence.schema.json
-	$(RUN) harness.incident.snapshot_file > docs/snapshot.schema.json
-	$(RUN) harness.diagnosis.findings > docs/diagnosis.schema.json
-	$(RUN) harness.desk.table > docs/remedies.schema.json
+	$(RUN) harness.evidence.json_schema harness.evidence.types:EvidenceFile > docs/evidence.schema.json
+	$(RUN) harness.evidence.json_schema harness.incident.snapshot_file:SnapshotFile > docs/snapshot.schema.json
+	$(RUN) harness.evidence.json_schema harness.diagnosis.findings:Diagnosis > docs/diagnosis.schema.json
+	$(RUN) harness.evidence.json_schema harness.desk.table:RemedyTable > docs/remedies.schema.json
 
 check: venv ## format, lint, types, and the borders of the rooms
 	$(RUN) ruff format --check $(SOURCES)

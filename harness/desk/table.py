@@ -75,16 +75,6 @@ class RemedyTable(msgspec.Struct, frozen=True, omit_defaults=True):
     others: tuple[str, ...] = ()
 
 
-def schema_text() -> str:
-    """The JSON Schema of a table of remedies, made from the types."""
-    described = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | msgspec.json.schema(RemedyTable)
-    return msgspec.json.format(msgspec.json.encode(described, order="sorted"), indent=1).decode() + "\n"
-
-
 def as_json(table: RemedyTable) -> str:
     """A table for programs."""
     return msgspec.json.format(msgspec.json.encode(table), indent=1).decode() + "\n"
-
-
-if __name__ == "__main__":
-    print(schema_text(), end="")

@@ -161,16 +161,6 @@ def files_of(sources: Iterable[Source]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(source) for source in sources))
 
 
-def schema_text() -> str:
-    """The JSON Schema of a diagnosis, made from the types."""
-    described = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | msgspec.json.schema(Diagnosis)
-    return msgspec.json.format(msgspec.json.encode(described, order="sorted"), indent=1).decode() + "\n"
-
-
 def as_json(diagnosis: Diagnosis) -> str:
     """A diagnosis for programs."""
     return msgspec.json.format(msgspec.json.encode(diagnosis), indent=1).decode() + "\n"
-
-
-if __name__ == "__main__":
-    print(schema_text(), end="")

@@ -63,12 +63,6 @@ def harness_version() -> str:
         return "uninstalled"
 
 
-def schema_text() -> str:
-    """The JSON Schema of an evidence file, made from the types."""
-    described = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | msgspec.json.schema(EvidenceFile)
-    return msgspec.json.format(msgspec.json.encode(described, order="sorted"), indent=1).decode() + "\n"
-
-
 def encode_file(claim: Claim, runs: list[Run]) -> bytes:
     """An evidence file, a line for each run, sorted by kernel and test."""
     ordered = sorted(runs, key=lambda run: (run.kernel.release, run.nodeid))
@@ -165,7 +159,3 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError:
         beside.unlink(missing_ok=True)
         raise
-
-
-if __name__ == "__main__":
-    print(schema_text(), end="")

@@ -165,13 +165,3 @@ class SnapshotFile(msgspec.Struct, frozen=True):
     namespaces: list[NamespaceSeen]
     namespaces_left_out: int
     took: float
-
-
-def schema_text() -> str:
-    """The JSON Schema of a snapshot, made from the types."""
-    described = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | msgspec.json.schema(SnapshotFile)
-    return msgspec.json.format(msgspec.json.encode(described, order="sorted"), indent=1).decode() + "\n"
-
-
-if __name__ == "__main__":
-    print(schema_text(), end="")

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
+from harness.evidence.json_schema import schema_text
 from harness.incident.collector import diag, proc_tcp
 from harness.incident.counters import Rate
 from harness.incident.facts import Fact, Unknown
 from harness.incident.read import read
 from harness.incident.snapshot import program
-from harness.incident.snapshot_file import schema_text
+from harness.incident.snapshot_file import SnapshotFile
 from harness.incident.sockets import Direction
 from harness.observe import accept_queue, counters, counting, tally
 from harness.traffic import connect, listen
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from harness.lab import BehindNat, Host, Pair
 
 OLDEST = (3, 6)
-SCHEMA = json.loads(schema_text())
+SCHEMA = json.loads(schema_text(SnapshotFile))
 
 
 def interpreters() -> list[str]:

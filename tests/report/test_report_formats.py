@@ -13,7 +13,6 @@ import pytest
 from kcidb_io.schema import LATEST
 
 from harness.errors import BadInput
-from harness.evidence import codec
 from harness.evidence.values import Kind
 from harness.report import kcidb, ktap, results
 from harness.report.table import Missing, Table, read
@@ -154,7 +153,3 @@ def test_evidence_of_another_schema_is_not(tmp_path: Path) -> None:
     file = save(tmp_path, claim(), run(), schema=1)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(json.loads(file.read_text()), schema("evidence.schema.json"))
-
-
-def test_the_schema_in_docs_is_the_one_of_the_types() -> None:
-    assert (DOCS / "evidence.schema.json").read_text(encoding="utf-8") == codec.schema_text(), "make schema"

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from harness.desk.experiment import Effect, Outcome, Setting
-from harness.desk.table import RemedyTable, Row, Worth, as_json, schema_text
+from harness.desk.table import RemedyTable, Row, Worth, as_json
 from harness.desk.trying import judged
+from harness.evidence.json_schema import schema_text
 from harness.report.comparison.lines import printable
 from harness.report.remedies.lines import lines
 from harness.report.remedies.markdown import markdown
@@ -94,7 +95,5 @@ def test_the_page_has_each_verdict_and_draws_the_symptom() -> None:
         assert part in page
 
 
-def test_the_schema_is_that_of_the_types() -> None:
-    written = (ROOT / "docs" / "remedies.schema.json").read_text(encoding="utf-8")
-    assert written == schema_text(), "make schema"
-    jsonschema.validate(msgspec.json.decode(as_json(table())), msgspec.json.decode(written))
+def test_a_table_travels_as_json_by_its_schema() -> None:
+    jsonschema.validate(msgspec.json.decode(as_json(table())), msgspec.json.decode(schema_text(RemedyTable)))

@@ -45,12 +45,3 @@ def test_it_imports_the_standard_library_alone() -> None:
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert imported <= sys.stdlib_module_names
     assert "harness.incident" not in snapshot.program()
-
-
-def test_the_schema_in_docs_is_the_one_of_the_types() -> None:
-    from pathlib import Path
-
-    from harness.incident.snapshot_file import schema_text
-
-    docs = Path(__file__).parents[2] / "docs"
-    assert (docs / "snapshot.schema.json").read_text(encoding="utf-8") == schema_text(), "make schema"

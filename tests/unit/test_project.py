@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import pkgutil
 import re
 import tomllib
 from pathlib import Path
@@ -12,8 +13,14 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from harness.evidence.json_schema import schema_text
+
 ROOT = Path(__file__).parents[2]
 LOCK = (ROOT / "requirements.lock").read_text()
+# What `make schema` runs: a type, and the file that its schema is written to.
+SCHEMAS = re.findall(r"harness\.evidence\.json_schema (\S+) > docs/(\S+)", (ROOT / "Makefile").read_text())
+# Written by hand: the matrix of results is put together as JSON, and has no type.
+BY_HAND = {"results.schema.json"}
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # One entry of the lock: a name with its version, and the lines that it continues on.
@@ -70,3 +77,12 @@ def test_sessions_of_pytest_within_tests_have_processes_of_their_own() -> None:
     """pytester takes back the modules that a session in this process was the first to import (tests/conftest.py)."""
     within = re.compile(r"\.(?:runpytest|runpytest_inprocess|inline_\w+)\(")
     assert [path.name for path in (ROOT / "tests").rglob("*.py") if within.search(path.read_text())] == []
+
+
+@pytest.mark.parametrize(("of", "file"), SCHEMAS)
+def test_a_schema_in_docs_is_the_one_of_its_type(of: str, file: str) -> None:
+    assert (ROOT / "docs" / file).read_text(encoding="utf-8") == schema_text(pkgutil.resolve_name(of)), "make schema"
+
+
+def test_make_schema_writes_each_schema_in_docs() -> None:
+    assert {file for _, file in SCHEMAS} | BY_HAND == {file.name for file in (ROOT / "docs").glob("*.schema.json")}
