@@ -84,7 +84,7 @@ def _build_and_try(asked: argparse.Namespace, tree: Tree, chosen: list[patches.M
 
 def _run_base(image: Path, tree: Tree, results: Path) -> list[str]:
     begun = time.monotonic()
-    catches, died = trial.run(image, [], tree.directory / "trials" / BASE)
+    catches, died = trial.run(image, [trial.SCENARIOS], tree.directory / "trials" / BASE)
     seconds = round(time.monotonic() - begun, 1)
     table.write_trial(results, trial.Trial(BASE, tree.digest_of(None), image.name, "all", catches, seconds, died))
     wrong = [f"the kernel without a defect: {catch.claim}: {catch.says}" for catch in catches]

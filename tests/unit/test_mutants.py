@@ -12,7 +12,7 @@ import pytest
 from bench.mutants import __main__ as command
 from bench.mutants import patches, source, table
 from bench.mutants.source import CONFIG, Tree
-from bench.mutants.trial import Catch, Trial, stages
+from bench.mutants.trial import Catch, Trial, files_of, stages
 from harness.claims.files import load
 from harness.errors import BadInput, MissingProgram
 
@@ -98,14 +98,26 @@ def test_the_first_of_each_group_come_first() -> None:
 
 def test_the_claims_are_asked_then_the_group_then_all(tmp_path: Path) -> None:
     mutant = patches.read(written(tmp_path, PATCH))
-    asked = ["--claim", "accept-queue.capacity", "--claim", "tw-reuse.default"]
-    everything = [("claims", asked), ("group", ["--claim", "accept-queue"]), ("all", [])]
+    files = ["scenarios/test_accept_queue_length.py", "scenarios/test_tw_reuse_when.py"]
+    asked = [*files, "--claim", "accept-queue.capacity", "--claim", "tw-reuse.default"]
+    everything = [
+        ("claims", asked),
+        ("group", ["scenarios/", "--claim", "accept-queue"]),
+        ("all", ["scenarios/"]),
+    ]
     assert list(stages(mutant)) == everything
     assert list(stages(mutant, "group")) == everything[:2]
     assert list(stages(mutant, "all", passed="group")) == everything[2:]
     assert list(stages(mutant, "group", passed="all")) == []
     unnamed = patches.read(written(tmp_path, PATCH.replace("Claims: capacity, tw-reuse.default\n", "")))
     assert [stage for stage, _ in stages(unnamed)] == ["group", "all"]
+
+
+def test_only_the_files_of_the_claims_are_collected() -> None:
+    assert files_of(["no.such-claim"]) == files_of(["accept-queue.capacity", "no.such-claim"]) == ["scenarios/"]
+    for mutant in MUTANTS:
+        if mutant.claims:
+            assert all((ROOT / file).is_file() for file in files_of(mutant.claims)), mutant.name
 
 
 def test_what_the_build_lacks_is_said_in_a_line(
