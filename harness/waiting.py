@@ -67,6 +67,30 @@ def until(condition: Callable[[], T], *, deadline: float = PATIENCE, what: str =
         wait.is_over()
 
 
+def until_equal(measure: Callable[[], T], wanted: T, *, what: str, deadline: float = PATIENCE) -> T:
+    """Wait until what is measured is `wanted`, and return it; NotReady begins with `what` and both values."""
+    return _until(measure, lambda seen: seen == wanted, what, repr(wanted), deadline)
+
+
+def until_at_least(measure: Callable[[], int], wanted: int, *, what: str, deadline: float = PATIENCE) -> int:
+    """Wait until a number has reached `wanted`, and return it; NotReady begins with `what` and both numbers."""
+    return _until(measure, lambda seen: seen >= wanted, what, f"at least {wanted}", deadline)
+
+
+def _until(measure: Callable[[], T], is_met: Callable[[T], bool], what: str, wanted: str, deadline: float) -> T:
+    seen: list[T] = []
+
+    def met() -> bool:
+        seen[:] = [measure()]
+        return is_met(seen[0])
+
+    try:
+        until(met, deadline=deadline, what=f"{what} to be {wanted}")
+    except NotReady:
+        raise NotReady(f"{what}: {seen[0]!r}, must be {wanted}; not so within {deadline:g} s") from None
+    return seen[0]
+
+
 def pause(state: tenacity.RetryCallState) -> float:
     """How long to wait before looking once more, in seconds."""
     passed = time.monotonic() - state.start_time

@@ -11,7 +11,7 @@ from harness.laws import before
 from harness.laws.ranges import at_least
 from harness.traffic import connect, echo, listen
 from harness.traffic.connection import peek
-from harness.waiting import until
+from harness.waiting import until, until_at_least
 
 if TYPE_CHECKING:
     from harness.claims.record import ClaimRun
@@ -80,7 +80,7 @@ def test_reset_diagnoses_overflow(claim: ClaimRun, pair: Pair) -> None:
         listener = listen(pair.server, 3)
         fill(pair.client, listener)
         late = connect(pair.client, listener)
-        until(lambda: effect.delta(pair.server).TcpExt.ListenOverflows >= 1, what="the client to be refused")
+        until_at_least(lambda: effect.delta(pair.server).TcpExt.ListenOverflows, 1, what="the client to be refused")
         # Where such a SYN is still answered, its ACK meets the RST.
         early = before("accept-queue-full-drops-syns")
         reset = late.results()["ECONNRESET"] + late.fates()["ECONNRESET"]

@@ -14,7 +14,7 @@ from harness.observe import accept_queue, ss, states_at
 from harness.traffic import RawPeer, connect, drop, listen
 from harness.traffic.closing import leave_time_wait
 from harness.traffic.connection import establish, wait_for_end
-from harness.waiting import until
+from harness.waiting import until, until_equal
 
 if TYPE_CHECKING:
     from harness.claims.record import ClaimRun
@@ -38,7 +38,7 @@ def test_listen_columns(claim: ClaimRun, pair: Pair) -> None:
         control.expect("half-open requests", listener.half_open, 1)
         control.expect("Recv-Q with one half-open", listener.waiting, 0)
         connection.send("A")
-        until(lambda: listener.waiting == 1, what="the handshake to complete")
+        until_equal(lambda: listener.waiting, 1, what="connections waiting")
 
 
 @pytest.mark.claim("accept-queue.send-q-is-the-most")

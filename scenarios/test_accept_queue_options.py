@@ -11,7 +11,7 @@ from harness.evidence import seconds
 from harness.laws.timers import about
 from harness.observe import half_open
 from harness.traffic import RawPeer, connect, listen
-from harness.waiting import until
+from harness.waiting import until_equal
 
 if TYPE_CHECKING:
     from harness.claims.record import ClaimRun
@@ -33,7 +33,7 @@ def test_deferred_until_data(claim: ClaimRun, pair: Pair) -> None:
         listener.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFERRED)
         seen = claim.capture(server, port=listener.port)
         speaker, silent = connect(client, listener, 2, wait=True)
-        until(lambda: effect.delta(server).TcpExt.TCPDeferAcceptDrop == 2, what="two bare ACKs")
+        until_equal(lambda: effect.delta(server).TcpExt.TCPDeferAcceptDrop, 2, what="two bare ACKs")
         effect.compare("connected, for the clients", [speaker.result, silent.result], document=["connected"] * 2)
         effect.compare("half-open at the server", half_open(server, listener.port), document=2)
         effect.compare("connections that wait for accept()", listener.waiting, document=0)

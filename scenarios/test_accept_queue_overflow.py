@@ -17,7 +17,7 @@ from harness.laws.ranges import at_least, at_most
 from harness.observe import netstat
 from harness.traffic import RawPeer, connect, drop, listen
 from harness.traffic.connection import peek
-from harness.waiting import until
+from harness.waiting import until, until_at_least, until_equal
 
 if TYPE_CHECKING:
     from harness.claims.phases import LivePhase
@@ -37,7 +37,7 @@ def test_overflow_counter(claim: ClaimRun, pair: Pair) -> None:
         printed, requests = netstat.statistic(server, netstat.OVERFLOWED), listener.half_open
         with claim.effect(f"{syns} SYNs at a full queue") as effect:
             peer.half_open(listener, syns)
-            until(lambda: effect.delta(server).Tcp.InSegs >= syns, what="the SYNs to arrive")
+            until_at_least(lambda: effect.delta(server).Tcp.InSegs, syns, what="the SYNs to arrive")
             answered = listener.half_open - requests
             effect.note("of these answered", answered)
             # A SYN that is answered does not overflow the queue.
@@ -47,13 +47,13 @@ def test_overflow_counter(claim: ClaimRun, pair: Pair) -> None:
             effect.compare("netstat -s | grep overflowed", printed, document=overflows)
     with claim.effect("a third ACK at a full queue") as effect:
         late.send("A")
-        until(lambda: effect.delta(server).Tcp.InSegs >= 1, what="the ACK to arrive")
+        until_at_least(lambda: effect.delta(server).Tcp.InSegs, 1, what="the ACK to arrive")
         effect.compare("ListenOverflows", effect.delta(server).TcpExt.ListenOverflows, document=1)
     with claim.control("7 SYNs at a queue with room") as control:
         before = netstat.statistic(server, netstat.OVERFLOWED)
         roomy = listen(server, 50)
         peer.half_open(roomy, 7)
-        until(lambda: roomy.half_open == 7, what="7 half-open requests")
+        until_equal(lambda: roomy.half_open, 7, what="half-open requests")
         control.expect("ListenOverflows", control.delta(server).TcpExt.ListenOverflows, 0)
         control.expect("netstat -s | grep overflowed", netstat.statistic(server, netstat.OVERFLOWED) - before, 0)
 
@@ -151,7 +151,7 @@ def test_drop_by_default(claim: ClaimRun, pair: Pair) -> None:
         listener = listen(pair.server, 10)
         handshakes = begin_handshakes(pair.client, listener, 3)
         handshakes.complete()
-        until(lambda: listener.waiting == 3, what="three connections")
+        until_equal(lambda: listener.waiting, 3, what="connections waiting")
         left = state(states(pair.server, listener, handshakes.clients))
         control.expect("what the server made of the clients", left, ["ESTAB"] * 3)
         control.expect("ListenOverflows", control.delta(pair.server).TcpExt.ListenOverflows, 0)
@@ -193,7 +193,7 @@ def test_recovers_when_drained(claim: ClaimRun, pair: Pair) -> None:
         # What completes the handshake must be the request: the client is not to answer repeated SYN-ACKs.
         deaf = drop(pair.client, "SA", sport=listener.port)
         client.socket.send(b"request")
-        until(lambda: control.delta(pair.client).Tcp.RetransSegs >= 3, what="three retransmissions", deadline=20)
+        until_at_least(lambda: control.delta(pair.client).Tcp.RetransSegs, 3, what="three retransmissions", deadline=20)
         control.expect("the server's state", state(states(pair.server, listener, full.late)), ["SYN-RECV"])
         control.expect("connections waiting", listener.waiting, len(full.early))
     with claim.effect("one connection is accepted, which makes room for one") as effect:

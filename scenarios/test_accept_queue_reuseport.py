@@ -10,7 +10,7 @@ from harness.laws import since
 from harness.laws.ranges import at_least
 from harness.traffic import RawPeer, connect, echo, listen
 from harness.traffic.connection import take
-from harness.waiting import until
+from harness.waiting import until, until_at_least, until_equal
 
 if TYPE_CHECKING:
     from harness.claims.record import ClaimRun
@@ -38,13 +38,13 @@ def test_reuseport_shares(claim: ClaimRun, pair: Pair) -> None:
         effect.compare("clients refused", refused, document=at_least(1))
         effect.compare("connections that wait at the short queue", short.waiting, document=6)
         effect.compare("room that the long queue has", long.limit - long.waiting, document=at_least(60))
-        until(lambda: effect.delta(client).TcpExt.TCPSynRetrans >= refused, what="those refused to knock again")
+        until_at_least(lambda: effect.delta(client).TcpExt.TCPSynRetrans, refused, what="those refused to knock again")
         effect.compare("clients let in when they knock again", waiting() - (40 - refused), document=0)
     clients.close()
     with claim.control("one listener with a backlog of 105: 40 clients come") as control:
         alone = listen(server, 105)
         connect(client, alone, 40, wait=True)
-        until(lambda: alone.waiting == 40, what="40 clients waiting")
+        until_equal(lambda: alone.waiting, 40, what="connections waiting")
         control.expect("ListenOverflows", control.delta(server).TcpExt.ListenOverflows, 0)
 
 
@@ -53,7 +53,7 @@ def test_reuseport_close_resets(claim: ClaimRun, pair: Pair) -> None:
     with claim.effect("six connections wait at the first of two listeners at one port, and it closes") as effect:
         first = listen(pair.server, 5, shared=True)
         clients = connect(pair.client, first, 6, wait=True)
-        until(lambda: first.waiting == 6, what="six connections")
+        until_equal(lambda: first.waiting, 6, what="connections waiting")
         second = listen(pair.server, 100, port=first.port, shared=True)
         first.close()
         until(lambda: clients.fates()["open"] == 0, what="the RSTs to arrive")
@@ -85,7 +85,7 @@ def test_reuseport_migrates(claim: ClaimRun, pair: Pair) -> None:
         clients = connect(client, first, 3, wait=True)
         request = RawPeer(server, client).connection(first)
         request.syn()
-        until(lambda: first.waiting == 3, what="three connections")
+        until_equal(lambda: first.waiting, 3, what="connections waiting")
         second = listen(server, 100, port=first.port, shared=True)
         first.close()
         return second, clients, request

@@ -23,7 +23,7 @@ from harness.instruments.descriptors import (
 from harness.laws.ranges import at_least, at_most, between
 from harness.observe import accept_queue, sockets
 from harness.traffic import connect
-from harness.waiting import until
+from harness.waiting import until, until_equal
 
 if TYPE_CHECKING:
     from harness.claims.record import ClaimRun
@@ -51,7 +51,7 @@ def test_accept_without_descriptors(claim: ClaimRun, pair: Pair) -> None:
         effect.compare("what accept() says then", state.error, document="EMFILE")
         effect.compare("connections accepted", state.accepted, document=room)
         effect.compare("the clients", dict(clients.results()), document={"connected": 40})
-        until(lambda: accept_queue(pair.server, PORT).waiting == 40 - room, deadline=30, what="the others to wait")
+        until_equal(lambda: accept_queue(pair.server, PORT).waiting, 40 - room, deadline=30, what="connections waiting")
         effect.compare(
             "connections that wait for accept()", accept_queue(pair.server, PORT).waiting, document=40 - room
         )

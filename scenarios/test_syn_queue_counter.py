@@ -15,7 +15,7 @@ from harness.laws.queues import Knobs
 from harness.laws.ranges import at_least
 from harness.observe import netstat
 from harness.traffic import RawPeer
-from harness.waiting import until
+from harness.waiting import until_at_least, until_equal
 
 if TYPE_CHECKING:
     from harness.claims.record import ClaimRun
@@ -79,7 +79,7 @@ def test_drops_mean_full(claim: ClaimRun, pair: Pair) -> None:
         printed = netstat.statistic(server, netstat.SYNS_TO_LISTEN)
         effect.premise("half-open", listener.half_open, 3)
         handshakes.complete()
-        until(lambda: effect.delta(server).TcpExt.ListenOverflows >= 3, what="three ACKs at the full queue")
+        until_at_least(lambda: effect.delta(server).TcpExt.ListenOverflows, 3, what="three ACKs at the full queue")
         effect.compare("ListenDrops", effect.delta(server).TcpExt.ListenDrops, document=0, kernel=at_least(3))
         printed = netstat.statistic(server, netstat.SYNS_TO_LISTEN) - printed
         effect.compare('netstat -s | grep "SYNs to LISTEN"', printed, document=0, kernel=at_least(3))
@@ -96,7 +96,7 @@ def test_drops_mean_full(claim: ClaimRun, pair: Pair) -> None:
     listener = listening(server, Knobs(10, tcp_syncookies=2))
     with claim.effect("seven SYNs are answered with cookies; both queues are empty") as effect:
         peer.half_open(listener, 7)
-        until(lambda: effect.delta(server).TcpExt.SyncookiesSent == 7, what="seven cookies")
+        until_equal(lambda: effect.delta(server).TcpExt.SyncookiesSent, 7, what="seven cookies")
         counted = 7 if before("cookies-are-no-drops") else 0
         effect.compare("ListenDrops", effect.delta(server).TcpExt.ListenDrops, document=0, kernel=counted)
     listener = listening(server, Knobs(3, tcp_syncookies=0))

@@ -15,7 +15,7 @@ from harness.laws.ranges import at_least, at_most
 from harness.observe import netstat
 from harness.traffic import connect, drop
 from harness.traffic.hping3 import Hping3Flood
-from harness.waiting import let_pass, until
+from harness.waiting import let_pass, until, until_at_least, until_equal
 
 if TYPE_CHECKING:
     from harness.claims.phases import LivePhase
@@ -96,17 +96,17 @@ def test_hping3_line_fills(claim: ClaimRun, pair: Pair) -> None:
     with claim.effect("hping3 -c 100 -S -p PORT --flood: 20 looks while it runs") as effect:
         listener = listening(server, KNOBS)
         with Hping3Flood(client, server.ip, listener.port, count=100):
-            until(lambda: effect.delta(client).Tcp.OutRsts >= 1000, deadline=30, what="a thousand RSTs")
+            until_at_least(lambda: effect.delta(client).Tcp.OutRsts, 1000, deadline=30, what="a thousand RSTs")
             seen = looks(listener)
         full = sum(look == length for look in seen)
         effect.compare("looks of 20 that show a full queue", full, document=20, kernel=at_most(2))
     with claim.control("when hping3 has ended") as control:
-        until(lambda: listener.half_open == 0, what="the queue to empty")
+        until_equal(lambda: listener.half_open, 0, what="half-open requests")
         control.expect("half-open", listener.half_open, 0)
     with claim.control("the same line, and the RSTs of the client's kernel lost on their way") as control:
         listener = listening(server, KNOBS)
         with drop(server, "R", dport=listener.port), Hping3Flood(client, server.ip, listener.port, count=100):
-            until(lambda: listener.half_open == length, deadline=30, what="a full queue")
+            until_equal(lambda: listener.half_open, length, deadline=30, what="half-open requests")
             seen = looks(listener)
         # In a queue that is over half full requests end when they are 7 s old, and other SYNs take their places.
         full = sum(look == length for look in seen)

@@ -9,7 +9,7 @@ import pytest
 from harness.evidence import state
 from harness.observe import count, netstat, ss, states_at
 from harness.traffic import RawPeer, listen
-from harness.waiting import until
+from harness.waiting import until, until_equal
 
 if TYPE_CHECKING:
     from harness.claims.record import ClaimRun
@@ -70,7 +70,7 @@ def test_length_is_syn_recv(claim: ClaimRun, pair: Pair) -> None:
     with claim.control("the same requests, acknowledged") as control:
         for request in requests:
             request.send("A")
-        until(lambda: listener.half_open == 0, what="all handshakes to end")
+        until_equal(lambda: listener.half_open, 0, what="half-open requests")
         control.expect("SYN-RECV sockets, inet_diag", count(server, "state syn-recv"), 0)
         control.expect("netstat -natp | grep SYN_RECV | wc -l", in_syn_recv(server), 0)
     with claim.control("requests of another listener, which netstat counts as well") as control:
@@ -101,7 +101,7 @@ def test_ss_cannot_show_it(claim: ClaimRun, pair: Pair) -> None:
     with claim.control("the same requests, acknowledged") as control:
         for request in requests:
             request.send("A")
-        until(lambda: listener.half_open == 0, what="all handshakes to end")
+        until_equal(lambda: listener.half_open, 0, what="half-open requests")
         control.expect("lines of ss -tan state syn-recv", len(ss.rows(server, "-tan", "state", "syn-recv")), 0)
         columns = ss.listener(server, listener.port).queues
         control.expect("(Recv-Q, Send-Q) of the listener, ss -lnt", columns, (20, 50))

@@ -12,7 +12,7 @@ from harness.instruments.syncookies import cookie_counters, cookies_counted, dro
 from harness.instruments.syns import Fates, fill_up, send_syns
 from harness.laws import since
 from harness.traffic import RawPeer, connect, echo, listen
-from harness.waiting import until
+from harness.waiting import until, until_at_least, until_equal
 
 if TYPE_CHECKING:
     from harness.claims.record import ClaimRun
@@ -99,7 +99,7 @@ def test_bypass_the_queue(claim: ClaimRun, pair: Pair) -> None:
     listener = full_queue(pair.server, pair.client, 0).listener
     with claim.control("tcp_syncookies 0, the queue full: a client") as control:
         client = connect(pair.client, listener)
-        until(lambda: control.delta(pair.server).TcpExt.TCPReqQFullDrop >= 1, what="the SYN to be dropped")
+        until_at_least(lambda: control.delta(pair.server).TcpExt.TCPReqQFullDrop, 1, what="the SYN to be dropped")
         control.expect("clients connected", client.connected, 0)
     with claim.control("tcp_syncookies 0, a queue with room: a handshake, step by step") as control:
         roomy = listen(pair.server, 7)
@@ -107,7 +107,7 @@ def test_bypass_the_queue(claim: ClaimRun, pair: Pair) -> None:
         connection.syn()
         control.expect("places taken after the SYN", roomy.half_open, 1)
         connection.send("A")
-        until(lambda: roomy.waiting == 1, what="the handshake to complete")
+        until_equal(lambda: roomy.waiting, 1, what="connections waiting")
         control.expect("places taken after the ACK", roomy.half_open, 0)
 
 
@@ -159,7 +159,7 @@ def test_nothing_is_dropped(claim: ClaimRun, pair: Pair) -> None:
         with claim.control(f"tcp_syncookies {cookies}: one connection is accepted, and the ACK comes again") as control:
             listener.accept()
             late.send("A")
-            until(lambda: listener.waiting == waiting, what="the connection")
+            until_equal(lambda: listener.waiting, waiting, what="connections waiting")
             control.expect("SYNs dropped", control.delta(server).TcpExt.ListenDrops, 0)
 
 

@@ -27,7 +27,7 @@ from harness.observe import info_of, states_at
 from harness.traffic import SYN_OPTIONS, RawPeer, connect, drop, establish, listen
 from harness.traffic.connection import take
 from harness.traffic.timestamps import stamp
-from harness.waiting import let_pass, until
+from harness.waiting import let_pass, until, until_equal
 
 if TYPE_CHECKING:
     from harness.claims.record import ClaimRun
@@ -46,7 +46,7 @@ def test_validated(claim: ClaimRun, pair: Pair) -> None:
         listener.stall()
         with claim.control(f"tcp_syncookies {cookies}: an ACK with the cookie it was given") as control:
             peer.connection(listener).handshake()
-            until(lambda: listener.waiting == 1, what="the connection")
+            until_equal(lambda: listener.waiting, 1, what="connections waiting")
             counted = cookies_counted(1) | {"TcpExt.SyncookiesRecv": 1}
             control.expect("counters", cookie_counters(control.delta(pair.server)), counted)
         with claim.effect(f"tcp_syncookies {cookies}: four ACKs with another") as effect:
@@ -70,7 +70,7 @@ def test_cookie_can_come_twice(claim: ClaimRun, pair: Pair) -> None:
         listener = listen(pair.server, 7)
         connection = RawPeer(pair.server, pair.client).connection(listener)
         connection.handshake()
-        until(lambda: listener.waiting == 1, what="the connection")
+        until_equal(lambda: listener.waiting, 1, what="connections waiting")
         connection.send("R")
         if cookies:
             with claim.effect(
@@ -157,7 +157,7 @@ def test_lost_ack_is_not_repaired(claim: ClaimRun, pair: Pair) -> None:
     with claim.control("no cookie, and the client's ACK is lost") as control:
         with drop(pair.server, "A", dport=listener.port, count=1):
             client = connect(pair.client, listener, wait=True)
-            until(lambda: listener.waiting == 1, what="the SYN-ACK to be repeated, and acknowledged")
+            until_equal(lambda: listener.waiting, 1, what="connections waiting")
         control.expect("SYN-ACKs", syn_acks(listener), 2)
         listener.accept()[0].send(b"welcome")
         control.expect("what the client reads", take(client[0].socket, 7), b"welcome")

@@ -11,7 +11,7 @@ from harness.instruments.syn_flood import answer_to_nobody, besieged
 from harness.instruments.syn_queue import SYNCOOKIES, drops
 from harness.laws.ranges import at_least, at_most
 from harness.traffic import connect, echo, flood, listen
-from harness.waiting import until
+from harness.waiting import until, until_at_least
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +63,9 @@ def control_without_cookies(claim: ClaimRun, pair: Pair) -> None:
     with attack, claim.control("tcp_syncookies 0: 10 clients during a flood, until each has sent two SYNs") as control:
         wait_until_full(control, pair)
         clients = connect(pair.client, listener, 10)
-        until(lambda: control.delta(pair.client).TcpExt.TCPSynRetrans >= 10, what="10 clients to send their SYN again")
+        until_at_least(
+            lambda: control.delta(pair.client).TcpExt.TCPSynRetrans, 10, what="10 clients to send their SYN again"
+        )
         control.expect("clients connected", clients.connected, at_most(1))
         control.expect("SYNs dropped", control.delta(pair.server).TcpExt.ListenDrops, at_least(18))
 

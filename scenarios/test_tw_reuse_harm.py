@@ -15,7 +15,7 @@ from harness.traffic import connect, drop, hold, listen
 from harness.traffic.connection import error_of, read
 from harness.traffic.forged import inject
 from harness.traffic.ports import give_ports
-from harness.waiting import until
+from harness.waiting import until, until_at_least
 
 if TYPE_CHECKING:
     from harness.claims.phases import LivePhase
@@ -39,14 +39,14 @@ def test_old_data_rejected(claim: ClaimRun, pair: Pair) -> None:
     new = life.begin_again()
     with claim.effect("a segment of the old connection arrives at the new one") as effect:
         life.repeat_data()
-        until(lambda: effect.delta(server).TcpExt.PAWSEstab >= 1, what="the segment to be judged")
+        until_at_least(lambda: effect.delta(server).TcpExt.PAWSEstab, 1, what="the segment to be judged")
         effect.compare("PAWSEstab", effect.delta(server).TcpExt.PAWSEstab, document=1)
         effect.compare("what the server reads", read(new.server), document=b"")
     with claim.effect("one with the number that is expected next, as after 4 GB, and the old timestamp") as effect:
         ack = packets.segments(flags="A", sport=PORT)[-1]
         effect.premise("its number less the one behind the SYN", distance(life.syn.next_seq, ack.next_seq), 0)
         inject(server, ack, "PA", tsval=old, payload=OLD_DATA)
-        until(lambda: effect.delta(server).TcpExt.PAWSEstab >= 1, what="the segment to be judged")
+        until_at_least(lambda: effect.delta(server).TcpExt.PAWSEstab, 1, what="the segment to be judged")
         effect.compare("PAWSEstab", effect.delta(server).TcpExt.PAWSEstab, document=1)
         effect.compare("what the server reads", read(new.server), document=b"")
         new.say(b"new data")

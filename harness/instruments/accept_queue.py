@@ -10,7 +10,7 @@ from harness.laws import queues
 from harness.laws.kernel import running
 from harness.observe import counters, sockets
 from harness.traffic import connect, hold, listen
-from harness.waiting import until
+from harness.waiting import until, until_at_least, until_equal
 
 if TYPE_CHECKING:
     from harness.lab import Host
@@ -30,7 +30,7 @@ def fill(client: Host, listener: Listener) -> Attempts:
     """Connect clients until the accept queue is full: one more than the limit waits."""
     full = listener.limit + 1
     clients = connect(client, listener, full - listener.waiting, wait=True)
-    until(lambda: listener.waiting == full, what="a full accept queue")
+    until_equal(lambda: listener.waiting, full, what="connections waiting")
     return clients
 
 
@@ -98,7 +98,7 @@ def overflow(client: Host, server: Host, n: int) -> Overflow:
     handshakes = begin_handshakes(client, listener, n)
     early = fill(client, listener)
     handshakes.complete()
-    until(lambda: (counters(server) - before).TcpExt.ListenOverflows >= n, what=f"{n} ACKs at the full queue")
+    until_at_least(lambda: (counters(server) - before).TcpExt.ListenOverflows, n, what=f"{n} ACKs at the full queue")
     return Overflow(listener, handshakes.clients, early)
 
 

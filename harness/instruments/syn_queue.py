@@ -8,7 +8,7 @@ from harness.laws import before, queues
 from harness.laws.kernel import running
 from harness.observe import counters
 from harness.traffic import flood, listen
-from harness.waiting import PATIENCE, until
+from harness.waiting import PATIENCE, until_at_least
 
 if TYPE_CHECKING:
     from harness.lab import Host
@@ -58,7 +58,7 @@ def flooded(near: Host, listener: Listener, n: int) -> int:
 
 def wait_for_verdicts(listener: Listener, before: Counters, n: int, *, deadline: float = PATIENCE) -> None:
     """Wait until n SYNs are half-open, were dropped, or were answered with a cookie, since `before`."""
-    until(lambda: dealt_with(listener, before) >= n, deadline=deadline, what=f"{n} SYNs kept, dropped or answered")
+    until_at_least(lambda: dealt_with(listener, before), n, what="SYNs kept, dropped or answered", deadline=deadline)
 
 
 def dealt_with(listener: Listener, before: Counters) -> int:

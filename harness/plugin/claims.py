@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import ClaimError, HarnessError, WorkerLost
-from harness.plugin import kernels
+from harness.plugin import failing, kernels
 from harness.plugin.process import is_worker
 
 if TYPE_CHECKING:
@@ -230,11 +230,13 @@ def attach(item: pytest.Item, call: CallInfo[None], report: pytest.TestReport) -
             record.fail(call.excinfo.value)
         item.user_properties += _properties(record)
     from harness.claims import render
+    from harness.evidence.moved import moved
 
     params = item.callspec.id if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ""
     kernel = kernels.kernel_of(item.config) or ""
     run = _put_on(report, record, record.as_evidence(item.nodeid, params, _options(item), kernel_name=kernel))
     if report.failed:
+        failing.begin_with(report, moved(run))
         title = f"claim {record.claim.name} [{params}] on {record.kernel}"
         report.sections.append((title, "\n".join(render.failure_lines(run, record.exchanges()))))
 

@@ -11,6 +11,7 @@ from harness.claims.render import comparison_line, telling_result
 from harness.errors import BadInput
 from harness.evidence.codec import decode_settled
 from harness.evidence.directory import EvidenceDirectory
+from harness.evidence.moved import moved
 from harness.evidence.types import NOT_SETTLED, SAID, WRONG, Judgement, Run
 from harness.plugin.claims import EVIDENCE, PACKETS, claim_places
 from harness.plugin.text import shortest
@@ -129,7 +130,7 @@ def _why(runs: Sequence[Run]) -> list[str]:
     """Expectation and measurement of the runs that went wrong; equal lines of several runs once."""
     lines: dict[str, None] = {}
     for run in runs:
-        lines |= dict.fromkeys(run.reason.splitlines()[:4])
+        lines |= dict.fromkeys(filter(None, [moved(run), *run.reason.splitlines()[:4]]))
         lines |= dict.fromkeys(map(comparison_line, list(_telling(run))[:3]))
     return list(lines)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from harness.errors import NotReady
 from harness.lab.host import family_of
 from harness.traffic.listener import Listener
-from harness.waiting import PATIENCE, let_clock_reach, until
+from harness.waiting import PATIENCE, let_clock_reach, until, until_at_least, until_equal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,14 +123,13 @@ class Attempts:
 
     def wait(self, connected: int | None = None, *, deadline: float = PATIENCE) -> Attempts:
         """Wait until `connected` of them are, or until none is pending; NotReady after `deadline` seconds."""
-
-        def done() -> bool:
-            results = self.results()
-            return results[PENDING] == 0 if connected is None else results[CONNECTED] >= connected
-
-        wanted = "all connect() calls" if connected is None else f"{connected} connect() calls"
         try:
-            until(done, deadline=deadline, what=f"{wanted} on {self.host.name} to end")
+            if connected is None:
+                what = f"connect() calls on {self.host.name} that are pending"
+                until_equal(lambda: self.pending, 0, what=what, deadline=deadline)
+            else:
+                what = f"connect() calls on {self.host.name} that are connected"
+                until_at_least(lambda: self.connected, connected, what=what, deadline=deadline)
         except NotReady as error:
             raise NotReady(f"{error}; results: {dict(self.results())}") from None
         return self

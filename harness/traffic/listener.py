@@ -10,6 +10,7 @@ import socket as sockets
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -17,7 +18,7 @@ from weakref import WeakKeyDictionary
 from harness.errors import NotReady
 from harness.lab.host import family_of
 from harness.observe.queues import accept_queue, half_open
-from harness.waiting import PATIENCE, until
+from harness.waiting import PATIENCE, until_equal
 
 if TYPE_CHECKING:
     from harness.lab import Host, Lab
@@ -89,18 +90,17 @@ class Listener:
         """Accept n connections now; NotReady if they do not come within `deadline` seconds."""
         taken: list[sockets.socket] = []
 
-        def enough() -> bool:
-            while len(taken) < n:
-                try:
+        def accepted() -> int:
+            with suppress(BlockingIOError):
+                while len(taken) < n:
                     connection, _ = self.socket.accept()
-                except BlockingIOError:
-                    return False
-                connection.setblocking(False)
-                taken.append(connection)
-            return True
+                    connection.setblocking(False)
+                    taken.append(connection)
+            return len(taken)
 
+        what = f"connections accepted on {self.host.name}:{self.port}"
         try:
-            until(enough, deadline=deadline, what=f"{n} connections to accept on {self.host.name}:{self.port}")
+            until_equal(accepted, n, what=what, deadline=deadline)
         finally:
             self.accepted.extend(taken)
         return taken

@@ -18,7 +18,7 @@ from harness.instruments.connection_table import ConnectionTable
 from harness.laws.ranges import at_least, at_most
 from harness.observe.conntrack import tracked
 from harness.traffic import arrivals, connect, echo, listen
-from harness.waiting import until
+from harness.waiting import until_at_least
 from scenarios.incidents import firewall
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ def test_conntrack_full(claim: ClaimRun, lab: Lab) -> None:
         effect.compare("connections that the table has room for", table.limit - table.count, document=0)
         came = arrivals(server, "S")
         new, others = (connect(client, to, CLIENTS) for to in (listener, spare))
-        until(lambda: effect.delta(client).TcpExt.TCPSynRetrans >= 2 * CLIENTS, deadline=60, what="their second SYNs")
+        until_at_least(
+            lambda: effect.delta(client).TcpExt.TCPSynRetrans, 2 * CLIENTS, deadline=60, what="their second SYNs"
+        )
         effect.compare("new clients let in", new.connected + others.connected, document=0)
         effect.compare("SYNs that the server gets", came.count, document=0)
         effect.compare("packets dropped, by conntrack -S", table.dropped, document=at_least(4 * CLIENTS))
@@ -57,7 +59,9 @@ def test_conntrack_full(claim: ClaimRun, lab: Lab) -> None:
         entry = tracked(net.gateway, (before[0].port, listener.port))
         left = seconds(entry and entry.seconds_left)
         effect.compare("seconds for which one of these is remembered from now on", left, document=at_most(3600))
-        until(lambda: effect.delta(client).TcpExt.TCPSynRetrans >= 2 * CLIENTS, deadline=60, what="their next SYNs")
+        until_at_least(
+            lambda: effect.delta(client).TcpExt.TCPSynRetrans, 2 * CLIENTS, deadline=60, what="their next SYNs"
+        )
         effect.compare("connections that the table has room for", table.limit - table.count, document=0)
         effect.compare("new clients let in", new.connected + others.connected, document=0)
     with claim.effect("a remedy: notrack, for the port of the one service") as effect:

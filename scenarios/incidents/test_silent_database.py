@@ -21,7 +21,7 @@ from harness.laws.ranges import at_least, at_most, between
 from harness.laws.timers import about
 from harness.observe import accept_queue, ss
 from harness.traffic import drop, echo, listen
-from harness.waiting import until
+from harness.waiting import until_equal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,7 +81,7 @@ def test_silent_database(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
         towards_it = sum(row.remote == address((database.ip, DATABASE)) for row in rows)
         effect.compare("threads in connect() to the database", towards_it, document=THREADS)
         health = [Visit(customer, victim, "/health") for _ in range(2)]
-        until(lambda: accept_queue(victim.host, HTTP).waiting == 2, deadline=30, what="two that nobody accepts")
+        until_equal(lambda: accept_queue(victim.host, HTTP).waiting, 2, deadline=30, what="connections waiting")
         waiting = ss.listener(victim.host, HTTP).recv_q
         effect.compare("requests without need of the database that nobody accepts (Recv-Q)", waiting, document=2)
     with claim.effect("the remedies") as effect:

@@ -119,7 +119,14 @@ def test_what_neither_account_says_fails_as_unexplained(scenario: Callable[..., 
     result = scenario(SCENARIO.replace("kernel=11", "kernel=12"))
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["unexplained: test_scenario.py:6: waiting: measured 11, the document says 10, our account of the kernel 12"]
+        [
+            "_* test_limit _*",
+            "waiting: 11, must be 12",
+            "unexplained: test_scenario.py:6: waiting: measured 11, the document says 10, our account of the kernel 12",
+            "unexplained (1)",
+            "      waiting: 11, must be 12",
+            "FAILED test_scenario.py::test_limit - waiting: 11, must be 12",
+        ]
     )
 
 
@@ -127,8 +134,36 @@ def test_a_broken_control_fails_where_it_stands(scenario: Callable[..., pytest.R
     result = scenario(SCENARIO.replace('"overflows", 0, 0', '"overflows", 2, 0'))
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        [">*control.expect*", "E *Broken: control 'accepted at once': overflows: measured 2, must be 0", "broken (1)"]
+        [
+            "_* test_limit _*",
+            "overflows: 2, must be 0",
+            ">*control.expect*",
+            "E *Broken: control 'accepted at once': overflows: measured 2, must be 0",
+            "broken (1)",
+        ]
     )
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_what_ends_a_scenario_early_is_said_before_anything_else(
+    pytester: pytest.Pytester, scenario: Callable[..., pytest.RunResult], workers: str
+) -> None:
+    waits = "        harness.waiting.until_equal(lambda: 7, 8, what='waiting', deadline=0)\n"
+    text = SCENARIO.replace("import pytest", "import harness.waiting, pytest")
+    text = text.replace("        effect.compare", f"{waits}        effect.compare")
+    result = scenario(text, "-n", workers, "--junitxml=junit.xml")
+    result.assert_outcomes(failed=1)
+    lines = result.stdout.lines
+    heading = next(number for number, line in enumerate(lines) if re.search("_ test_limit _", line))
+    shown = [line for line in lines[heading + 1 :] if line and not line.startswith("[gw")]
+    assert shown[0] == "waiting: 7, must be 8; not so within 0 s"
+    assert "FAILED test_scenario.py::test_limit - waiting: 7, must be 8; not so within 0 s" in lines
+    assert '<failure message="waiting: 7, must be 8;' in (pytester.path / "junit.xml").read_text()
+
+
+def test_a_test_without_a_claim_fails_as_it_always_did(scenario: Callable[..., pytest.RunResult]) -> None:
+    result = scenario("def test_plain(): assert 7 == 8")
+    assert "FAILED test_scenario.py::test_plain - assert 7 == 8" in result.stdout.lines
 
 
 def test_what_a_machine_lacks_is_skipped_and_listed_as_not_settled(

@@ -1,0 +1,25 @@
+"""How pytest shows a failure: a line of ours before all that it shows itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from _pytest._code.code import ExceptionChainRepr, ReprEntryNative
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def begin_with(report: pytest.TestReport, line: str) -> None:
+    """Let a failure begin with a line: what is shown of it, its line in the short summary, and JUnit's message.
+
+    It travels from a worker with the rest, because it is made of what pytest itself shows errors with.
+    """
+    shown = report.longrepr
+    if not line or not isinstance(shown, ExceptionChainRepr):
+        return
+    # Of several exceptions, each the cause of the next, the first is shown first.
+    first, _, _ = shown.chain[0]
+    first.reprentries[:0] = [ReprEntryNative([f"{line}\n"])]
+    if shown.reprcrash is not None:
+        shown.reprcrash.message = f"{line}\n{shown.reprcrash.message}"
