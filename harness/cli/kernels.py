@@ -9,7 +9,13 @@ import click
 from harness.cli.archive import archive_options
 from harness.cli.notes import note
 
+ENOUGH, LACKING = 0, 1
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.kernels.configured import Configured
+    from harness.kernels.needs import Need
     from harness.kernels.selection import Selection
 
 
@@ -49,3 +55,43 @@ def fetch(wanted: tuple[str, ...], selection: Selection) -> None:
         stored = selection.fetch(kernel)
         signed = "; its modules must be signed by its own key, the archive lists them no more" if stored.enforce else ""
         click.echo(f"{kernel.release}: {stored.image.parent}{signed}")
+
+
+@kernels.command()
+@click.argument("kernel", required=False, metavar="[TREE|CONFIG|IMAGE]")
+@click.pass_context
+def config(context: click.Context, kernel: str | None) -> None:
+    """Print the options that a kernel needs, as a fragment of a .config; or say which of them a kernel lacks.
+
+    A fragment goes into a tree by `scripts/kconfig/merge_config.sh .config FRAGMENT && make olddefconfig`. A TREE may
+    be built or only configured; an IMAGE is whatever --kernel takes.
+
+    Exit code 0 if nothing is missing that every scenario needs, 1 if something is, 2 for bad input.
+    """
+    from harness.kernels import configured, needs
+
+    if kernel is None:
+        for line in needs.fragment():
+            click.echo(line)
+        return
+    found = configured.look(kernel)
+    needed = _missing(found, needs.HARNESS)
+    wanted, helpful = _missing(found, needs.SCENARIOS), _missing(found, needs.HELP)
+    rest = [f"{line}; some scenarios need it" for line in wanted] + [f"{line}; it helps" for line in helpful]
+    for line in (*needed, *rest):
+        click.echo(line)
+    summary = f"{len(needed) or 'nothing'} missing that every scenario needs, {len(wanted) or 'nothing'} that some need"
+    click.echo(f"{found.where}: {summary}")
+    context.exit(LACKING if needed else ENOUGH)
+
+
+def _missing(found: Configured, table: Sequence[Need]) -> list[str]:
+    """A line for each thing that is missing: the options, what they are, what it is for."""
+    from harness.kernels import configuration
+
+    lines = []
+    for need in configuration.missing(found.options, found.modules, table):
+        absent = [option for option in need.options if option in found.options]
+        how = "is a module that is not at hand" if absent else "is not set"
+        lines.append(f"{configuration.named(need)} {how}: {need.what}: {need.why}")
+    return lines

@@ -31,7 +31,7 @@ from typing import IO, TYPE_CHECKING, Any
 import msgspec
 
 from harness.errors import HarnessError, MissingProgram
-from harness.kernels import acceleration, guest, places, pulse, store
+from harness.kernels import acceleration, bzimage, guest, places, pulse, store
 from harness.orphans import die_with_parent
 
 if TYPE_CHECKING:
@@ -216,7 +216,9 @@ class VirtualMachine:
         console = self.console_end() or "  | (nothing on its console since it was restored)"
         words = re.findall(r"Kernel panic[^\n]*|BUG: [^\n]*", console)
         head = f"the machine with kernel {self.kernel.release} died: {how}"
-        parts = [f"{head} ({words[0].strip()})" if words else head, said, console]
+        # A machine that was restored has unpacked its kernel long ago.
+        damaged = bzimage.damage(self.kernel.image) if self._state is None else ""
+        parts = [f"{head} ({words[0].strip()})" if words else head, damaged, said, console]
         return MachineDied("\n".join(part for part in parts if part))
 
     def useless(self, *lacks: str) -> MachineDied:

@@ -9,7 +9,6 @@ import lzma
 import os
 import re
 import shutil
-import struct
 import subprocess
 import tarfile
 import tempfile
@@ -21,6 +20,7 @@ import msgspec
 
 from harness.errors import BadInput, MissingProgram, Unsupported
 from harness.kernels import image, places
+from harness.kernels.bzimage import banner_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -184,23 +184,6 @@ def cannot_run(kernel: Stored, lacks: Sequence[str]) -> str:
         f"kernel {kernel.release} cannot run scenarios: it has no {' and no '.join(lacks)}; "
         "if these are modules, name the directory that has them: --kernel IMAGE,modules=DIRECTORY"
     )
-
-
-def banner_of(file: Path) -> str:
-    """What a kernel image calls itself, "6.12.1 (build@host) #1 SMP …"; BadInput if it is no x86 kernel image.
-
-    Documentation/arch/x86/boot.rst: the magic "HdrS" at 0x202, and at 0x20e where the text is, less 0x200.
-    """
-    try:
-        with file.open("rb") as opened:
-            head = opened.read(0x210)
-            if len(head) < 0x210 or head[0x202:0x206] != b"HdrS":
-                elf = "; of a built tree take arch/x86/boot/bzImage" if head.startswith(b"\x7fELF") else ""
-                raise BadInput(f"{file}: not a Linux kernel image for x86 (a bzImage or vmlinuz){elf}")
-            opened.seek(struct.unpack_from("<H", head, 0x20E)[0] + 0x200)
-            return opened.read(512).partition(b"\0")[0].decode("ascii", "replace")
-    except OSError as error:
-        raise BadInput(f"{file}: cannot be read: {error.strerror}") from None
 
 
 def modinfo(module: bytes) -> dict[str, list[str]]:

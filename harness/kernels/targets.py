@@ -226,8 +226,19 @@ def _ssh(name: str, python: str | None, config: str | None) -> RemoteHost:
 
 
 def _built(text: str) -> Built:
-    """`bzImage`, `bzImage,modules=DIR` or a built kernel tree."""
+    """An image or a tree that scenarios can run on: BadInput where it is known that they cannot."""
     from harness.kernels import configuration, store
+
+    built, kernel = located(text)
+    options = configuration.of(built.image, kernel.release)
+    if options is not None and (lacks := configuration.lacking(options, kernel.modules)):
+        raise BadInput(f"--kernel {text}: {store.cannot_run(kernel, lacks)}")
+    return built
+
+
+def located(text: str) -> tuple[Built, Stored]:
+    """The kernel of `bzImage`, `bzImage,modules=DIR` or of a built kernel tree; BadInput where there is none."""
+    from harness.kernels import store
 
     name, _, option = text.partition(",")
     place, modules = Path(name).absolute(), None
@@ -242,11 +253,8 @@ def _built(text: str) -> Built:
         if not image.is_file():
             raise BadInput(f"--kernel {text}: no kernel is built there ({image} is missing; make bzImage)")
     kernel = store.built(image, modules)
-    options = configuration.of(image, kernel.release)
-    if options is not None and (lacks := configuration.lacking(options, kernel.modules)):
-        raise BadInput(f"--kernel {text}: {store.cannot_run(kernel, lacks)}")
     path = f"{place},modules={modules}" if option else str(place)
-    return Built(path, image, modules, kernel.release, kernel.version)
+    return Built(path, image, modules, kernel.release, kernel.version), kernel
 
 
 def told_apart(targets: Sequence[Target]) -> list[Target]:

@@ -20,6 +20,6 @@ def begin_with(report: pytest.TestReport, line: str) -> None:
         return
     # Of several exceptions, each the cause of the next, the first is shown first.
     first, _, _ = shown.chain[0]
-    first.reprentries[:0] = [ReprEntryNative([f"{line}\n"])]
+    first.reprentries = [ReprEntryNative([f"{line}\n"]), *first.reprentries]
     if shown.reprcrash is not None:
         shown.reprcrash.message = f"{line}\n{shown.reprcrash.message}"
