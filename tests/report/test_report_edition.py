@@ -268,6 +268,19 @@ def test_other_kernels_are_told_of(place: Path) -> None:
     assert "- **Measured** on Linux 5.10.2, a knob is there: knobs **1**." in text
 
 
+def test_many_kernels_are_told_by_the_first_and_the_last(place: Path) -> None:
+    holds = phase("effect", "a knob is there", compared("knobs", 1, 1))
+    older = ("4.19.1", "5.10.2", "6.1.9", "6.12.3")
+    save(place, "queue.gone", *(run(version, verdict="holds", phases=(holds,)) for version in older), under="older")
+    save(place, "queue.limit", *(run(version, verdict="refuted", phases=(holds,)) for version in older), under="older")
+    text = edition(place, "older")
+    assert "- **Verdicts measured:** holds on 4 kernels, 4.19.1 to 6.12.3; not applicable on 6.18.4." in text
+    assert "- **Verdicts measured:** refuted on all 5 kernels, 4.19.1 to 6.18.4." in text
+    among = [*older[:2], "6.20.1", "6.20.2"]
+    save(place, "queue.gone", *(run(version, verdict="holds", phases=(holds,)) for version in among), under="among")
+    assert "holds on 4.19.1, 5.10.2, 6.20.1, 6.20.2; not applicable on 6.18.4." in edition(place, "among")
+
+
 def test_the_chinese_edition_has_the_corrections_alone(place: Path) -> None:
     text = write_chinese(made(place))
     assert '<a id="queue.limit"></a>**第 8、9 行：最多十个。** 5.4 起不成立。`queue.limit`' in text

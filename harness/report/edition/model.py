@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.claims.corrections import NOTHING, Correction, Worth
 from harness.evidence.types import NOT_SETTLED, Verdict
+from harness.laws.kernel import KernelVersion
 
 if TYPE_CHECKING:
     from harness.claims.documents import Document
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from harness.report.edition.places import Line, Place
 
 REFUTED = Verdict.REFUTED.words
+# So many kernels are named one by one; of more, which follow each other, the first and the last.
+NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,13 @@ class Entry:
     correction: Correction = NOTHING
 
     @property
+    def verdicts(self) -> str:
+        """Which verdict on which kernels: by name, or the first and the last where no other verdict lies between."""
+        kernels = [each for of_verdict in self.by_kernel.values() for each in of_verdict]
+        order = sorted(kernels, key=lambda version: KernelVersion.parse(version).release)
+        return "; ".join(f"{verdict} on {_named(of_it, order)}" for verdict, of_it in self.by_kernel.items())
+
+    @property
     def corrected(self) -> bool:
         """Whether there is something to write instead."""
         return bool(self.correction.en.instead)
@@ -155,3 +165,12 @@ class Edition:
     others: tuple[str, ...]
     chapters: tuple[Chapter, ...]
     total: Counter[str] = field(default_factory=Counter)
+
+
+def _named(kernels: list[str], order: list[str]) -> str:
+    """Some of the kernels in order."""
+    first, last = (order.index(kernels[place]) for place in (0, -1))
+    if len(kernels) <= NAMED or order[first : last + 1] != kernels:
+        return ", ".join(kernels)
+    which = f"all {len(kernels)} kernels" if kernels == order else f"{len(kernels)} kernels"
+    return f"{which}, {kernels[0]} to {kernels[-1]}"
