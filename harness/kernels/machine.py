@@ -206,8 +206,8 @@ class VirtualMachine:
                 raise self.died(wrong)
         return bytes(line)
 
-    def died(self, how: str) -> MachineDied:
-        """The error that the machine is no more, with what it said last."""
+    def died(self, how: str) -> MachineDied | store.CannotRun:
+        """The error that the machine is no more, with what it said last; if it said that it cannot be used, that."""
         self.errors.seek(0)
         said = self.errors.read().decode(errors="replace").strip()
         cannot = re.search(rf"{guest.CANNOT} (.*)", self.console_end())
@@ -221,9 +221,9 @@ class VirtualMachine:
         parts = [f"{head} ({words[0].strip()})" if words else head, damaged, said, console]
         return MachineDied("\n".join(part for part in parts if part))
 
-    def useless(self, *lacks: str) -> MachineDied:
+    def useless(self, *lacks: str) -> store.CannotRun:
         """The error that scenarios cannot run on the kernel."""
-        return MachineDied(store.cannot_run(self.kernel, lacks))
+        return store.CannotRun(store.cannot_run(self.kernel, lacks))
 
     def console_end(self, lines: int = CONSOLE_SHOWN) -> str:
         """The last lines of the console."""

@@ -59,7 +59,7 @@ def writing(where: Path, what: str) -> Iterator[None]:
 def sweep(*, older_than: float = 24 * 3600.0) -> None:
     """Remove what was being written when its process was killed: whatever has another name while it is made."""
     made_long_ago = time.time() - older_than
-    for pattern in ("kernels/.fetch-*", "images/.part-*", "modules/.part-*", "states/.*.part"):
+    for pattern in ("kernels/.fetch-*", "packages/.fetch-*", "images/.part-*", "modules/.part-*", "states/.*.part"):
         for left in cache().glob(pattern):
             with contextlib.suppress(OSError):
                 if left.stat().st_mtime > made_long_ago:

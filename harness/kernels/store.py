@@ -5,41 +5,32 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import lzma
 import os
 import re
 import shutil
-import subprocess
-import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from harness.errors import BadInput, MissingProgram, Unsupported
-from harness.kernels import image, places
+from harness.errors import BadInput, Unsupported
+from harness.kernels import modules, packages, places
 from harness.kernels.bzimage import banner_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from harness.kernels.archive import Archive
     from harness.kernels.catalogue import Kernel
 
-# Modules by name: links, the packet filter with NAT, socket listings, packet sockets, and the port to the outside.
-WANTED = re.compile(
-    r"""veth|dummy|bridge|ipv6|inet_diag|tcp_diag|udp_diag|raw_diag|unix_diag|netlink_diag|packet_diag|af_packet(_diag)?
-    |nfnetlink|nf_tables|nft_(ct|nat|chain_nat(_ipv[46])?|masq(_ipv[46])?|redir|reject(_inet|_ipv[46])?|numgen|counter
-    |limit|quota|log|hash|meta|rt|exthdr|objref|set_hash|set_rbtree|compat)|nf_tables_(inet|ipv[46])|nf_nat(_ipv[46])?
-    |nf_conntrack(_ipv[46]|_netlink)?|nf_nat_masquerade_ipv[46]|nf_log_syslog|tun|overlay
-    |crc32c(_generic|_cryptoapi)?|virtio(_pci|_ring|_pci_(modern|legacy)_dev|_console|_rng)?""",
-    re.VERBOSE,
-)
 # What is in the cache was chosen by the pattern of its day.
-_CHOSEN_BY = hashlib.sha256(WANTED.pattern.encode()).hexdigest()[:12]
-_COMPRESSED = {".xz": "xz", ".zst": "zstd", ".gz": "gzip"}
+_CHOSEN_BY = hashlib.sha256(modules.WANTED.pattern.encode()).hexdigest()[:12]
+
+
+class CannotRun(BadInput):
+    """A kernel lacks what every lab is made of; the message names the options."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +109,13 @@ class Store:
 
     def _bring(self, kernel: Kernel, archive: Archive) -> None:
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self.directory) as temporary:
-            packages, whole = Path(temporary, "packages"), Path(temporary, "kernel")
-            packages.mkdir()
-            (whole / "modules").mkdir(parents=True)
-            for package in archive.download(kernel.packages, packages):
-                _unpack(package, whole)
+            brought, whole, everything = (Path(temporary, name) for name in ("packages", "kernel", "modules"))
+            for directory in (brought, whole / "modules", everything):
+                directory.mkdir(parents=True)
+            for package in archive.download(kernel.packages, brought):
+                packages.sort_out(package, whole, everything)
                 package.unlink()
+            modules.keep_wanted({modules.name_of(file): file for file in everything.glob("*/*")}, whole / "modules")
             if not (whole / "image").exists():
                 raise Unsupported(f"{kernel.release}: its packages hold no kernel image")
             banner_of(whole / "image")
@@ -156,22 +148,22 @@ class Store:
         about = self._about(directory)
         if about is None:
             return None
-        modules = {file.stem: file for file in sorted((directory / "modules").glob("*.ko"))}
-        return Stored(about.release, about.version, directory / "image", modules, about.enforce)
+        files = {file.stem: file for file in sorted((directory / "modules").glob("*.ko"))}
+        return Stored(about.release, about.version, directory / "image", files, about.enforce)
 
 
-def built(image: Path, modules: Path | None = None) -> Stored:
+def built(image: Path, directory: Path | None = None) -> Stored:
     """A kernel that the user has: its image, and the directory below which its modules are.
 
     BadInput if the file is no kernel of this architecture, or the modules are another kernel's.
     """
     banner = banner_of(image)
     release = banner.split()[0]
-    files = {} if modules is None else _modules_below(modules)
+    files = {} if directory is None else modules.below(directory)
     for name, module in files.items():
-        vermagic = modinfo(module.read_bytes()).get("vermagic", [release])[0].split()[0]
+        vermagic = modules.modinfo(module.read_bytes()).get("vermagic", [release])[0].split()[0]
         if vermagic != release:
-            raise BadInput(f"{modules}: module {name} is for {vermagic}, the kernel {image} is {release}")
+            raise BadInput(f"{directory}: module {name} is for {vermagic}, the kernel {image} is {release}")
     exact = re.search(r"Debian (\d+\.\d+\.\d+)", banner) or re.match(r"(\d+\.\d+(?:\.\d+)?)", release)
     if exact is None:
         raise BadInput(f"{image}: {release!r} is not a version")
@@ -184,135 +176,3 @@ def cannot_run(kernel: Stored, lacks: Sequence[str]) -> str:
         f"kernel {kernel.release} cannot run scenarios: it has no {' and no '.join(lacks)}; "
         "if these are modules, name the directory that has them: --kernel IMAGE,modules=DIRECTORY"
     )
-
-
-def modinfo(module: bytes) -> dict[str, list[str]]:
-    """What a module says of itself (depends, vermagic, alias): the NUL-terminated key=value texts of its .modinfo."""
-    said: dict[str, list[str]] = {}
-    for key, value in re.findall(rb"\0(depends|vermagic|name)=([^\0]*)", module):
-        said.setdefault(key.decode(), []).append(value.decode())
-    return said
-
-
-def in_order(modules: dict[str, Path]) -> list[Path]:
-    """The modules' files in an order in which each comes after those that it depends on."""
-    ordered: dict[str, Path] = {}
-
-    def add(name: str) -> None:
-        file = modules.get(name)
-        if file is None or name in ordered:  # not here: built in
-            return
-        for needed in _depends(file):
-            add(needed)
-        ordered[name] = file
-
-    for name in modules:
-        add(name)
-    return list(ordered.values())
-
-
-def _unpack(package: Path, into: Path) -> None:
-    """Take the image and the modules out of a package, as they stream by."""
-    modules: dict[str, bytes] = {}
-    with tempfile.TemporaryFile() as errors:
-        try:
-            unpacking = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE, stderr=errors)
-        except FileNotFoundError:
-            raise MissingProgram("dpkg-deb", "dpkg") from None
-        assert unpacking.stdout is not None
-        with unpacking:
-            try:
-                modules = _image_out_of(unpacking.stdout, into)
-            except tarfile.TarError:
-                unpacking.kill()
-        if unpacking.returncode:
-            errors.seek(0)
-            said = " ".join(errors.read().decode(errors="replace").split())
-            raise Unsupported(f"{package.name}: dpkg-deb cannot unpack it: {said}")
-    _keep_wanted(modules, into / "modules")
-
-
-def _image_out_of(files: IO[bytes], into: Path) -> dict[str, bytes]:
-    """Write the image, and return the modules."""
-    everything: dict[str, bytes] = {}
-    with tarfile.open(fileobj=files, mode="r|") as archive:
-        for member in archive:
-            name = member.name.rpartition("/")[2]
-            content = archive.extractfile(member) if member.isreg() else None
-            if content is None:
-                continue
-            if re.match(r"vmlinuz(-|$)", name):
-                with (into / "image").open("wb") as kernel:
-                    shutil.copyfileobj(content, kernel)
-            elif match := re.fullmatch(r"([\w-]+)\.ko(\.\w+)?", name):
-                everything[match[1].replace("-", "_") + ".ko" + (match[2] or "")] = content.read()
-    return everything
-
-
-def _keep_wanted(everything: dict[str, bytes], into: Path) -> None:
-    """Write those modules that are wanted, and what they depend on, uncompressed."""
-    files = {name.partition(".")[0]: name for name in everything}
-
-    def bring(name: str) -> Path:
-        file = into / f"{name}.ko"
-        file.write_bytes(_uncompressed(files[name], everything[files[name]]))
-        return file
-
-    _wanted(files, bring)
-
-
-def _wanted(names: Collection[str], bring: Callable[[str], Path]) -> dict[str, Path]:
-    """Those of the modules that are wanted, and what they depend on; `bring` puts one where it can be read."""
-    there = set(names)
-    files: dict[str, Path] = {}
-    todo = [name for name in names if WANTED.fullmatch(name)]
-    while todo:
-        name = todo.pop()
-        if name not in there:  # done, or built in
-            continue
-        there.remove(name)
-        files[name] = bring(name)
-        todo += _depends(files[name])
-    return files
-
-
-def _depends(module: Path) -> list[str]:
-    """The modules that one depends on, by name."""
-    listed = ",".join(modinfo(module.read_bytes()).get("depends", [])).split(",")
-    return [name.replace("-", "_") for name in listed if name]
-
-
-def _uncompressed(name: str, content: bytes) -> bytes:
-    suffix = Path(name).suffix
-    if suffix == ".xz":
-        return lzma.decompress(content)
-    if suffix in _COMPRESSED:
-        program = _COMPRESSED[suffix]
-        try:
-            return subprocess.run([program, "-dc"], input=content, capture_output=True, check=True).stdout
-        except FileNotFoundError:
-            raise MissingProgram(program, program) from None
-    return content
-
-
-def _modules_below(directory: Path) -> dict[str, Path]:
-    """The wanted modules of a folder, with what they depend on."""
-    files = {file.name.partition(".")[0].replace("-", "_"): file for file in _module_files(directory)}
-    return _wanted(files, lambda name: _unpacked(files[name]))
-
-
-def _unpacked(module: Path) -> Path:
-    """A module as the kernel loads it, in the cache if it is compressed where it is."""
-    if module.suffix == ".ko":
-        return module
-    content = _uncompressed(module.name, module.read_bytes())
-    name = f"{module.name.partition('.')[0]}-{hashlib.sha256(content).hexdigest()[:16]}.ko"
-    unpacked = places.cache() / "modules" / name
-    if not unpacked.exists():
-        image.write(unpacked, [content])
-    return unpacked
-
-
-def _module_files(directory: Path) -> Iterator[Path]:
-    for pattern in ("**/*.ko", "**/*.ko.xz", "**/*.ko.zst", "**/*.ko.gz"):
-        yield from sorted(directory.glob(pattern))

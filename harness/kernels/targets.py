@@ -49,6 +49,10 @@ class Target:
         """The command that execnet takes for a Python interpreter on it; None: this one here."""
         raise NotImplementedError
 
+    def stored(self) -> Stored | None:
+        """The image and modules that it boots from; None for one that runs already."""
+        return None
+
     def worker(self, project: Project, *, real_time: bool = False) -> str:
         """execnet's word for a worker on it. BadInput or Unsupported where it cannot be reached."""
         interpreter = self.interpreter(project, real_time=real_time)
@@ -85,6 +89,13 @@ class Archived(Target):
         """Version and release."""
         return self.version, self.release
 
+    def stored(self) -> Stored:
+        """What the cache has."""
+        from harness.kernels import places
+        from harness.kernels.store import Store
+
+        return Store(places.kernels()).of_release(self.release)
+
     def interpreter(self, project: Project, *, real_time: bool = False) -> str:
         """One in a virtual machine."""
         from harness.kernels import gateway
@@ -110,6 +121,12 @@ class Built(Target):
     def names(self) -> tuple[str, ...]:
         """Version, release and path."""
         return self.version, self.release, self.path
+
+    def stored(self) -> Stored:
+        """What the user named."""
+        from harness.kernels import store
+
+        return store.built(self.image, self.modules)
 
     def interpreter(self, project: Project, *, real_time: bool = False) -> str:
         """One in a virtual machine."""
@@ -226,18 +243,18 @@ def _ssh(name: str, python: str | None, config: str | None) -> RemoteHost:
 
 
 def _built(text: str) -> Built:
-    """An image or a tree that scenarios can run on: BadInput where it is known that they cannot."""
+    """An image or a tree that scenarios can run on: CannotRun where it is known that they cannot."""
     from harness.kernels import configuration, store
 
     built, kernel = located(text)
     options = configuration.of(built.image, kernel.release)
     if options is not None and (lacks := configuration.lacking(options, kernel.modules)):
-        raise BadInput(f"--kernel {text}: {store.cannot_run(kernel, lacks)}")
+        raise store.CannotRun(f"--kernel {text}: {store.cannot_run(kernel, lacks)}")
     return built
 
 
 def located(text: str) -> tuple[Built, Stored]:
-    """The kernel of `bzImage`, `bzImage,modules=DIR` or of a built kernel tree; BadInput where there is none."""
+    """The kernel of an image, a package, a built tree, with `,modules=DIR` if need be; BadInput where there is none."""
     from harness.kernels import store
 
     name, _, option = text.partition(",")
@@ -247,14 +264,24 @@ def located(text: str) -> tuple[Built, Stored]:
         if key != "modules" or not Path(folder).is_dir():
             raise BadInput(f"--kernel {text}: after the comma stands modules=DIRECTORY")
         modules = Path(folder).absolute()
-    image = place
-    if place.is_dir():
-        image, modules = place / "arch" / "x86" / "boot" / "bzImage", modules or place
-        if not image.is_file():
-            raise BadInput(f"--kernel {text}: no kernel is built there ({image} is missing; make bzImage)")
-    kernel = store.built(image, modules)
+    image, found = _image_and_modules(place, modules)
+    if not image.is_file() and place.is_dir():
+        raise BadInput(f"--kernel {text}: no kernel is built there ({image} is missing; make bzImage)")
+    kernel = store.built(image, found)
     path = f"{place},modules={modules}" if option else str(place)
-    return Built(path, image, modules, kernel.release, kernel.version), kernel
+    return Built(path, image, found, kernel.release, kernel.version), kernel
+
+
+def _image_and_modules(place: Path, modules: Path | None) -> tuple[Path, Path | None]:
+    """Where the image is that a user means, and its modules: of a tree, of a package, or as they were named."""
+    from harness.kernels import packages
+
+    if place.is_dir():
+        return place / "arch" / "x86" / "boot" / "bzImage", modules or place
+    if packages.is_package(place):
+        unpacked = packages.unpack(place, modules)
+        return unpacked.image, unpacked.modules
+    return place, modules
 
 
 def told_apart(targets: Sequence[Target]) -> list[Target]:

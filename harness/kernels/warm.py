@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import os
 import secrets
 import sys
 import time
@@ -18,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from harness.kernels import guest, image, places
 from harness.kernels.machine import Mode, VirtualMachine, environment, made_with
+from harness.kernels.modules import in_order
 from harness.kernels.project import PACKAGE
-from harness.kernels.store import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -47,6 +48,28 @@ WITHOUT_PROJECT = ("-p", "no:harness.plugin", "/var/tmp")
 
 def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = None) -> VirtualMachine:
     """A machine with the project in it, ready to become an interpreter; made ready first if need be."""
+    initrd, booted = boot(kernel, mode, say=say)
+    packed = project.archive()
+    collected = booted.with_name(f"{booted.name}-{_digest(packed, str(project.place), *project.arguments)}")
+    with _only_one(collected):
+        if not collected.exists():
+            _say(say, f"{kernel.release}: delivering the project")
+            with VirtualMachine(kernel, mode, initrd=initrd, state=booted) as machine:
+                machine.resume()
+                machine.tell(packed, do="deliver", bytes=len(packed), path=[str(project.root), str(PACKAGE.parent)])
+                machine.ready()
+                machine.tell(do="collect", argv=list(project.arguments), directory=str(project.place))
+                machine.ready()
+                _forget(booted.parent.glob(f"{booted.name}-*"), but=collected)
+                machine.save(collected)
+    return VirtualMachine(kernel, mode, initrd=initrd, state=collected)
+
+
+def boot(kernel: Stored, mode: Mode, *, say: Say | None = None) -> tuple[Path, Path]:
+    """The first file system of a kernel's machine, and its state when it has booted; the kernel boots if it has not.
+
+    MachineDied if it does not come up, CannotRun if it has not what labs are made of.
+    """
     initrd, key = _initrd(kernel)
     name = f"{_called(kernel)}-{mode.name_with(kernel)}"
     booted = places.states() / f"{name}-{key}"
@@ -65,20 +88,7 @@ def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = Non
                 machine.ready()
                 _forget(booted.parent.glob(f"{name}-*"), but=booted)
                 machine.save(booted)
-    packed = project.archive()
-    collected = booted.with_name(f"{booted.name}-{_digest(packed, str(project.place), *project.arguments)}")
-    with _only_one(collected):
-        if not collected.exists():
-            _say(say, f"{kernel.release}: delivering the project")
-            with VirtualMachine(kernel, mode, initrd=initrd, state=booted) as machine:
-                machine.resume()
-                machine.tell(packed, do="deliver", bytes=len(packed), path=[str(project.root), str(PACKAGE.parent)])
-                machine.ready()
-                machine.tell(do="collect", argv=list(project.arguments), directory=str(project.place))
-                machine.ready()
-                _forget(booted.parent.glob(f"{booted.name}-*"), but=collected)
-                machine.save(collected)
-    return VirtualMachine(kernel, mode, initrd=initrd, state=collected)
+    return initrd, booted
 
 
 def become_interpreter(machine: VirtualMachine, project: Project, *, variables: dict[str, str], user: int = 0) -> None:
@@ -109,7 +119,7 @@ def _say(say: Say | None, text: str) -> None:
 
 def _called(kernel: Stored) -> str:
     """Which kernel it is: one that is built anew takes the place of the old, another of the same release does not."""
-    return f"{kernel.release}-{_digest(str(kernel.image))[:6]}"
+    return f"{kernel.release}-{_digest(os.path.realpath(kernel.image))[:6]}"
 
 
 def _initrd(kernel: Stored) -> tuple[Path, str]:

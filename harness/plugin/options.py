@@ -80,7 +80,7 @@ def _of_kernels(group: pytest.OptionGroup) -> None:
         default=[],
         metavar="KERNEL",
         help="run on this kernel in a virtual machine (repeatable): 6.12, '>=6.12', newest, all, a full release, "
-        "path/to/bzImage[,modules=DIR], a built kernel tree; `running` is the machine's own; "
+        "path/to/bzImage[,modules=DIR], a built kernel tree, a .deb or .rpm on disk; `running` is the machine's own; "
         "ssh:HOST[,python=PATH] is a host, vagrant:MACHINE a machine of vagrant/ that is up",
     )
     group.addoption("--mirror", metavar="ADDRESS", help="the archive to take kernels from, in place of those of apt")

@@ -11,7 +11,8 @@ import pytest
 
 from harness.errors import BadInput
 from harness.kernels import places
-from harness.kernels.store import Store, built, in_order, modinfo
+from harness.kernels.modules import in_order, modinfo
+from harness.kernels.store import Store, built
 
 if TYPE_CHECKING:
     from pathlib import Path

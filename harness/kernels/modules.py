@@ -1,0 +1,125 @@
+"""Kernel modules as files: which of them labs need, what they say of themselves, and in which order they are loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import re
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import MissingProgram
+from harness.kernels import image, places
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+
+# Modules by name: links, the packet filter with NAT, socket listings, packet sockets, and the port to the outside.
+WANTED = re.compile(
+    r"""veth|dummy|bridge|ipv6|inet_diag|tcp_diag|udp_diag|raw_diag|unix_diag|netlink_diag|packet_diag|af_packet(_diag)?
+    |nfnetlink|nf_tables|nft_(ct|nat|chain_nat(_ipv[46])?|masq(_ipv[46])?|redir|reject(_inet|_ipv[46])?|numgen|counter
+    |limit|quota|log|hash|meta|rt|exthdr|objref|set_hash|set_rbtree|compat)|nf_tables_(inet|ipv[46])|nf_nat(_ipv[46])?
+    |nf_conntrack(_ipv[46]|_netlink)?|nf_nat_masquerade_ipv[46]|nf_log_syslog|tun|overlay
+    |crc32c(_generic|_cryptoapi)?|virtio(_pci|_ring|_pci_(modern|legacy)_dev|_console|_rng)?""",
+    re.VERBOSE,
+)
+_COMPRESSED = {".xz": "xz", ".zst": "zstd", ".gz": "gzip"}
+
+
+def modinfo(module: bytes) -> dict[str, list[str]]:
+    """What a module says of itself (depends, vermagic, alias): the NUL-terminated key=value texts of its .modinfo."""
+    said: dict[str, list[str]] = {}
+    for key, value in re.findall(rb"\0(depends|vermagic|name)=([^\0]*)", module):
+        said.setdefault(key.decode(), []).append(value.decode())
+    return said
+
+
+def in_order(modules: dict[str, Path]) -> list[Path]:
+    """The modules' files in an order in which each comes after those that it depends on."""
+    ordered: dict[str, Path] = {}
+
+    def add(name: str) -> None:
+        file = modules.get(name)
+        if file is None or name in ordered:  # not here: built in
+            return
+        for needed in _depends(file):
+            add(needed)
+        ordered[name] = file
+
+    for name in modules:
+        add(name)
+    return list(ordered.values())
+
+
+def keep_wanted(files: Mapping[str, Path], into: Path) -> None:
+    """Write those of the modules that labs need, and what they depend on, uncompressed to a directory."""
+
+    def bring(name: str) -> Path:
+        file = into / f"{name}.ko"
+        file.write_bytes(_uncompressed(files[name].name, files[name].read_bytes()))
+        return file
+
+    _wanted(files, bring)
+
+
+def below(directory: Path) -> dict[str, Path]:
+    """The modules below a directory that labs need, with what they depend on, as the kernel loads them, by name."""
+    files = {name_of(file): file for file in _module_files(directory)}
+    return _wanted(files, lambda name: _unpacked(files[name]))
+
+
+def name_of(file: Path) -> str:
+    """A module's name, as the kernel has it."""
+    return file.name.partition(".")[0].replace("-", "_")
+
+
+def _wanted(names: Collection[str], bring: Callable[[str], Path]) -> dict[str, Path]:
+    """Those of the modules that are wanted, and what they depend on; `bring` puts one where it can be read."""
+    there = set(names)
+    files: dict[str, Path] = {}
+    todo = [name for name in names if WANTED.fullmatch(name)]
+    while todo:
+        name = todo.pop()
+        if name not in there:  # done, or built in
+            continue
+        there.remove(name)
+        files[name] = bring(name)
+        todo += _depends(files[name])
+    return files
+
+
+def _depends(module: Path) -> list[str]:
+    """The modules that one depends on, by name."""
+    listed = ",".join(modinfo(module.read_bytes()).get("depends", [])).split(",")
+    return [name.replace("-", "_") for name in listed if name]
+
+
+def _uncompressed(name: str, content: bytes) -> bytes:
+    suffix = Path(name).suffix
+    if suffix == ".xz":
+        return lzma.decompress(content)
+    if suffix in _COMPRESSED:
+        program = _COMPRESSED[suffix]
+        try:
+            return subprocess.run([program, "-dc"], input=content, capture_output=True, check=True).stdout
+        except FileNotFoundError:
+            raise MissingProgram(program, program) from None
+    return content
+
+
+def _unpacked(module: Path) -> Path:
+    """A module as the kernel loads it, in the cache if it is compressed where it is."""
+    if module.suffix == ".ko":
+        return module
+    content = _uncompressed(module.name, module.read_bytes())
+    name = f"{module.name.partition('.')[0]}-{hashlib.sha256(content).hexdigest()[:16]}.ko"
+    unpacked = places.cache() / "modules" / name
+    if not unpacked.exists():
+        image.write(unpacked, [content])
+    return unpacked
+
+
+def _module_files(directory: Path) -> Iterator[Path]:
+    for pattern in ("**/*.ko", "**/*.ko.xz", "**/*.ko.zst", "**/*.ko.gz"):
+        yield from sorted(directory.glob(pattern))

@@ -1,0 +1,231 @@
+"""Kernels in packages of distributions, on disk: a .deb of Debian or Ubuntu, an .rpm of Fedora, RHEL or SUSE.
+
+The image is in one package, its modules may be in others beside it:
+
+    linux-image-6.12.117+deb13-amd64_….deb                      image and modules
+    linux-image-unsigned-6.8.0-31-generic_….deb                 image; linux-modules-6.8.0-31-generic_….deb, …-extra-…
+    kernel-core-6.11.4-301.fc41.x86_64.rpm                      image; kernel-modules-core-…, kernel-modules-…
+    kernel-3.10.0-1160.el7.x86_64.rpm, kernel-default-….rpm     image and modules
+
+A package is read as it streams by, and nothing is put where it says: what is kept of it has names of our own. What was
+unpacked is kept in the cache, by the contents of the packages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import os
+import re
+import subprocess
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from harness.errors import BadInput, MissingProgram
+from harness.kernels import modules, places
+from harness.kernels.bzimage import banner_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+# How the two begin (ar(5); the lead of an RPM), and the program that makes a tar archive of their files.
+DEB, RPM = b"!<arch>\n", b"\xed\xab\xee\xdb"
+# A distribution's kernel with all of its modules has some hundred megabytes; whoever says more than this lies.
+LARGEST, LARGEST_FILE = 8 << 30, 512 << 20
+_IMAGE = re.compile(r"(?:^|/)(?:boot/vmlinuz-[^/]+|lib/modules/[^/]+/vmlinuz)$")
+_CONFIG = re.compile(r"(?:^|/)(?:boot/config-[^/]+|lib/modules/[^/]+/config)$")
+_MODULE = re.compile(r"(?:^|/)lib/modules/(?P<release>[^/]+)/(?:.*/)?(?P<name>[\w-]+)\.ko(?P<packed>\.(?:xz|zst|gz))?$")
+# Where images are, for whoever has named another package.
+_WHERE = (
+    "the image is in linux-image-unsigned-… or linux-image-… (Ubuntu), linux-image-… or linux-binary-… (Debian), "
+    "kernel-core-… (Fedora, RHEL), kernel-default-… (SUSE)"
+)
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """Where a package's kernel stands now: its image, and the directory with the modules that labs need."""
+
+    image: Path
+    modules: Path
+
+
+def is_package(file: Path) -> bool:
+    """Whether a file is a package, by how it begins."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(len(DEB)).startswith((DEB, RPM))
+    except OSError:
+        return False
+
+
+def unpack(package: Path, beside: Path | None = None) -> Unpacked:
+    """The kernel of a package, unpacked to the cache unless it is there.
+
+    Its modules come from the package itself and from those of the same version that stand beside it, or in the
+    directory `beside`. BadInput if a package holds no kernel, is damaged, or is larger than any kernel is.
+    """
+    packages = [package, *_with_modules(package, beside or package.parent)]
+    place = places.cache() / "packages"
+    whole = place / _digest(packages)
+    with places.writing(place, f"what is in {package.name}"):
+        place.mkdir(parents=True, exist_ok=True)
+        places.sweep()
+        with _only_one(place):
+            if not whole.exists():
+                with tempfile.TemporaryDirectory(prefix=".fetch-", dir=place) as temporary:
+                    made = Path(temporary, "kernel")
+                    _make(packages, made, Path(temporary, "all"))
+                    made.rename(whole)
+    return Unpacked(whole / "image", whole / "modules")
+
+
+def _with_modules(package: Path, directory: Path) -> list[Path]:
+    """The packages with modules of the same version, by their names."""
+    version = _version(package.name)
+    return [
+        file
+        for file in sorted(directory.glob(f"*modules*{package.suffix}"))
+        if file != package and (version is None or _version(file.name) == version) and is_package(file)
+    ]
+
+
+def _version(name: str) -> str | None:
+    """Version and architecture: NAME_VERSION_ARCH.deb, NAME-VERSION-RELEASE.ARCH.rpm; None for another name."""
+    if found := re.fullmatch(r"[^_]+_([^_]+_[^_]+)\.deb", name):
+        return found[1]
+    found = re.fullmatch(r".+-([^-]+-[^-]+)\.rpm", name)
+    return found[1] if found else None
+
+
+def _digest(packages: Sequence[Path]) -> str:
+    total = hashlib.sha256(modules.WANTED.pattern.encode())
+    for package in packages:
+        with package.open("rb") as opened:
+            total.update(hashlib.file_digest(opened, "sha256").digest())
+    return total.hexdigest()[:24]
+
+
+@contextlib.contextmanager
+def _only_one(place: Path) -> Iterator[None]:
+    """One process unpacks, others find it done; the lock is on the directory, so no file is left."""
+    directory = os.open(place, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
+
+
+def _make(packages: Sequence[Path], into: Path, everything: Path) -> None:
+    """Put a kernel together: image, configuration, and the modules that labs need, uncompressed."""
+    for directory in (into / "modules", everything):
+        directory.mkdir(parents=True)
+    sort_out(packages[0], into, everything)
+    if not (into / "image").exists():
+        raise BadInput(f"{packages[0]}: there is no kernel image in this package; {_WHERE}")
+    release = banner_of(into / "image").split()[0]
+    for package in packages[1:]:
+        sort_out(package, into, everything)
+    # Of another flavour of the same version, which may stand beside it, nothing is wanted.
+    its_own = {modules.name_of(file): file for file in (everything / _folder(release)).glob("*")}
+    modules.keep_wanted(its_own, into / "modules")
+
+
+def _folder(release: str) -> str:
+    """A name of our own for what a path calls a release."""
+    return hashlib.sha256(release.encode(errors="surrogateescape")).hexdigest()[:24]
+
+
+def sort_out(package: Path, into: Path, everything: Path) -> None:
+    """Take what matters out of a package: image and configuration into a directory, all modules by release to another.
+
+    BadInput if it is damaged, or larger than any kernel's package is.
+    """
+    for name, content in _files(package):
+        if _IMAGE.search(name) and not (into / "image").exists():
+            _write(content, into / "image", package)
+        elif _CONFIG.search(name) and not (into / "config").exists():
+            _write(content, into / "config", package)
+        elif found := _MODULE.search(name):
+            folder = everything / _folder(found["release"])
+            folder.mkdir(exist_ok=True)
+            _write(content, folder / f"{found['name'].replace('-', '_')}.ko{found['packed'] or ''}", package)
+
+
+def _write(content: IO[bytes], file: Path, package: Path) -> None:
+    left = LARGEST_FILE
+    with file.open("wb") as written:
+        while data := content.read(1 << 20):
+            left -= len(data)
+            if left < 0:
+                raise BadInput(f"{package}: a file of more than {LARGEST_FILE >> 20} MB is in it: no kernel's package")
+            written.write(data)
+
+
+def _files(package: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """The regular files of a package, by their paths in it."""
+    program, *words = _to_tar(package)
+    with tempfile.TemporaryFile() as errors:
+        try:
+            unpacking = subprocess.Popen([program, *words], stdout=subprocess.PIPE, stderr=errors)
+        except FileNotFoundError:
+            raise MissingProgram(program, {"bsdtar": "libarchive-tools"}.get(program, "dpkg")) from None
+        assert unpacking.stdout is not None
+        any_there = False
+        with unpacking:
+            try:
+                with tarfile.open(fileobj=_Limited(unpacking.stdout, package), mode="r|") as archive:
+                    for member in archive:
+                        content = archive.extractfile(member) if member.isreg() else None
+                        any_there = True
+                        if content is not None:
+                            yield member.name, content
+            except (tarfile.TarError, EOFError):
+                unpacking.kill()
+                unpacking.wait()
+                raise BadInput(f"{package}: damaged, or no package: {_said(errors)}") from None
+            except BaseException:
+                unpacking.kill()
+                raise
+        # Of an RPM that ends within its header bsdtar makes an archive without files, and is content.
+        if unpacking.returncode or not any_there:
+            raise BadInput(f"{package}: damaged, or no package: {_said(errors)}")
+
+
+def _to_tar(package: Path) -> list[str]:
+    """The command that prints a package's files as a tar archive."""
+    with package.open("rb") as opened:
+        if opened.read(len(DEB)) == DEB:
+            return ["dpkg-deb", "--fsys-tarfile", str(package)]
+    # libarchive knows RPMs, whatever they are compressed by; what stands behind @ is an archive.
+    return ["bsdtar", "-cf", "-", "--format=pax", f"@{package.absolute()}"]
+
+
+def _said(errors: IO[bytes]) -> str:
+    errors.seek(0)
+    return " ".join(errors.read().decode(errors="replace").split())[:300] or "it ends early"
+
+
+class _Limited(io.RawIOBase):
+    """A stream that ends with an error where it is longer than any kernel's package."""
+
+    def __init__(self, stream: IO[bytes], package: Path) -> None:
+        self._stream, self._package, self._left = stream, package, LARGEST
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes; BadInput beyond the limit."""
+        data = self._stream.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise BadInput(f"{self._package}: more than {LARGEST >> 30} GB are in it: no kernel's package")
+        return data

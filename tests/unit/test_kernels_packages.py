@@ -1,0 +1,184 @@
+"""Kernels in packages on disk: image, configuration and modules out of them, and what is no kernel's package."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.errors import BadInput, MissingProgram
+from harness.kernels import configuration, packages, places, targets
+from harness.kernels.packages import is_package, unpack
+from tests.unit import distribution_packages
+from tests.unit.test_kernels_store import image, module
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+RELEASE = "6.8.0-31-generic"
+BANNER = f"{RELEASE} (me@here) #31-Ubuntu SMP\0".encode()
+CONFIG = "CONFIG_VETH=m\n"
+KINDS = {
+    "deb": (distribution_packages.ubuntu, distribution_packages.missing("dpkg-deb")),
+    "rpm": (distribution_packages.fedora, distribution_packages.missing("rpmbuild", "bsdtar")),
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own."""
+    monkeypatch.setenv(places.CACHE, str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(params=KINDS)
+def package(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A kernel in packages of a kind: the one with the image."""
+    make, lacking = KINDS[request.param]
+    if lacking:
+        pytest.skip(lacking)
+    directory = tmp_path / "packages"
+    directory.mkdir()
+    made = tmp_path / "made"
+    files = [
+        module(made, "veth", release=RELEASE),
+        module(made, "nft-ct", depends="nf_conntrack", release=RELEASE),
+        module(made, "nf_conntrack", release=RELEASE),
+        module(made, "floppy", release=RELEASE),
+    ]
+    content = image(tmp_path / "bzImage", BANNER).read_bytes()
+    return make(directory, RELEASE, content, {file.stem: file.read_bytes() for file in files}, CONFIG)
+
+
+def test_a_kernel_comes_out_of_its_packages(package: Path, cache: Path) -> None:
+    assert is_package(package)
+    built, kernel = targets.located(str(package))
+    assert (built.path, kernel.release, kernel.version) == (str(package), RELEASE, "6.8.0")
+    assert set(kernel.modules) == {"veth", "nft_ct", "nf_conntrack"}
+    assert all(file.read_bytes().startswith(b"\x7fELF") for file in kernel.modules.values())
+    assert configuration.of(built.image, RELEASE) == {"VETH": "m"}
+    # Once for all, wherever the packages stand.
+    (kept,) = (cache / "packages").iterdir()
+    before = kept.stat().st_mtime_ns
+    moved = package.parent.rename(package.parent.with_name("elsewhere"))
+    assert targets.located(str(moved / package.name))[1].image == kernel.image
+    assert [file.stat().st_mtime_ns for file in (cache / "packages").iterdir()] == [before]
+
+
+def test_modules_may_stand_in_another_directory(package: Path, tmp_path: Path) -> None:
+    (with_modules,) = (file for file in package.parent.iterdir() if "modules" in file.name)
+    elsewhere = tmp_path / "modules"
+    elsewhere.mkdir()
+    with_modules.rename(elsewhere / with_modules.name)
+    assert targets.located(str(package))[1].modules == {}
+    assert "veth" in targets.located(f"{package},modules={elsewhere}")[1].modules
+
+
+def test_modules_of_another_version_or_flavour_are_left_alone(package: Path) -> None:
+    (with_modules,) = (file for file in package.parent.iterdir() if "modules" in file.name)
+    other = with_modules.name.replace("6.8.0", "6.9.0")
+    with_modules.rename(with_modules.with_name(other))
+    assert targets.located(str(package))[1].modules == {}
+
+
+def test_the_package_with_the_modules_is_not_the_one_to_name(package: Path, cache: Path) -> None:
+    (with_modules,) = (file for file in package.parent.iterdir() if "modules" in file.name)
+    with pytest.raises(BadInput, match=r"there is no kernel image in this package; the image is in linux-image-unsign"):
+        targets.located(str(with_modules))
+    assert list((cache / "packages").iterdir()) == []
+
+
+@pytest.mark.parametrize("left", [200, -100])
+def test_a_damaged_package_is_called_so(package: Path, cache: Path, left: int) -> None:
+    package.write_bytes(package.read_bytes()[:left])
+    with pytest.raises(BadInput, match=rf"{package.name}: damaged, or no package: \S"):
+        targets.located(str(package))
+    assert list((cache / "packages").iterdir()) == []
+
+
+def test_a_program_that_is_missing_is_named(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(MissingProgram, match=r"apt-get install (dpkg|libarchive-tools)"):
+        targets.located(str(package))
+
+
+def test_an_image_is_no_package(tmp_path: Path) -> None:
+    assert not is_package(image(tmp_path / "bzImage"))
+    assert not is_package(tmp_path / "none")
+
+
+# A package that was made to do harm.
+
+
+def deb(file: Path, fill: Callable[[tarfile.TarFile], None]) -> Path:
+    """A package whose files are whatever `fill` puts into its archive."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        fill(archive)
+    control = io.BytesIO()
+    with tarfile.open(fileobj=control, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("./control"))
+    members = {"debian-binary": b"2.0\n", "control.tar": control.getvalue(), "data.tar": data.getvalue()}
+    with file.open("wb") as written:
+        written.write(b"!<arch>\n")
+        for name, content in members.items():
+            written.write(f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n".encode())
+            written.write(content + b"\n" * (len(content) % 2))
+    return file
+
+
+def put(archive: tarfile.TarFile, name: str, content: bytes = b"", **about: object) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    for key, value in about.items():
+        setattr(member, key, value)
+    archive.addfile(member, io.BytesIO(content))
+
+
+needs_dpkg = pytest.mark.skipif(bool(KINDS["deb"][1]), reason=KINDS["deb"][1])
+
+
+@needs_dpkg
+def test_nothing_is_put_where_a_package_says(tmp_path: Path, cache: Path) -> None:
+    kernel = image(tmp_path / "bzImage", BANNER).read_bytes()
+    veth = module(tmp_path, "veth", release=RELEASE).read_bytes()
+    target = tmp_path / "target"
+    target.write_text("untouched")
+
+    def fill(archive: tarfile.TarFile) -> None:
+        put(archive, f"../../../../{tmp_path}/evil")
+        put(archive, f"./boot/vmlinuz-{RELEASE}", type=tarfile.SYMTYPE, linkname=str(target))
+        put(archive, f"{tmp_path}/evil/boot/vmlinuz-{RELEASE}", kernel)
+        put(archive, f"./lib/modules/{RELEASE}/veth.ko", type=tarfile.SYMTYPE, linkname=str(target))
+        put(archive, f"./lib/modules/{RELEASE}/dummy.ko", type=tarfile.LNKTYPE, linkname=str(target))
+        put(archive, f"./lib/modules/{RELEASE}/tun.ko", type=tarfile.CHRTYPE)
+        put(archive, "./lib/modules/../veth.ko", b"another release")
+        put(archive, f"../../lib/modules/{RELEASE}/../../x/veth.ko", veth)
+        put(archive, "./lib/modules/a/b;c.ko", b"no name of a module")
+
+    found = unpack(deb(tmp_path / "linux-image_1_amd64.deb", fill))
+    assert target.read_text() == "untouched"
+    assert not (tmp_path / "evil").exists()
+    assert found.image.read_bytes() == kernel
+    # Of all that only what is a regular file with a module's name, and of the image's release, counts.
+    assert [(file.name, file.read_bytes()) for file in found.modules.iterdir()] == [("veth.ko", veth)]
+    assert {file.name for file in found.image.parent.iterdir()} == {"image", "modules"}
+
+
+@needs_dpkg
+@pytest.mark.parametrize(("limit", "told"), [("LARGEST_FILE", "a file of more than"), ("LARGEST", "more than 0 GB")])
+def test_what_is_larger_than_any_kernel_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path, limit: str, told: str
+) -> None:
+    kernel = image(tmp_path / "bzImage", BANNER).read_bytes()
+    package = deb(tmp_path / "linux-image_1_amd64.deb", lambda archive: put(archive, f"boot/vmlinuz-{RELEASE}", kernel))
+    monkeypatch.setattr(packages, limit, len(kernel) - 1)
+    with pytest.raises(BadInput, match=told):
+        unpack(package)
+    assert list((cache / "packages").iterdir()) == []
+    monkeypatch.undo()
+    monkeypatch.setenv(places.CACHE, str(tmp_path / "cache"))
+    assert unpack(package).image.read_bytes() == kernel
