@@ -6,7 +6,20 @@ import sys
 
 import click
 
-from harness.cli import bisect, claims, compare, diagnose, diff, kernels, remedy, report, reproduce, snapshot, vagrant
+from harness.cli import (
+    bisect,
+    check,
+    claims,
+    compare,
+    diagnose,
+    diff,
+    kernels,
+    remedy,
+    report,
+    reproduce,
+    snapshot,
+    vagrant,
+)
 from harness.errors import HarnessError
 
 
@@ -21,6 +34,7 @@ for _command in (
     compare.compare,
     vagrant.vagrant,
     kernels.kernels,
+    check.check,
     bisect.bisect,
     diff.diff,
     snapshot.snapshot,

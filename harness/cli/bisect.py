@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from packaging.version import Version
 
 from harness.cli import walking
 from harness.cli.archive import archive_options
-from harness.errors import Unsupported
+from harness.cli.notes import note
+from harness.errors import BadInput, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +27,8 @@ SCENARIOS = Path("scenarios")
 
 @click.command()
 @click.argument("claim", required=False)
-@click.option("--from", "first", metavar="KERNEL", help="where it has one verdict: 5.10")
-@click.option("--to", "last", metavar="KERNEL", help="where it has another: 7.3")
+@click.option("--from", "first", metavar="KERNEL", help="where it has one verdict: 5.10, an image, a built tree")
+@click.option("--to", "last", metavar="KERNEL", help="where it has another: 7.3, an image, a built tree")
 @click.option("--every", is_flag=True, help="between all releases, not only the newest of each series")
 @click.option("--all", "everything", is_flag=True, help="walk every claim over all kernels at hand")
 @click.option("--kernel", "kernels", multiple=True, metavar="KERNEL", help="with --all: on this kernel (repeatable)")
@@ -62,6 +65,9 @@ def bisect(
 ) -> None:
     """Find the two neighbouring kernels between which the verdict of CLAIM changes.
 
+    Between an image or a tree and a kernel of the archive lie those whose versions do; between two images lie commits,
+    which `git bisect run harness check` walks.
+
     With --all: run every claim on the kernels named, or on those of the cache, unless there is evidence of it already,
     and say of each boundary whether the evidence confirms it, contradicts it, or whether no kernel lies beyond it.
     """
@@ -81,23 +87,73 @@ def _halve(claim: str, first: str, last: str, selection: Selection, *, every: bo
     from harness.report.comparison import lines
 
     with Runs(claim, selection.fetch, click.echo, scenarios) as runs:
-        neighbours = halving.halve(_between(first, last, selection, every=every), runs.verdict)
-        (before, after), (old, new) = neighbours.verdicts, (neighbours.before.release, neighbours.after.release)
-        click.echo(f"{claim}: {before} on {old}, {after} on {new}")
+        neighbours = halving.halve(_between(first, last, selection, every=every), runs.verdict, lambda step: step.name)
+        (before, after), (old, new) = neighbours.verdicts, (neighbours.before, neighbours.after)
+        click.echo(f"{claim}: {before} on {old.name}, {after} on {new.name}")
         for line in lines.printable(runs.differences(old, new)):
             click.echo(f"  {line}")
+        if old.kernel is None or new.kernel is None:
+            note("which commit between them it was: git bisect run harness check TREE --claim, see docs/trees.md")
 
 
-def _between(first: str, last: str, selection: Selection, *, every: bool) -> list[Kernel]:
-    """The two kernels and those between them, oldest first."""
+@dataclass(frozen=True)
+class Step:
+    """A kernel on the way: its version, its name, and what --kernel takes for it.
+
+    `kernel` is the archive's, which may have to be brought; None for one that the user has.
+    """
+
+    version: str
+    name: str
+    word: str
+    kernel: Kernel | None = None
+
+    @property
+    def order(self) -> tuple[Version, tuple[int, ...]]:
+        """What sorts it among those of the archive."""
+        return self.kernel.order if self.kernel else (Version(self.version), ())
+
+
+def _between(first: str, last: str, selection: Selection, *, every: bool) -> list[Step]:
+    """The two kernels and the archive's between them, oldest first.
+
+    Between two that the user has the archive knows nothing: those two alone, in this order.
+    """
     from harness.kernels import catalogue
 
+    ends = _ends(first, last, selection)
+    if not any(end.kernel for end in ends):
+        return ends
+    low, high = sorted(end.order for end in ends)
     kernels = selection.all()
-    ends = [selection.choose([word])[0] for word in (first, last)]
-    low, high = sorted(kernel.order for kernel in ends)
     candidates = kernels if every else catalogue.newest_of_each_series([*kernels])
-    between = {kernel for kernel in candidates if low < kernel.order < high}
-    return sorted({*between, *ends}, key=lambda kernel: kernel.order)
+    steps = {_of_the_archive(kernel) for kernel in candidates if low < kernel.order < high}
+    return sorted({*steps, *ends}, key=lambda step: step.order)
+
+
+def _ends(first: str, last: str, selection: Selection) -> list[Step]:
+    """What --from and --to mean: kernels of the archive, images and trees."""
+    from harness.kernels.targets import Built, Wanted, Ways, parse, told_apart
+    from harness.vagrant import reach
+
+    ways = Ways(lambda: selection, lambda machine, python: reach.host(machine, Path.cwd(), python))
+    meanings = [parse(word, ways)[0] for word in (first, last)]
+    built = iter(told_apart([meaning for meaning in meanings if isinstance(meaning, Built)]))
+    steps = []
+    for meaning in meanings:
+        if isinstance(meaning, Wanted):
+            steps.append(_of_the_archive(selection.choose([meaning.text])[0]))
+        elif isinstance(meaning, Built):
+            name = next(built).name
+            # A build says more of itself by its release: 6.11.0-rc3+.
+            steps.append(Step(meaning.version, meaning.release if name == meaning.version else name, meaning.path))
+        else:
+            raise BadInput("--from and --to take kernels of the archive, images and trees: 6.12, path/to/bzImage")
+    return steps
+
+
+def _of_the_archive(kernel: Kernel) -> Step:
+    return Step(kernel.version, kernel.release, kernel.release, kernel)
 
 
 class Runs:
@@ -118,26 +174,26 @@ class Runs:
     def __exit__(self, *_: object) -> None:
         self._directory.cleanup()
 
-    def verdict(self, kernel: Kernel) -> str:
+    def verdict(self, step: Step) -> str:
         """Run the claim on a kernel, brought if it is not here: by its release it is then known without an archive."""
         from harness.claims.verdicts import verdict_of
         from harness.evidence.codec import read_directory
 
-        self._fetch(kernel)
-        place = Path(self._directory.name, kernel.release)
-        settle(self.claim, kernel.release, Path(self._directory.name), self._scenarios)
-        verdict = verdict_of(run for file in read_directory(place).files for run in file.runs)
-        self._say(f"{kernel.version:<10} {kernel.release:<28} {verdict}")
+        if step.kernel is not None:
+            self._fetch(step.kernel)
+        settle(self.claim, step, Path(self._directory.name), self._scenarios)
+        verdict = verdict_of(run for file in read_directory(self._place(step)).files for run in file.runs)
+        self._say(f"{step.version:<10} {step.name:<28} {verdict}")
         return verdict
 
-    def differences(self, before: str, after: str) -> list[str]:
+    def differences(self, before: Step, after: Step) -> list[str]:
         """What was measured differently on two kernels that were run, a line each."""
         from harness.report.comparison.changes import changes
         from harness.report.comparison.lines import difference_line
         from harness.report.comparison.sides import pairs
         from harness.report.table import read
 
-        places = [Path(self._directory.name, release) for release in (before, after)]
+        places = [self._place(step) for step in (before, after)]
         (sides,), _ = pairs(read(places), *places)
         return [
             f"{test.test}  {difference_line(difference)}"
@@ -146,15 +202,18 @@ class Runs:
             for difference in test.changed
         ]
 
+    def _place(self, step: Step) -> Path:
+        return Path(self._directory.name, step.name)
 
-def settle(claim: str, release: str, directory: Path, scenarios: Path = SCENARIOS) -> None:
+
+def settle(claim: str, step: Step, directory: Path, scenarios: Path = SCENARIOS) -> None:
     """Run a claim's scenarios on a kernel, into a directory of its name.
 
     Unsupported, with pytest's last words, if they did not run to their end.
     """
     from harness.cli.settling import sessions
 
-    with sessions([(release, release)], directory, scenarios=scenarios, claims=[claim]) as (session,):
+    with sessions([(step.name, step.word)], directory, scenarios=scenarios, claims=[claim]) as (session,):
         if shortfall := session.shortfall():
             tail = "\n".join(session.last_words(8))
             raise Unsupported(f"{claim} came to nothing: {shortfall}\n{tail}")

@@ -91,7 +91,7 @@ def _missing(found: Configured, table: Sequence[Need]) -> list[str]:
 
     lines = []
     for need in configuration.missing(found.options, found.modules, table):
-        absent = [option for option in need.options if option in found.options]
-        how = "is a module that is not at hand" if absent else "is not set"
-        lines.append(f"{configuration.named(need)} {how}: {need.what}: {need.why}")
+        named = [option for option in need.options if option in found.options] or list(need.options)
+        how = "is a module that is not at hand" if named[0] in found.options else "is not set"
+        lines.append(f"{' or '.join(f'CONFIG_{option}' for option in named)} {how}: {need.what}: {need.why}")
     return lines

@@ -40,22 +40,33 @@ def is_evidence(word: str) -> bool:
 
 def target(word: str, question: Question) -> Target:
     """The one kernel that a word means, brought if it is not here; BadInput if it means several."""
+    try:
+        return the_kernel(word, question.selection)
+    except BadInput as error:
+        if Path(word).exists() or isinstance(error, Several):
+            raise
+        raise BadInput(f"{word} is no directory with evidence, and {error}") from None
+
+
+class Several(BadInput):
+    """A word means several kernels, or none, where one is wanted."""
+
+
+def the_kernel(word: str, selection: Selection | None) -> Target:
+    """The one kernel that a word means, whatever --kernel takes; Several if it is not one, BadInput if it is no word.
+
+    `selection` is where kernels of the archive come from, the machine's own if it is None.
+    """
     from harness.kernels.targets import Ways, meant
     from harness.vagrant import reach
 
-    def selection() -> Selection:
+    def chosen() -> Selection:
         from harness.kernels.selection import Selection
 
-        return question.selection or Selection(None, (), None, say=note)
+        return selection or Selection(None, (), None, say=note)
 
-    ways = Ways(selection, lambda machine, python: reach.host(machine, Path.cwd(), python))
-    try:
-        targets = meant([word], ways)
-    except BadInput as error:
-        if Path(word).exists():
-            raise
-        raise BadInput(f"{word} is no directory with evidence, and {error}") from None
+    targets = meant([word], Ways(chosen, lambda machine, python: reach.host(machine, Path.cwd(), python)))
     if len(targets) != 1:
         names = ", ".join(each.name for each in targets)
-        raise BadInput(f"{word} means {names or 'no kernel'}: name one of them")
+        raise Several(f"{word} means {names or 'no kernel'}: name one of them")
     return targets[0]

@@ -23,10 +23,14 @@ PATIENCE = 10.0
 
 @dataclass
 class Session:
-    """A pytest that runs scenarios on a kernel; `evidence` is where it leaves what it measured."""
+    """A pytest that runs scenarios on a kernel.
+
+    `evidence` is where it leaves what it measured, `junit` where it says what became of each test.
+    """
 
     kernel: str
     evidence: Path
+    junit: Path
     process: subprocess.Popen[bytes]
     said: IO[bytes]
 
@@ -77,9 +81,11 @@ def sessions(
 
 
 def _start(name: str, word: str, evidence: Path, scenarios: Path, claims: Sequence[str]) -> Session:
-    # With "=": pytest takes a path that stands alone for a place of tests.
-    argv = [sys.executable, "-m", "pytest", str(scenarios), "-q", "--tb=short", f"--kernel={word}"]
-    argv += [f"--evidence={evidence}", *(f"--claim={claim}" for claim in claims)]
+    # With "=": pytest takes a path that stands alone for a place of tests. The scenarios by their whole path: a machine
+    # has no other directory in common with us than the project's.
+    argv = [sys.executable, "-m", "pytest", str(scenarios.absolute()), "-q", "--tb=short", f"--kernel={word}"]
+    junit = evidence.with_name(f"{evidence.name}.junit.xml")
+    argv += [f"--evidence={evidence}", f"--junitxml={junit}", *(f"--claim={claim}" for claim in claims)]
     said = tempfile.TemporaryFile()  # noqa: SIM115 - the session closes it
     process = subprocess.Popen(
         argv,
@@ -88,7 +94,7 @@ def _start(name: str, word: str, evidence: Path, scenarios: Path, claims: Sequen
         stderr=subprocess.STDOUT,
         preexec_fn=die_with_parent,  # noqa: PLW1509 - one call of libc's
     )
-    return Session(name, evidence, process, said)
+    return Session(name, evidence, junit, process, said)
 
 
 def _folder(name: str, taken: Sequence[str]) -> str:

@@ -1,32 +1,33 @@
-"""Where a verdict changed: the two neighbouring kernels of the catalogue between which it did, found by halving."""
+"""Where a verdict changed: the two neighbours, of kernels in an order, between which it did, found by halving."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from harness.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from harness.kernels.catalogue import Kernel
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Neighbours(Generic[T]):
     """Two neighbours with different verdicts, and how many kernels were run to find them."""
 
-    before: Kernel
-    after: Kernel
+    before: T
+    after: T
     verdicts: tuple[str, str]
     runs: int
 
 
-def halve(kernels: Sequence[Kernel], verdict: Callable[[Kernel], str]) -> Neighbours:
+def halve(kernels: Sequence[T], verdict: Callable[[T], str], name: Callable[[T], str] = str) -> Neighbours[T]:
     """The neighbours among kernels, oldest first, between which the verdict of the first one ends.
 
-    BadInput if first and last have the same verdict: there may be no boundary between them, or several.
+    `name` is what an error calls one. BadInput if first and last have the same verdict: there may be no boundary
+    between them, or several.
     """
     seen: dict[int, str] = {}
 
@@ -39,7 +40,7 @@ def halve(kernels: Sequence[Kernel], verdict: Callable[[Kernel], str]) -> Neighb
     if high < 1:
         raise BadInput("to find a boundary between kernels, name two that differ")
     if at(low) == at(high):
-        raise BadInput(f"the verdict is {at(low)} on both {kernels[low].release} and {kernels[high].release}")
+        raise BadInput(f"the verdict is {at(low)} on both {name(kernels[low])} and {name(kernels[high])}")
     while high - low > 1:
         middle = (low + high) // 2
         if at(middle) == at(low):

@@ -35,7 +35,7 @@ def test_halving_finds_the_neighbours(length: int, data: some.DataObject) -> Non
 
 def test_without_a_difference_there_is_no_boundary() -> None:
     with pytest.raises(BadInput, match=r"the verdict is holds on both 6.0.0-amd64 and 6.4.0-amd64"):
-        halve(KERNELS[:5], lambda _: "holds")
+        halve(KERNELS[:5], lambda _: "holds", lambda kernel: kernel.release)
     with pytest.raises(BadInput, match="name two that differ"):
         halve(KERNELS[:1], lambda _: "holds")
 

@@ -56,6 +56,18 @@ def test_limit(claim, pair):
         control.expect("waiting", accept_queue(pair.server, listen(pair.server).port).waiting, 0)
 
 @pytest.mark.ipv4_only("once is enough")
+@pytest.mark.claim("queue.linear")
+def test_linear(claim, lab):
+    # Since 6.5 (ccce324dabfe, "tcp: make the first N SYN RTO backoffs linear").
+    host = lab.host("a")
+    with claim.effect("a namespace that nobody has touched") as effect:
+        name = "net.ipv4.tcp_syn_linear_timeouts"
+        linear = int(host.sysctl[name]) if name in host.sysctl.names() else 0
+        effect.compare("timeouts of a SYN that are not doubled", linear, document=4, kernel=0)
+    with claim.control("what every kernel has") as control:
+        control.expect("retries of a SYN", int(host.sysctl["net.ipv4.tcp_syn_retries"]), 6)
+
+@pytest.mark.ipv4_only("once is enough")
 @pytest.mark.parametrize("seconds", [7200])
 def test_waits(lab, seconds):
     if "TCP_HARNESS_SIMULATED_TIME" not in os.environ:
@@ -198,7 +210,7 @@ def project(shared: Path, kernels: list[Stored]) -> Project:
     directory = shared / "project"
     if not directory.exists():
         (directory / "claims").mkdir(parents=True)
-        (directory / "claims" / "queue.toml").write_text(claim_file())
+        (directory / "claims" / "queue.toml").write_text(claim_file(linear="holds"))
         (directory / "test_scenario.py").write_text(SCENARIO)
         ini = "[tool.pytest.ini_options]\naddopts = ['--import-mode=importlib']\n"
         (directory / "pyproject.toml").write_text(ini)

@@ -21,6 +21,7 @@ from tests.unit import debian_archive
 from tests.unit.debian_archive import DebianArchive, Key
 
 from .conftest import PROJECT
+from .test_machine import kernel_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,8 +47,8 @@ def test_results_come_out_as_on_the_running_kernel(project: Project, tmp_path: P
     # Two hours on each: what it takes in real time depends on the machine, but not that.
     assert time.monotonic() - began < 2 * 7200 / 10
     assert result.returncode == 1, result.stdout + result.stderr
-    # Each claim over IPv4 and IPv6; the old kernel fails one more.
-    assert counts(result) == {"failed": 4, "passed": 10, "skipped": 1}
+    # A claim over IPv4 and IPv6, and one over IPv4; the old kernel fails two more.
+    assert counts(result) == {"failed": 5, "passed": 12, "skipped": 1}
     runs = project.evidence()["runs"]
     assert {one["verdict"] for one in runs} == {"refuted"}
     assert {one["kernel"]["release"] for one in runs} == {*(one.release for one in project.kernels), os.uname().release}
@@ -60,7 +61,9 @@ def test_results_come_out_as_on_the_running_kernel(project: Project, tmp_path: P
         assert f"AssertionError: assert '{kernel.release}' == 'none'" in result.stdout
         assert "test_scenario.py:" in result.stdout  # where, as in any traceback
     assert "test_fails[ipv4-running]" in result.stdout
-    assert junit.read_text().count("<testcase") == 15
+    assert junit.read_text().count("<testcase") == 18
+    assert "FAILED test_scenario.py::test_linear[ipv4-5.10" in result.stdout
+    assert "- timeouts of a SYN that are not doubled: 0, must be 4" in result.stdout
 
 
 def test_paths_are_those_of_the_directory_that_pytest_was_started_in(project: Project) -> None:
@@ -229,6 +232,82 @@ def test_a_scenario_runs_on_a_kernel_where_it_was_built(project: Project, tmp_pa
     result = project.run(f"--kernel={relative}", "-k", "limit", HARNESS_CACHE=str(a_cache))
     assert counts(result) == {"passed": 2}, result.stdout + result.stderr
     assert {one["kernel"]["release"] for one in project.evidence()["runs"]} == {new.release}
+
+
+# A tree, commit by commit.
+
+
+def linked_tree(kernel: Stored, tree: Path) -> Path:
+    """A tree whose image and modules are links to those of the cache: its machine has the same state."""
+    shutil.rmtree(tree / "arch", ignore_errors=True)
+    shutil.rmtree(tree / "drivers", ignore_errors=True)
+    (tree / "arch" / "x86" / "boot").mkdir(parents=True)
+    (tree / "drivers").mkdir()
+    (tree / "arch" / "x86" / "boot" / "bzImage").symlink_to(kernel.image)
+    for name, file in kernel.modules.items():
+        (tree / "drivers" / f"{name}.ko").symlink_to(file)
+    return tree
+
+
+HARNESS = (sys.executable, "-c", "from harness.cli import main; main()")
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="git is not installed; on Debian: apt-get install git")
+def test_git_bisect_finds_the_commit_that_changed_a_verdict(project: Project, tmp_path: Path) -> None:
+    """Eight commits of a tree in which a kernel is built; from the sixth on it is the newer one."""
+    old, new = project.kernels
+    tree = tmp_path / "linux"
+    tree.mkdir()
+    git = ["git", "-C", str(tree), "-c", "user.name=nobody", "-c", "user.email=nobody@example.org"]
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*git, *words], check=True, capture_output=True, text=True)
+
+    run("init", "--quiet")
+    for number in range(1, 9):
+        linked_tree(old if number < 6 else new, tree)
+        (tree / "number").write_text(str(number))
+        run("add", "--force", "--all")
+        run("commit", "--quiet", "--message", f"commit {number}")
+    # Broken is here what was not so before: the expectation of the claim, that it holds, is the newer kernel's.
+    run("bisect", "start", "--term-old=without", "--term-new=with", "HEAD", "HEAD~7")
+    words = ["check", ".", "--claim", "queue.linear", "--verdict", "refuted", "--scenarios", str(project.directory)]
+    result = project.start([*git, "bisect", "run", *HARNESS, *words])
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert run("log", "-1", "--format=%s", "refs/bisect/with").stdout == "commit 6\n"
+    assert "timeouts of a SYN that are not doubled: 4, must be 0\n  queue.linear: holds, not refuted: " in result.stdout
+    assert re.search(r"^good: Linux 5.10\S+: queue.linear: refuted, as wanted$", result.stdout, re.MULTILINE)
+
+
+def test_bisect_takes_trees(project: Project, tmp_path: Path) -> None:
+    old, new = (linked_tree(kernel, tmp_path / kernel.version) for kernel in project.kernels)
+    words = ["bisect", "queue.linear", "--from", str(old), "--to", str(new), "--scenarios", str(project.directory)]
+    result = project.start([*HARNESS, *words])
+    assert result.returncode == 0, result.stdout + result.stderr
+    before, after = (kernel.release for kernel in project.kernels)
+    assert f"queue.linear: refuted on {before}, holds on {after}" in result.stdout.splitlines()
+    assert "git bisect run harness check" in result.stderr
+    # Two that are the same have no boundary between them.
+    result = project.start([*HARNESS, *words[:3], str(new), *words[4:]])
+    assert result.returncode == 2
+    assert "name two that differ" in result.stderr or "the verdict is holds on both" in result.stderr
+
+
+# The reset line of the keyboard's controller: QEMU ends.
+ENDS = bytes.fromhex("b0 fe e6 64 f4")  # mov al, 0xfe; out 0x64, al; hlt
+
+
+def test_a_kernel_that_does_not_boot_is_bad_or_cannot_be_tested(
+    project: Project, tmp_path: Path, a_cache: Path
+) -> None:
+    file = kernel_of(ENDS, tmp_path, banner=b"6.12.1-ends (me@here) #1\0").image
+    words = [*HARNESS, "check", str(file), "--claim", "queue.linear", "--scenarios", str(project.directory)]
+    for more, code in (([], 1), (["--skip-unbootable"], 125)):
+        result = project.start([*words, *more], HARNESS_CACHE=str(a_cache))
+        assert result.returncode == code, result.stdout + result.stderr
+        first, last = result.stdout.splitlines()
+        assert first.startswith("the machine with kernel 6.12.1-ends died: ")
+        assert last == f"{file} does not boot"
 
 
 @pytest.mark.skipif(bool(debian_archive.missing()), reason=debian_archive.missing())

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def kernel_of(code: bytes, directory: Path) -> Stored:
+def kernel_of(code: bytes, directory: Path, banner: bytes = b"") -> Stored:
     """A kernel image for that code: Documentation/arch/x86/boot.rst, the real-mode part alone."""
     setup = bytearray(0x400)
     setup[0x1F1] = 1  # one sector after this
@@ -40,6 +40,8 @@ def kernel_of(code: bytes, directory: Path) -> Stored:
     struct.pack_into("<HxxxxxxxxxB", setup, 0x206, 0x0203, 1)  # version; loaded high
     struct.pack_into("<I", setup, 0x22C, 0x37FFFFFF)  # where an initrd may end
     setup[0x280 : 0x280 + len(code)] = code
+    struct.pack_into("<H", setup, 0x20E, 0x300 - 0x200)
+    setup[0x300 : 0x300 + len(banner)] = banner
     file = directory / "bzImage"
     file.write_bytes(bytes(setup) + bytes(0x400))
     return Stored("tiny", "0", file, {})

@@ -1,0 +1,218 @@
+"""What `harness check` does: boot a kernel, run scenarios on it, and judge what came of them."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import click
+
+from harness.cli.notes import note
+from harness.errors import BadInput
+from harness.evidence.moved import moved
+from harness.evidence.types import Outcome, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from harness.cli.settling import Session
+    from harness.evidence.types import Run
+    from harness.kernels.selection import Selection
+    from harness.kernels.targets import Target
+
+# git-bisect(1), "Bisect run": 0 is good, 125 cannot be tested, everything else up to 127 is bad; from 128 on git stops.
+GOOD, BAD, UNTESTABLE, NOTHING_KNOWN, INTERRUPTED = 0, 1, 125, 128, 130
+# So many tests that went wrong are told of.
+SHOWN = 10
+# How pytest's XML calls what could not be collected, or a kernel that did not run.
+NOT_COLLECTED = "collection failure"
+
+
+@dataclass(frozen=True)
+class Check:
+    """What is asked: which kernel, which claims or groups (none: all), and what is good."""
+
+    kernel: str
+    claims: tuple[str, ...]
+    verdict: Verdict | None
+    skip_unbootable: bool
+    scenarios: Path
+    evidence: Path | None = None
+    selection: Selection | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What came of it: the exit code, and the lines that say why."""
+
+    code: int
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Failing:
+    """A test without a claim that failed, or something that did not run: its name, and the first line of why."""
+
+    name: str
+    why: str
+    ran: bool
+
+
+def answer(check: Check) -> int:
+    """Check, say what came of it, first of all the number that moved; the exit code."""
+    judged = _judged(check)
+    for line in judged.lines:
+        click.echo(line)
+    return judged.code
+
+
+def _judged(check: Check) -> Judged:
+    from harness.cli.question import the_kernel
+    from harness.kernels.machine import MachineDied
+    from harness.kernels.store import CannotRun
+
+    _claims_are_known(check)
+    try:
+        target = the_kernel(check.kernel, check.selection)
+        _boot(target)
+    except CannotRun as error:
+        return Judged(UNTESTABLE, (str(error), "it cannot be tested: harness kernels config says what else it lacks"))
+    except MachineDied as error:
+        first, _, rest = str(error).partition("\n")
+        if rest:
+            click.echo(rest, err=True)
+        return Judged(UNTESTABLE if check.skip_unbootable else BAD, (first, f"{check.kernel} does not boot"))
+    return _run(check, target)
+
+
+def _claims_are_known(check: Check) -> None:
+    """BadInput, with the nearest names, for a claim that does not exist: before a machine is started."""
+    from harness.claims.files import find, load
+
+    if not check.scenarios.exists():
+        raise BadInput(f"{check.scenarios}: there are no scenarios here; name their directory with --scenarios")
+    place = check.scenarios / "claims"
+    if not any(place.glob("*.toml")):
+        return  # pytest knows where else they may be
+    claims = load(place)
+    groups = {claim.group for claim in claims.values()}
+    for name in check.claims:
+        if name not in groups:
+            find(name, claims)
+
+
+def _boot(target: Target) -> None:
+    """Bring a kernel up once, unless its state is there: MachineDied if it does not come up."""
+    kernel = target.stored()
+    if kernel is not None:
+        from harness.kernels import warm
+        from harness.kernels.machine import Mode
+
+        warm.boot(kernel, Mode(), say=warm.Say())
+
+
+def _run(check: Check, target: Target) -> Judged:
+    """Run the scenarios, and judge."""
+    from harness.cli.settling import sessions
+    from harness.evidence.codec import read_directory
+
+    with tempfile.TemporaryDirectory(prefix="harness-check-") as directory:
+        place = check.evidence or Path(directory, "evidence")
+        kernels = [(place.name, target.names[-1])]
+        with sessions(kernels, place.parent, scenarios=check.scenarios, claims=check.claims) as (session,):
+            session.wait()
+            read = read_directory(session.evidence) if session.evidence.is_dir() else None
+            runs = [(file.claim.name, run) for file in (read.files if read else ()) for run in file.runs]
+            return judge(check, target.name, runs, list(failing(session.junit)), _stopped(session))
+
+
+def _stopped(session: Session) -> str:
+    """Why pytest did not run to its end; "" if it did."""
+    from harness.cli.settling import WHOLE
+
+    code = session.wait()
+    return "" if code in WHOLE else f"pytest ended with {code}: {' '.join(session.last_words()) or 'it said nothing'}"
+
+
+def failing(junit: Path) -> Iterator[Failing]:
+    """What failed, by pytest's XML, but for the tests of claims, of which there is evidence."""
+    if not junit.exists():
+        return
+    for case in ET.parse(junit).getroot().iter("testcase"):
+        of_a_claim = any(each.get("name") == "claim" for each in case.iter("property"))
+        for what in [*case.findall("failure"), *case.findall("error")]:
+            message = what.get("message", "")
+            if message == NOT_COLLECTED:
+                yield Failing(case.get("name", ""), _last_line(what.text or ""), ran=False)
+            elif not of_a_claim:
+                yield Failing(case.get("name", ""), message.partition("\n")[0], ran=True)
+
+
+def _last_line(text: str) -> str:
+    lines = [line.removeprefix("E").strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"
+
+
+def judge(
+    check: Check, kernel: str, runs: Sequence[tuple[str, Run]], others: Sequence[Failing], stopped: str
+) -> Judged:
+    """What is to be said of a kernel after its claims have run.
+
+    A measurement that is wrong counts, whatever else did not run; without one, all that was asked for must have run.
+    """
+    where = f"Linux {kernel}"
+    wrong = [(name, run) for name, run in runs if is_wrong(run, check.verdict)]
+    failed = [test for test in others if test.ran]
+    if wrong or failed:
+        return Judged(BAD, (*_wrong_lines(wrong, failed, check.verdict), f"bad: {where}"))
+    absent = [f"{test.name}: {test.why}" for test in others if not test.ran]
+    if stopped or absent or not runs:
+        why = stopped or "; ".join(absent[:3]) or "no scenario was chosen"
+        return Judged(NOTHING_KNOWN, (f"nothing is known of {where}: {why}",))
+    settled = {name for name, run in runs if run.outcome is not Outcome.UNSETTLED}
+    if unsettled := {name: run.reason for name, run in runs if name not in settled}:
+        lines = [f"{name}: not settled: {reason}" for name, reason in list(unsettled.items())[:SHOWN]]
+        if check.claims or not settled:
+            return Judged(UNTESTABLE, (*lines, f"it cannot be tested: {where}"))
+        for line in lines:
+            note(line)
+    return Judged(GOOD, (f"good: {where}: {_verdicts(runs, settled, check.verdict)}",))
+
+
+def is_wrong(run: Run, wanted: Verdict | None) -> bool:
+    """Whether a run speaks against a kernel: not as expected, or another verdict than the wanted one."""
+    if run.outcome is Outcome.UNSETTLED:
+        return False
+    if wanted is not None and run.verdict is not None:
+        return run.verdict is not wanted
+    return run.outcome is not Outcome.EXPECTED
+
+
+def _wrong_lines(wrong: Sequence[tuple[str, Run]], failed: Sequence[Failing], wanted: Verdict | None) -> Iterator[str]:
+    """The number that moved, and under it whose it is; equal numbers once."""
+    by_number: dict[str, list[str]] = {}
+    for name, run in wrong:
+        what = run.said if wanted is None or run.verdict is None else f"{run.verdict.words}, not {wanted.words}"
+        by_number.setdefault(moved(run, wanted), []).append(f"{name}: {what}: {run.nodeid}")
+    for test in failed:
+        by_number.setdefault(test.why, []).append(test.name)
+    left = SHOWN
+    for number, whose in by_number.items():
+        if left > 0:
+            yield number
+            yield from (f"  {line}" for line in whose[:left])
+        left -= len(whose)
+    if left < 0:
+        yield f"  and {-left} more"
+
+
+def _verdicts(runs: Sequence[tuple[str, Run]], settled: set[str], wanted: Verdict | None) -> str:
+    how = "as expected" if wanted is None else "as wanted"
+    if len(settled) == 1:
+        (name,) = settled
+        verdicts = {run.verdict.words for run_of, run in runs if run_of == name and run.verdict is not None}
+        return f"{name}: {' and '.join(sorted(verdicts))}, {how}"
+    return f"{len(settled)} claims, {how}"
