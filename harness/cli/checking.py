@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ GOOD, BAD, UNTESTABLE, NOTHING_KNOWN, INTERRUPTED = 0, 1, 125, 128, 130
 SHOWN = 10
 # How pytest's XML calls what could not be collected, or a kernel that did not run.
 NOT_COLLECTED = "collection failure"
+# And what failed when a test was over.
+AFTERWARDS = "failed on teardown"
 
 
 @dataclass(frozen=True)
@@ -120,25 +123,28 @@ def _run(check: Check, target: Target) -> Judged:
     from harness.evidence.codec import read_directory
 
     with tempfile.TemporaryDirectory(prefix="harness-check-") as directory:
-        place = check.evidence or Path(directory, "evidence")
-        kernels = [(place.name, target.names[-1])]
-        with sessions(kernels, place.parent, scenarios=check.scenarios, claims=check.claims) as (session,):
-            session.wait()
-            read = read_directory(session.evidence) if session.evidence.is_dir() else None
-            runs = [(file.claim.name, run) for file in (read.files if read else ()) for run in file.runs]
-            return judge(check, target.name, runs, list(failing(session.junit)), _stopped(session))
+        kernels = [(target.name, target.names[-1])]
+        with sessions(kernels, Path(directory), scenarios=check.scenarios, claims=check.claims) as (session,):
+            code = session.wait()
+            files = read_directory(session.evidence).files if session.evidence.is_dir() else ()
+            runs = [(file.claim.name, run) for file in files for run in file.runs]
+            if check.evidence is not None and files:
+                shutil.copytree(session.evidence, check.evidence, dirs_exist_ok=True)
+            others = list(failing(session.junit))
+            return judge(check, target.name, runs, others, _stopped(session, code, runs, others))
 
 
-def _stopped(session: Session) -> str:
-    """Why pytest did not run to its end; "" if it did."""
-    from harness.cli.settling import WHOLE
+def _stopped(session: Session, code: int, runs: Sequence[tuple[str, Run]], others: Sequence[Failing]) -> str:
+    """Why what pytest has left is not all that there is to say; "" if it is."""
+    from harness.cli.settling import FAILED, WHOLE
 
-    code = session.wait()
-    return "" if code in WHOLE else f"pytest ended with {code}: {' '.join(session.last_words()) or 'it said nothing'}"
+    said = f"pytest ended with {code}: {' '.join(session.last_words()) or 'it said nothing'}"
+    accounted = others or any(run.outcome not in (Outcome.EXPECTED, Outcome.UNSETTLED) for _, run in runs)
+    return "" if code in WHOLE and (code != FAILED or accounted) else said
 
 
 def failing(junit: Path) -> Iterator[Failing]:
-    """What failed, by pytest's XML, but for the tests of claims, of which there is evidence."""
+    """What failed, by pytest's XML, but for the tests of claims, of which there is evidence when they are over."""
     if not junit.exists():
         return
     for case in ET.parse(junit).getroot().iter("testcase"):
@@ -147,7 +153,7 @@ def failing(junit: Path) -> Iterator[Failing]:
             message = what.get("message", "")
             if message == NOT_COLLECTED:
                 yield Failing(case.get("name", ""), _last_line(what.text or ""), ran=False)
-            elif not of_a_claim:
+            elif not of_a_claim or message.startswith(AFTERWARDS):
                 yield Failing(case.get("name", ""), message.partition("\n")[0], ran=True)
 
 

@@ -33,9 +33,9 @@ class Question:
 
 
 def is_evidence(word: str) -> bool:
-    """Whether a word is a directory with evidence, and no kernel: a built kernel's tree has a directory arch."""
+    """Whether a word is a directory with evidence, and no kernel's tree: that has arch/, and JSON perhaps."""
     place = Path(word)
-    return place.is_dir() and (any(place.glob("*.json")) or not (place / "arch").is_dir())
+    return place.is_dir() and not (place / "arch").is_dir()
 
 
 def target(word: str, question: Question) -> Target:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # pytest's exit codes of a session that ran to its end: all as expected, or something not.
-WHOLE = (0, 1)
+PASSED, FAILED = 0, 1
+WHOLE = (PASSED, FAILED)
 NO_TESTS = 5
 PATIENCE = 10.0
 

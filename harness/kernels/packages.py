@@ -38,7 +38,7 @@ DEB, RPM = b"!<arch>\n", b"\xed\xab\xee\xdb"
 # A distribution's kernel with all of its modules has some hundred megabytes; whoever says more than this lies.
 LARGEST, LARGEST_FILE = 8 << 30, 512 << 20
 _IMAGE = re.compile(r"(?:^|/)(?:boot/vmlinuz-[^/]+|lib/modules/[^/]+/vmlinuz)$")
-_CONFIG = re.compile(r"(?:^|/)(?:boot/config-[^/]+|lib/modules/[^/]+/config)$")
+_CONFIG = re.compile(r"(?:^|/)(?:boot/config-(?P<boot>[^/]+)|lib/modules/(?P<modules>[^/]+)/config)$")
 _MODULE = re.compile(r"(?:^|/)lib/modules/(?P<release>[^/]+)/(?:.*/)?(?P<name>[\w-]+)\.ko(?P<packed>\.(?:xz|zst|gz))?$")
 # Where images are, for whoever has named another package.
 _WHERE = (
@@ -133,6 +133,8 @@ def _make(packages: Sequence[Path], into: Path, everything: Path) -> None:
     for package in packages[1:]:
         sort_out(package, into, everything)
     # Of another flavour of the same version, which may stand beside it, nothing is wanted.
+    with contextlib.suppress(FileNotFoundError):
+        (everything / f"{_folder(release)}.config").rename(into / "config")
     its_own = {modules.name_of(file): file for file in (everything / _folder(release)).glob("*")}
     modules.keep_wanted(its_own, into / "modules")
 
@@ -143,15 +145,15 @@ def _folder(release: str) -> str:
 
 
 def sort_out(package: Path, into: Path, everything: Path) -> None:
-    """Take what matters out of a package: image and configuration into a directory, all modules by release to another.
+    """Take what matters out of a package: the image to one directory, modules and configurations by release to another.
 
     BadInput if it is damaged, or larger than any kernel's package is.
     """
     for name, content in _files(package):
         if _IMAGE.search(name) and not (into / "image").exists():
             _write(content, into / "image", package)
-        elif _CONFIG.search(name) and not (into / "config").exists():
-            _write(content, into / "config", package)
+        elif found := _CONFIG.search(name):
+            _write(content, everything / f"{_folder(found['boot'] or found['modules'])}.config", package)
         elif found := _MODULE.search(name):
             folder = everything / _folder(found["release"])
             folder.mkdir(exist_ok=True)

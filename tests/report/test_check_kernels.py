@@ -41,7 +41,7 @@ def check(tmp_path: Path) -> Callable[..., Ran]:
     def run(*words: str, scenario: str = SCENARIO, limit: str = "refuted") -> Ran:
         mine = tmp_path / "project" / "mine"
         (mine / "claims").mkdir(parents=True, exist_ok=True)
-        (mine / "claims" / "queue.toml").write_text(claim_file(limit=limit))
+        (mine / "claims" / "queue.toml").write_text(claim_file(limit=limit, more="refuted"))
         (mine / "test_mine.py").write_text(scenario)
         ini = '[tool.pytest.ini_options]\naddopts = ["-p", "no:cacheprovider"]\n'
         (tmp_path / "project" / "pyproject.toml").write_text(ini)
@@ -85,6 +85,24 @@ def test_a_claim_that_is_not_settled_cannot_be_tested(check: Callable[..., Ran])
     assert (ran.returncode, ran.stdout.splitlines()[0]) == (UNTESTABLE, "queue.limit: not settled: no table")
 
 
+def test_what_fails_when_a_test_is_over_counts(check: Callable[..., Ran]) -> None:
+    fixture = "@pytest.fixture\ndef left():\n    yield\n    raise OSError('a namespace is left')\n\n"
+    scenario = SCENARIO.replace("@pytest.mark.claim", f"{fixture}@pytest.mark.claim").replace(
+        "(claim,", "(claim, left,"
+    )
+    ran = check("running", "--claim", "queue.limit", scenario=scenario)
+    assert ran.returncode == BAD, ran
+    assert "a namespace is left" in ran.stdout.splitlines()[0]
+
+
+def test_evidence_of_another_run_is_not_judged(check: Callable[..., Ran]) -> None:
+    bad = SCENARIO.replace('"waiting", 11', '"waiting", 8')
+    more = SCENARIO.replace("queue.limit", "queue.more").replace("test_limit", "test_more")
+    assert check("running", "--claim", "queue.more", "--evidence", "kept", scenario=bad + more).returncode == GOOD
+    assert check("running", "--claim", "queue.limit", "--evidence", "kept", scenario=bad + more).returncode == BAD
+    assert check("running", "--claim", "queue.more", "--evidence", "kept", scenario=bad + more).returncode == GOOD
+
+
 def test_a_test_without_a_claim_counts_too(check: Callable[..., Ran]) -> None:
     ran = check("running", scenario=SCENARIO + "\ndef test_more():\n    assert 7 == 8\n")
     assert (ran.returncode, ran.stdout.splitlines()[0]) == (BAD, "assert 7 == 8")
@@ -94,7 +112,7 @@ def test_a_test_without_a_claim_counts_too(check: Callable[..., Ran]) -> None:
     ("scenario", "why"),
     [
         ("import nothing_of_the_kind\n", "No module named 'nothing_of_the_kind'"),
-        (SCENARIO.replace("    with claim.effect", "    pytest.exit('enough')\n    with claim.effect"), "enough"),
+        ("import pytest\npytest.exit('enough')\n", "enough"),
         ("def helper(): pass\n", "no tests ran"),
     ],
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.cli.question import is_evidence
 from tests.claim_file import claim_file
 
 if TYPE_CHECKING:
@@ -83,3 +84,11 @@ def test_a_word_that_is_neither_kernel_nor_evidence_is_one_line(compare: Callabl
     assert (code, out) == (2, "")
     assert err.startswith("harness: moday is no directory with evidence, and ")
     assert err.count("\n") == 1
+
+
+def test_a_kernels_tree_is_no_evidence_whatever_json_it_has(tmp_path: Path) -> None:
+    (tmp_path / "arch").mkdir()
+    (tmp_path / "compile_commands.json").write_text("[]")
+    assert not is_evidence(str(tmp_path))
+    (tmp_path / "arch").rmdir()
+    assert is_evidence(str(tmp_path))

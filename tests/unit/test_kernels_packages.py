@@ -84,6 +84,19 @@ def test_modules_of_another_version_or_flavour_are_left_alone(package: Path) -> 
     assert targets.located(str(package))[1].modules == {}
 
 
+@pytest.mark.skipif(bool(KINDS["deb"][1]), reason=KINDS["deb"][1])
+def test_of_two_flavours_of_a_version_each_has_its_own(tmp_path: Path) -> None:
+    for flavour, config in (("generic", "CONFIG_VETH=m\n"), ("lowlatency", "CONFIG_VETH=y\n")):
+        release = f"6.8.0-31-{flavour}"
+        content = image(tmp_path / "bzImage", f"{release} (me@here) #31\0".encode()).read_bytes()
+        veth = module(tmp_path / flavour, "veth", release=release).read_bytes()
+        package = distribution_packages.ubuntu(tmp_path, release, content, {"veth": veth}, config)
+    built, kernel = targets.located(str(package))
+    assert kernel.release == "6.8.0-31-lowlatency"
+    assert configuration.of(built.image, kernel.release) == {"VETH": "y"}
+    assert kernel.modules["veth"].read_bytes() == veth
+
+
 def test_the_package_with_the_modules_is_not_the_one_to_name(package: Path, cache: Path) -> None:
     (with_modules,) = (file for file in package.parent.iterdir() if "modules" in file.name)
     with pytest.raises(BadInput, match=r"there is no kernel image in this package; the image is in linux-image-unsign"):

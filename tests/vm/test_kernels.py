@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.kernels import places
+from harness.kernels import places, targets, warm
 from harness.waiting import until
-from tests.unit import debian_archive
+from tests.unit import debian_archive, distribution_packages
 from tests.unit.debian_archive import DebianArchive, Key
 
 from .conftest import PROJECT
 from .test_machine import kernel_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from harness.kernels.store import Stored
 
@@ -230,6 +230,32 @@ def test_a_scenario_runs_on_a_kernel_where_it_was_built(project: Project, tmp_pa
     built_tree(new, tmp_path / "linux")
     relative = os.path.relpath(tmp_path / "linux", project.directory)
     result = project.run(f"--kernel={relative}", "-k", "limit", HARNESS_CACHE=str(a_cache))
+    assert counts(result) == {"passed": 2}, result.stdout + result.stderr
+    assert {one["kernel"]["release"] for one in project.evidence()["runs"]} == {new.release}
+
+
+PROGRAMS = {distribution_packages.ubuntu: ["dpkg-deb"], distribution_packages.fedora: ["rpmbuild", "bsdtar"]}
+
+
+@pytest.mark.parametrize("make", PROGRAMS, ids=lambda make: make.__name__)
+def test_a_scenario_runs_on_a_kernel_of_another_distributions_packages(
+    project: Project, tmp_path: Path, a_cache: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[..., Path]
+) -> None:
+    if lacking := distribution_packages.missing(*PROGRAMS[make]):
+        pytest.skip(lacking)
+    new = project.kernels[1]
+    (tmp_path / "packages").mkdir()
+    modules = {name: file.read_bytes() for name, file in new.modules.items()}
+    package = make(tmp_path / "packages", new.release, new.image.read_bytes(), modules)
+    # To spare a boot, the state after it: what the machine is made of is the same, but for where the image stands.
+    states = places.states().glob(f"{warm._called(new)}-simulated-*")
+    monkeypatch.setenv(places.CACHE, str(a_cache))
+    unpacked = targets.located(str(package))[1]
+    (a_cache / "states").mkdir()
+    for booted in sorted(states, key=lambda file: len(file.name))[:1]:
+        name = booted.name.replace(warm._called(new), warm._called(unpacked))
+        (a_cache / "states" / name).symlink_to(booted)
+    result = project.run(f"--kernel={package}", "-k", "limit", HARNESS_CACHE=str(a_cache))
     assert counts(result) == {"passed": 2}, result.stdout + result.stderr
     assert {one["kernel"]["release"] for one in project.evidence()["runs"]} == {new.release}
 
