@@ -6,7 +6,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.observe import counting
+from harness.observe import counters
 from harness.traffic import connect
 from harness.waiting import until
 
@@ -78,11 +78,20 @@ def let_untracked(firewall: Host, port: int) -> None:
 
 def knock(client: Host, listener: Listener, n: int) -> Attempts:
     """n connect() calls at once; returns when each is connected, or has sent its SYN again."""
-    with counting(client) as moved:
-        calls = connect(client, listener, n)
-        until(
-            lambda: moved.TcpExt.TCPSynRetrans >= calls.pending,
-            deadline=60,
-            what=f"{n} clients let in, or their next SYN",
-        )
+    calls = connect(client, listener, n)
+    wait_for_knocks(1, calls)
     return calls
+
+
+def wait_for_knocks(times: int, *calls: Attempts) -> None:
+    """Wait until those that are not connected have sent their SYNs again, so many times each on average from now on.
+
+    Where all are let in nobody knocks, and nobody is waited for.
+    """
+    before = {each.host: counters(each.host) for each in calls}
+
+    def knocked() -> bool:
+        again = sum((counters(host) - then).TcpExt.TCPSynRetrans for host, then in before.items())
+        return again >= times * sum(each.pending for each in calls)
+
+    until(knocked, deadline=60, what="those that are outside let in, or their next SYN")

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.evidence import seconds
-from harness.instruments.between import TRACKING, let_untracked
+from harness.instruments.between import TRACKING, let_untracked, wait_for_knocks
 from harness.instruments.connection_table import ConnectionTable
 from harness.laws.ranges import at_least, at_most
 from harness.observe.conntrack import tracked
 from harness.traffic import arrivals, connect, echo, listen
-from harness.waiting import until_at_least
 from scenarios.incidents import firewall
 
 if TYPE_CHECKING:
@@ -46,9 +45,7 @@ def test_conntrack_full(claim: ClaimRun, lab: Lab) -> None:
         effect.compare("connections that the table has room for", table.limit - table.count, document=0)
         came = arrivals(server, "S")
         new, others = (connect(client, to, CLIENTS) for to in (listener, spare))
-        until_at_least(
-            lambda: effect.delta(client).TcpExt.TCPSynRetrans, 2 * CLIENTS, deadline=60, what="their second SYNs"
-        )
+        wait_for_knocks(1, new, others)
         effect.compare("new clients let in", new.connected + others.connected, document=0)
         effect.compare("SYNs that the server gets", came.count, document=0)
         effect.compare("packets dropped, by conntrack -S", table.dropped, document=at_least(4 * CLIENTS))
@@ -59,9 +56,7 @@ def test_conntrack_full(claim: ClaimRun, lab: Lab) -> None:
         entry = tracked(net.gateway, (before[0].port, listener.port))
         left = seconds(entry and entry.seconds_left)
         effect.compare("seconds for which one of these is remembered from now on", left, document=at_most(3600))
-        until_at_least(
-            lambda: effect.delta(client).TcpExt.TCPSynRetrans, 2 * CLIENTS, deadline=60, what="their next SYNs"
-        )
+        wait_for_knocks(1, new, others)
         effect.compare("connections that the table has room for", table.limit - table.count, document=0)
         effect.compare("new clients let in", new.connected + others.connected, document=0)
     with claim.effect("a remedy: notrack, for the port of the one service") as effect:

@@ -12,19 +12,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.instruments.between import leave
+from harness.instruments.between import leave, wait_for_knocks
 from harness.instruments.connection_table import ConnectionTable
 from harness.laws.ranges import at_least
 from harness.observe.conntrack import statistics
 from harness.traffic import arrivals, connect, echo, listen
-from harness.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.claims.phases import LivePhase
     from harness.claims.record import ClaimRun
-    from harness.lab import BehindNat, Host
+    from harness.lab import BehindNat
 
 PORTS, CLIENTS, EACH = 20, 3, 8
 WANTED = CLIENTS * EACH
@@ -37,15 +35,6 @@ def literal(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def knocked(phase: LivePhase, clients: list[Host], syns: int) -> None:
-    """Wait until the clients have sent so many SYNs again."""
-    until(
-        lambda: sum(phase.delta(each).TcpExt.TCPSynRetrans for each in clients) >= syns,
-        deadline=60,
-        what=f"{syns} SYNs again",
-    )
-
-
 @pytest.mark.slow(10)
 @pytest.mark.claim("incidents.gateway-out-of-ports")
 def test_gateway_out_of_ports(claim: ClaimRun, behind_nat: Callable[[int], BehindNat]) -> None:
@@ -56,7 +45,7 @@ def test_gateway_out_of_ports(claim: ClaimRun, behind_nat: Callable[[int], Behin
     leave(gateway, f"masquerade to :40000-{40000 + PORTS - 1}")
     with claim.effect("three clients want eight connections each, and the gateway has 20 ports: the symptom") as effect:
         wanted = [connect(client, listener, EACH) for client in clients]
-        knocked(effect, clients, 2 * TOO_MANY)
+        wait_for_knocks(2, *wanted)
         effect.compare("connections", sum(each.connected for each in wanted), document=PORTS)
         effect.compare("SYNs that the server gets", came.count, document=PORTS)
         failed = statistics(gateway)["insert_failed"]
@@ -68,13 +57,12 @@ def test_gateway_out_of_ports(claim: ClaimRun, behind_nat: Callable[[int], Behin
     with claim.effect(f"what does nothing: {', '.join(OF_HOSTS)} on the gateway") as effect:
         for name, value in OF_HOSTS.items():
             gateway.sysctl[f"net.ipv4.{name}"] = value
-        knocked(effect, clients, TOO_MANY)
+        wait_for_knocks(1, *wanted)
         effect.compare("connections", sum(each.connected for each in wanted), document=PORTS)
     with claim.effect("a remedy: two ports more in the rule") as effect:
         leave(gateway, f"masquerade to :40000-{40000 + PORTS + 1}")
         wanted.append(connect(clients[0], listener, TOO_MANY))
-        until(lambda: sum(each.connected for each in wanted) >= PORTS + 2, what="two connections more")
-        knocked(effect, clients, TOO_MANY)
+        wait_for_knocks(1, wanted[-1])
         effect.compare("connections", sum(each.connected for each in wanted), document=PORTS + 2)
     with claim.effect("a remedy: new connections leave by a second address, which has 20 ports as well") as effect:
         second = net.outside.address(77, gateway.family)
