@@ -70,9 +70,8 @@ class HungWorker(Experiment):
             put(net.server, self.sysctls)
             net.server.sysctl[SOMAXCONN] = LONGER * self.backlog
             workers = Workers(net.server, self.workers, self.backlog, hangs=self.hangs, shared=self.shared)
-            crowd = Crowd(net.client, workers, self.clients)
-            seen = crowd.stuck()
-            longest = seen.recv_q
+            crowd = Crowd(net.client, workers, self.clients, stuck=workers.stuck)
+            seen, longest = crowd.seen(), workers.longest_queue()
             if self.restarted and self.shared:
                 workers.restart_first()
             if self.restarted or not self.hangs or not self.shared:

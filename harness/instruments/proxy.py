@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.observe import states_at
+from harness.observe import ends_at
 from harness.traffic import hold
 from harness.traffic.nginx import Nginx
 from harness.waiting import let_pass, until
@@ -18,49 +17,44 @@ FORWARD = 'proxy_pass http://application; proxy_http_version 1.1; proxy_set_head
 DEADLINE = 60.0
 
 
-@dataclass(frozen=True)
-class Keeping:
-    """How long the server keeps an idle connection, in seconds, and the proxy ("60s"), which keeps so many, or none.
+class Proxy:
+    """A proxy at port 80 of a host, before a server. It keeps `kept` idle connections for so long ("60s"), or none.
 
-    `asks_again` lets the proxy send a POST once more on another connection, as it does with what is safe to repeat.
+    `more` are further directives of nginx, for what is passed on.
     """
 
-    server: int = 1
-    proxy: str = "60s"
-    kept: int = 4
-    asks_again: bool = False
+    def __init__(self, host: Host, server: Nginx, *, keeps: str = "60s", kept: int = 4, more: str = "") -> None:
+        self.server = server
+        address = server.url.removeprefix("http://").rstrip("/")
+        pool = f"keepalive {kept}; keepalive_timeout {keeps};" if kept else ""
+        self.nginx = Nginx(host, location=FORWARD + more, http=f"upstream application {{ server {address}; {pool} }}")
+        # Whether it answers was asked through it: other workers have no connection left of that, which would end soon.
+        self.nginx.reload()
 
-
-class Site:
-    """A proxy and its server. They listen at port 80 and 8080."""
-
-    def __init__(self, proxy: Host, server: Host, keeping: Keeping) -> None:
-        self.server = Nginx(server, "8080", keepalive=keeping.server)
-        address = self.server.url.removeprefix("http://").rstrip("/")
-        pool = f"keepalive {keeping.kept}; keepalive_timeout {keeping.proxy};" if keeping.kept else ""
-        again = " proxy_next_upstream error non_idempotent;" if keeping.asks_again else ""
-        upstream = f"upstream application {{ server {address}; {pool} }}"
-        self.proxy = Nginx(proxy, location=FORWARD + again, http=upstream)
-
-    def post(self, client: Host) -> int:
-        """The status that a client gets for a POST."""
+    def ask(self, client: Host, method: str = "POST") -> int:
+        """The status that a client gets for a request."""
         with client.socket() as asking:
             asking.settimeout(DEADLINE)
-            asking.connect((self.proxy.host.ip, self.proxy.port))
-            asking.sendall(b"POST / HTTP/1.0\r\nHost: shop\r\nContent-Length: 0\r\n\r\n")
+            asking.connect((self.nginx.host.ip, self.nginx.port))
+            asking.sendall(f"{method} / HTTP/1.0\r\nHost: shop\r\nContent-Length: 0\r\n\r\n".encode())
             return int(asking.recv(4096).split()[1])
 
-    def post_after(self, client: Host, seconds: float) -> tuple[int, int]:
-        """What a client gets for a POST, and for another one so many seconds later.
+    def ask_late(self, client: Host, seconds: float, method: str = "POST") -> tuple[int, int]:
+        """What a client gets for a POST, and for a request so many seconds later.
 
-        The FIN of a server that closes meanwhile is on its way until then, as on a long one.
+        If the server closes meanwhile, its FIN is on its way until then, as on a long one.
         """
         until(self._is_quiet, deadline=DEADLINE, what="the connections of before to end")
-        with hold(self.proxy.host, "FA", sport=self.server.port):
-            first = self.post(client)
+        with hold(self.nginx.host, "FA", sport=self.server.port):
+            first = self.ask(client)
             let_pass(seconds, what="the connection to be idle")
-            return first, self.post(client)
+            return first, self.ask(client, method)
+
+    def log(self) -> str:
+        """What its error log says."""
+        return (self.nginx.directory / "error.log").read_text()
 
     def _is_quiet(self) -> bool:
-        """Whether no connection to the server is about to end."""
-        return set(states_at(self.server.host, self.server.port)) <= {"TIME-WAIT", "ESTAB", "LISTEN"}
+        """Whether no connection to the server is about to end, whose FIN would be held as well."""
+        ends = ends_at(self.server.host, self.server.port)
+        return {end.state for end in ends if end.remote[0] == self.nginx.host.ip} <= {"ESTAB", "TIME-WAIT"}

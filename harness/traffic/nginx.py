@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.observe.queues import accept_queue
-from harness.observe.sockets import states_at
+from harness.observe.sockets import sockets, states_at
 from harness.waiting import until
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from harness.lab import Host, Program, Ran
 
 CONFIGURATION = """
@@ -66,6 +66,12 @@ def check_configuration(host: Host, server_block: str) -> Ran:
     return host.run("nginx", "-t", "-p", directory, "-c", file, check=False)
 
 
+def inode_of(descriptor: Path) -> int:
+    """The inode of a socket by a descriptor in /proc/PID/fd; 0 of what is no socket."""
+    socket = re.fullmatch(r"socket:\[(\d+)\]", str(descriptor.readlink()))
+    return int(socket[1]) if socket else 0
+
+
 class Nginx:
     """A running nginx. `listen` is the argument of its directive without the address ("8088 backlog=5000").
 
@@ -104,6 +110,11 @@ class Nginx:
     def url(self) -> str:
         """Where it answers."""
         return f"http://{self._literal()}:{self.port}/"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        return self.host.ip, self.port
 
     @property
     def waiting(self) -> int:
@@ -161,6 +172,18 @@ class Nginx:
         """Stop the workers as a blocking call would: the kernel goes on queueing for them."""
         self._signal_workers(signal.SIGSTOP)
 
+    def stall_one(self) -> int:
+        """Stop one of the workers; its process id. It waits at its socket then, and takes nothing from it."""
+        worker = self.workers()[0]
+        until(lambda: self._sockets_of(worker), what="a worker of nginx that waits at its socket")
+        os.kill(worker, signal.SIGSTOP)
+        return worker
+
+    def waiting_at(self, worker: int) -> int:
+        """How many connections wait at the socket of one worker, where each has its own (`reuseport`)."""
+        (inode,) = self._sockets_of(worker)
+        return accept_queue(self.host, self.port, inode=inode).waiting
+
     def resume(self) -> None:
         """Let the workers run again."""
         self._signal_workers(signal.SIGCONT)
@@ -171,6 +194,20 @@ class Nginx:
 
     def _literal(self) -> str:
         return f"[{self.host.ip}]" if ":" in self.host.ip else self.host.ip
+
+    def _sockets_of(self, worker: int) -> set[int]:
+        """The inodes of the listening sockets that a worker waits at: it has those of the others as well.
+
+        They are among those that its epoll descriptor watches (fs/eventpoll.c, ep_show_fdinfo()).
+        """
+        listening = {row.inode for row in sockets(self.host, f"state listening sport = :{self.port}")}
+        process = Path("/proc", str(worker))
+        watched = {
+            inode_of(process / "fd" / number)
+            for descriptor in process.glob("fdinfo/*")
+            for number in re.findall(r"^tfd: +(\d+)", descriptor.read_text(), re.MULTILINE)
+        }
+        return listening & watched
 
     def _signal_workers(self, number: int) -> None:
         for worker in self.workers():

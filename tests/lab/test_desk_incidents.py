@@ -25,10 +25,11 @@ from harness.instruments.accept_queue import fill
 from harness.instruments.between import chains, knock, leave, watch
 from harness.instruments.connection_table import ConnectionTable
 from harness.instruments.older_clock import meet_time_wait
-from harness.instruments.proxy import Keeping, Site
+from harness.instruments.proxy import Proxy
 from harness.lab import behind_nat, lan, pair
 from harness.observe import counters
 from harness.traffic import connect, drop, echo, flood, listen
+from harness.traffic.nginx import Nginx
 from harness.traffic.ports import give_ports
 from harness.traffic.short_connections import ShortConnections, keep_asking
 from harness.waiting import let_pass, until
@@ -161,9 +162,9 @@ def has_no_room(lab: Lab) -> Path:
 
 def closes_too_soon(lab: Lab) -> Path:
     """A server behind a proxy that keeps connections for longer."""
-    client, proxy, server = lan(lab, 3).hosts
-    site = Site(proxy, server, Keeping())
-    return Files(server).snapshot(lambda: [site.post_after(client, 1.5) for _ in range(2)])
+    client, between, server = lan(lab, 3).hosts
+    proxy = Proxy(between, Nginx(server, "8080", keepalive=1))
+    return Files(server).snapshot(lambda: [proxy.ask_late(client, 1.5) for _ in range(2)])
 
 
 def has_clients_with_other_clocks(lab: Lab) -> Path:

@@ -12,6 +12,8 @@ from harness.instruments.accept_queue import fill
 from harness.instruments.between import leave
 from harness.instruments.connection_table import ConnectionTable
 from harness.instruments.outside_port import give_one_port
+from harness.instruments.proxy import Proxy
+from harness.instruments.shared_port import Crowd
 from harness.observe import count, counters, states_at
 from harness.observe.conntrack import statistics
 from harness.traffic import connect, drop, flood, hold, listen
@@ -22,8 +24,7 @@ from harness.traffic.short_connections import ShortConnections, keep_asking
 from harness.traffic.wrk import Wrk
 from harness.waiting import let_pass, until
 from scenarios.incidents import firewall, proxies
-from scenarios.incidents.test_keep_alive_too_short import ask, proxy
-from scenarios.incidents.test_one_worker_hangs import Crowd, hang_one, queues
+from scenarios.incidents.test_one_worker_hangs import CLIENTS, REQUEST, queues
 from tests.lab.operator_files import Files, diagnosed, said
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ def test_a_firewall_whose_table_is_full(lab: Lab, way: str) -> None:
 def test_a_server_whose_keep_alive_is_shorter_than_its_proxy_s(lan: Callable[[int], Lan], way: str) -> None:
     client, machine, *hosts = lan(4).hosts
     server = Nginx(machine, "8080", keepalive=1)
-    proxies = [proxy(host, server) for host in hosts]
+    proxies = [Proxy(host, server) for host in hosts]
 
     def ask_each() -> None:
         """Both late at the same time, and again: the first look at the machine may come late itself."""
@@ -201,9 +202,9 @@ def test_a_server_whose_keep_alive_is_shorter_than_its_proxy_s(lan: Callable[[in
             with contextlib.ExitStack() as held:
                 for host in hosts:
                     held.enter_context(hold(host, "FA", sport=server.port))
-                assert [ask(client, each) for each in proxies] == [200, 200]
+                assert [each.ask(client) for each in proxies] == [200, 200]
                 let_pass(1.5)
-                assert [ask(client, each, "POST") for each in proxies] == [502, 502]
+                assert [each.ask(client) for each in proxies] == [502, 502]
 
     assert said(diagnosed(taken(machine, way, ask_each))) == [("keep-alive-too-short", server.port)]
 
@@ -226,11 +227,11 @@ def test_two_clients_of_one_address_whose_clocks_are_apart(lab: Lab, way: str) -
 @BOTH
 def test_a_worker_that_hangs_and_a_flood_at_once(pair: Pair, way: str) -> None:
     nginx = Nginx(pair.server, "80 reuseport backlog=5", workers=4)
-    hang_one(nginx)
-    crowd = Crowd(pair, nginx)
-    until(lambda: crowd.served() and queues(nginx)[0] == (6, 5), what="a worker's queue that is full")
+    hanging = nginx.stall_one()
+    crowd = Crowd(pair.client, nginx, CLIENTS, stuck=lambda: nginx.waiting_at(hanging), request=REQUEST)
+    assert queues(nginx)[0] == (6, 5)
     flooded = besieged(pair)
-    found = said(diagnosed(taken(pair.server, way, crowd.served)))
+    found = said(diagnosed(taken(pair.server, way, crowd.seen)))
     assert sorted(found[:2]) == sorted([("worker-hangs", nginx.port), ("syn-flood", flooded.port)])
 
 
