@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.desk import accept_queue, clocks, forgotten, gateway, keepalive, out_of_ports, silence, syn_flood, worker
+from harness.desk import (
+    accept_queue,
+    clocks,
+    forgotten,
+    gateway,
+    keepalive,
+    out_of_ports,
+    silence,
+    syn_flood,
+    too_short,
+    worker,
+)
 from harness.desk.experiment import CannotStand, Experiment
 from harness.desk.scale import harmless, place
 from harness.diagnosis.catalogue import NAMES
@@ -25,6 +36,7 @@ EXPERIMENTS: dict[str, type[Experiment]] = {
     "ports-used-up": out_of_ports.OutOfPorts,
     "syn-flood": syn_flood.SynFlood,
     "syn-queue-full": syn_flood.SynFlood,
+    "backlog-too-short": too_short.TooShort,
     "connect-unanswered": silence.Unanswered,
     "silent-peer": silence.SilentPeer,
     "worker-hangs": worker.HungWorker,
@@ -37,7 +49,6 @@ EXPERIMENTS: dict[str, type[Experiment]] = {
 }
 # What no desk can show, or what we have no experiment for.
 NOT_HERE = {
-    "backlog-too-short": "whether real clients or a flood fill the SYN queue is in the clients; see accept-queue-full",
     "drops-unexplained": "an unknown cause cannot be built",
     "descriptors-used-up": "it is the program's own limit; scenarios/test_limits_*.py show what it does",
     "time-wait-cap": "nothing fails by it that a desk could show; scenarios/test_time_wait_*.py show what it does",

@@ -19,6 +19,7 @@ from harness.traffic import connect
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from harness.desk.experiment import Setting
     from harness.diagnosis.findings import Finding
     from harness.diagnosis.view import View
     from harness.lab import Lab
@@ -38,6 +39,42 @@ TIMESTAMPS = "net.ipv4.tcp_timestamps"
 NEGOTIATED = 2 | 4
 
 
+@dataclass(frozen=True)
+class Queue:
+    """A machine's SYN queue: the knobs on the desk, its own limit and tcp_max_syn_backlog, and the scale."""
+
+    knobs: Knobs
+    synack_retries: int
+    limit: int
+    backlog: int
+    scale: tuple[Setting, ...]
+
+
+def queue_of(finding: Finding, view: View, most: int) -> Queue:
+    """By the listener's limit, on the desk `most` at most, and the sysctls; CannotStand where there is no listener."""
+    here = [each for each in view.space.listeners if each.local == finding.place.endpoint]
+    limits = [look.limit for each in here for look in each.looks if look.limit is not None]
+    if not limits:
+        raise CannotStand("the files do not show the listener whose SYN queue it is, or not its limit: give ss -lntm")
+    limit = max(limits[-1], 1)
+    there = known(view, KNOWN)
+    values = DEFAULTS | there
+    length = scaled(limit, most)
+    backlog = max(scaled(values[SYN_BACKLOG], most * values[SYN_BACKLOG] // max(limit, most)), 1)
+    return Queue(
+        Knobs(length, length, backlog, values[COOKIES]),
+        values[RETRIES],
+        limit,
+        values[SYN_BACKLOG],
+        scale=(
+            setting("limit of the listener (the smaller of backlog and somaxconn)", limit, length),
+            setting(SYN_BACKLOG, there.get(SYN_BACKLOG), backlog),
+            setting(COOKIES, there.get(COOKIES), values[COOKIES]),
+            setting(RETRIES, there.get(RETRIES), values[RETRIES]),
+        ),
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class SynFlood(SideBySide):
     """A service with a defence, `flood` SYNs a second at it, and clients that come and knock twice."""
@@ -54,27 +91,14 @@ class SynFlood(SideBySide):
     @classmethod
     def of(cls, finding: Finding, view: View) -> SynFlood:
         """By the listener's limit, and the sysctls that count for a SYN queue."""
-        here = [each for each in view.space.listeners if each.local == finding.place.endpoint]
-        limits = [look.limit for each in here for look in each.looks if look.limit is not None]
-        if not limits:
-            raise CannotStand("the files do not show the listener that is flooded, or not its limit: give ss -lntm")
-        limit = max(limits[-1], 1)
-        there = known(view, KNOWN)
-        values = DEFAULTS | there
-        most, backlog = scaled(limit, MOST), scaled(values[SYN_BACKLOG], MOST * values[SYN_BACKLOG] // max(limit, MOST))
+        queue = queue_of(finding, view, MOST)
         return cls(
-            knobs=Knobs(most, most, max(backlog, 1), values[COOKIES]),
-            synack_retries=values[RETRIES],
-            limit_there=limit,
-            backlog_there=values[SYN_BACKLOG],
-            scale=(
-                setting("limit of the listener (the smaller of backlog and somaxconn)", limit, most),
-                setting(SYN_BACKLOG, there.get(SYN_BACKLOG), max(backlog, 1)),
-                setting(COOKIES, there.get(COOKIES), values[COOKIES]),
-                setting(RETRIES, there.get(RETRIES), values[RETRIES]),
-                setting("SYNs a second that are never acknowledged", None, RATE),
-            ),
-            notes=tuple(_notes(finding.diagnosis, cookies=bool(values[COOKIES]))),
+            knobs=queue.knobs,
+            synack_retries=queue.synack_retries,
+            limit_there=queue.limit,
+            backlog_there=queue.backlog,
+            scale=(*queue.scale, setting("SYNs a second that are never acknowledged", None, RATE)),
+            notes=tuple(_notes(finding.diagnosis, cookies=bool(queue.knobs.tcp_syncookies))),
         )
 
     @property

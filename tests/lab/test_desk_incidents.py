@@ -21,9 +21,10 @@ from harness.desk.catalogue import case_of
 from harness.desk.table import RemedyTable, Worth
 from harness.desk.trying import try_remedies
 from harness.incident.read import read
-from harness.instruments.accept_queue import fill
+from harness.instruments.accept_queue import begin_handshakes, fill
 from harness.instruments.between import chains, knock, leave, watch
 from harness.instruments.connection_table import ConnectionTable
+from harness.instruments.far_clients import far_clients
 from harness.instruments.older_clock import meet_time_wait
 from harness.instruments.proxy import Proxy
 from harness.lab import behind_nat, lan, pair
@@ -33,7 +34,7 @@ from harness.traffic.nginx import Nginx
 from harness.traffic.ports import give_ports
 from harness.traffic.short_connections import ShortConnections, keep_asking
 from harness.waiting import let_pass, until
-from tests.lab.operator_files import Files, diagnosed
+from tests.lab.operator_files import BETWEEN, Files, diagnosed
 from tests.lab.operator_files import said as said_of
 from tests.lab.test_diagnose_incidents import turned_away
 
@@ -80,6 +81,21 @@ def is_flooded(lab: Lab) -> Path:
     with flood(net.server, net.client, listener, rate=300, seconds=30, distinct=5000):
         until(lambda: counters(net.server).TcpExt.TCPSynRetrans >= 60, what="SYN-ACKs that were sent again")
         return Files(net.server).snapshot()
+
+
+def has_a_short_backlog(lab: Lab) -> Path:
+    """A listener whose real clients are far away and come together; a few are half-open all the time."""
+    net = pair(lab)
+    net.server.sysctl["net.ipv4.tcp_syncookies"] = 1
+    listener = listen(net.server, 16, answer=echo)
+    begin_handshakes(net.client, listener, 3)
+
+    def come() -> None:
+        began = time.monotonic()
+        while time.monotonic() - began < 3 * BETWEEN:
+            far_clients(net.client, listener, 60)
+
+    return Files(net.server).snapshot(come)
 
 
 def has_no_port(lab: Lab) -> Path:
@@ -211,6 +227,14 @@ INCIDENTS = [
     Incident(
         is_flooded, "syn-flood syn-queue-full", ("tcp_syncookies=0", "tcp_syncookies=1"),
         {"SYN cookies": SAFE, **OF_A_FLOOD}, set(OF_A_FLOOD),
+    ),
+    Incident(
+        has_a_short_backlog, "backlog-too-short",
+        (r"backlog=\d+,\n    somaxconn=\d+", "backlog=900,\n    somaxconn=900"),
+        {"a longer queue": SAFE, "somaxconn without a restart": USELESS, "no SYN cookies": HARMFUL,
+         "tcp_max_syn_backlog alone, with a restart": USELESS, "fewer SYN-ACK retransmissions": USELESS},
+        {"somaxconn without a restart", "no SYN cookies", "tcp_max_syn_backlog alone, with a restart",
+         "fewer SYN-ACK retransmissions"},
     ),
     Incident(
         has_no_port, "ports-used-up", ("PORTS = 30", "PORTS = 60"),

@@ -60,6 +60,15 @@ def flooded(cookies: int) -> Machine:
     )
 
 
+def crowded() -> Machine:
+    """A machine whose SYN queue is full of real clients: the cookies come back."""
+    return machine(
+        counters=counted({}, TCPReqQFullDoCookies=900, SyncookiesSent=900, SyncookiesRecv=890),
+        listeners=(listener(80, 0, 64),),
+        sockets=(sockets(coming("SYN-RECV", 80, 65)),),
+    )
+
+
 def without_ports() -> Machine:
     """A machine that has no port left towards a destination."""
     return machine(sockets=(sockets(going("TIME-WAIT", PEER, 28231)),))
@@ -127,6 +136,7 @@ MACHINES = {
     "accept-queue-full, always": full(6, 6, 6, 6, limit=5),
     "syn-flood": flooded(1),
     "syn-queue-full": flooded(0),
+    "backlog-too-short": crowded(),
     "ports-used-up": without_ports(),
     "connect-unanswered": unanswered(),
     "silent-peer": silenced(),
@@ -220,7 +230,7 @@ def test_nothing_of_a_file_gets_into_the_code(picture: Machine) -> None:
         ),
         (machine(sysctls={"net.ipv4.tcp_retries2": "3"}, sockets=silenced().own.sockets), "tcp_retries2 is 3"),
         (machine(counters=counted({}, ListenOverflows=51, ListenDrops=51)), "do not show which listener's queue"),
-        (machine(counters=counted({}, TCPReqQFullDrop=900)), "do not show the listener that is flooded"),
+        (machine(counters=counted({}, TCPReqQFullDrop=900)), "do not show the listener whose SYN queue it is"),
     ],
 )
 def test_files_that_do_not_allow_an_experiment_say_why(picture: Machine, why: str) -> None:
