@@ -86,11 +86,14 @@ def test_modules_of_another_version_or_flavour_are_left_alone(package: Path) -> 
 
 @pytest.mark.skipif(bool(KINDS["deb"][1]), reason=KINDS["deb"][1])
 def test_of_two_flavours_of_a_version_each_has_its_own(tmp_path: Path) -> None:
-    for flavour, config in (("generic", "CONFIG_VETH=m\n"), ("lowlatency", "CONFIG_VETH=y\n")):
+    def packed(flavour: str, config: str) -> tuple[Path, bytes]:
         release = f"6.8.0-31-{flavour}"
         content = image(tmp_path / "bzImage", f"{release} (me@here) #31\0".encode()).read_bytes()
         veth = module(tmp_path / flavour, "veth", release=release).read_bytes()
-        package = distribution_packages.ubuntu(tmp_path, release, content, {"veth": veth}, config)
+        return distribution_packages.ubuntu(tmp_path, release, content, {"veth": veth}, config), veth
+
+    packed("generic", "CONFIG_VETH=m\n")
+    package, veth = packed("lowlatency", "CONFIG_VETH=y\n")
     built, kernel = targets.located(str(package))
     assert kernel.release == "6.8.0-31-lowlatency"
     assert configuration.of(built.image, kernel.release) == {"VETH": "y"}
