@@ -340,7 +340,8 @@ def test_halving_between_kernels_of_a_mirror_and_those_of_the_cache(
     here.mirror.packages = [one for one in here.mirror.packages if OLD not in one.name]
     here.publish(here.key)
 
-    def settle(claim: str, release: str, directory: Path, scenarios: Path) -> None:
+    def settle(claim: str, step: bisect.Step, directory: Path, scenarios: Path) -> None:
+        release = step.word
         assert scenarios == bisect.SCENARIOS
         assert selection.Selection().choose([release])[0].release == release  # known without an archive
         verdict = "holds" if release == OLDER else "refuted"
