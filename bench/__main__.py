@@ -22,7 +22,7 @@ def main() -> int:
         flood_rate(3),
         collect_only(3),
         report_of_kernels(12),
-        snapshot_of_many(200_000),
+        *snapshot_of_many(200_000),
     ]
     print(f"Linux {os.uname().release}, {os.cpu_count()} cores\n")
     print("| what | here | beside it | must be | met |\n|---|---|---|---|---|")
