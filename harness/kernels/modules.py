@@ -28,26 +28,37 @@ _COMPRESSED = {".xz": "xz", ".zst": "zstd", ".gz": "gzip"}
 
 
 def modinfo(module: bytes) -> dict[str, list[str]]:
-    """What a module says of itself (depends, vermagic, alias): the NUL-terminated key=value texts of its .modinfo."""
+    """What a module says of itself, the NUL-terminated key=value texts of its .modinfo: depends, softdep, alias, …"""
     said: dict[str, list[str]] = {}
-    for key, value in re.findall(rb"\0(depends|vermagic|name)=([^\0]*)", module):
+    for key, value in re.findall(rb"(?<=\0)(depends|softdep|alias|vermagic|name)=([^\0]*)", module):
         said.setdefault(key.decode(), []).append(value.decode())
     return said
 
 
-def in_order(modules: dict[str, Path]) -> list[Path]:
-    """The modules' files in an order in which each comes after those that it depends on."""
+def in_order(modules: Mapping[str, Path]) -> list[Path]:
+    """The modules' files in an order in which each comes after those that it depends on.
+
+    Also after those that it asks for by an alias when it starts (MODULE_SOFTDEP): libcrc32c, and with it nf_tables, is
+    refused where no crc32c is there yet. The same modules come in the same order, wherever they were found.
+    """
+    said = {name: modinfo(file.read_bytes()) for name, file in sorted(modules.items())}
+    by_alias: dict[str, list[str]] = {}
+    for name, info in said.items():
+        for alias in (name, *info.get("alias", ())):
+            by_alias.setdefault(alias, []).append(name)
     ordered: dict[str, Path] = {}
+    begun: set[str] = set()
 
     def add(name: str) -> None:
-        file = modules.get(name)
-        if file is None or name in ordered:  # not here: built in
+        if name in begun:
             return
-        for needed in _depends(file):
-            add(needed)
-        ordered[name] = file
+        begun.add(name)
+        for needed in (*_needed(said[name]), *_asked_for(said[name])):
+            for provider in by_alias.get(needed, ()):  # none: built in
+                add(provider)
+        ordered[name] = modules[name]
 
-    for name in modules:
+    for name in said:
         add(name)
     return list(ordered.values())
 
@@ -91,8 +102,19 @@ def _wanted(names: Collection[str], bring: Callable[[str], Path]) -> dict[str, P
 
 def _depends(module: Path) -> list[str]:
     """The modules that one depends on, by name."""
-    listed = ",".join(modinfo(module.read_bytes()).get("depends", [])).split(",")
+    return _needed(modinfo(module.read_bytes()))
+
+
+def _needed(info: Mapping[str, list[str]]) -> list[str]:
+    """What a module depends on, by name."""
+    listed = ",".join(info.get("depends", [])).split(",")
     return [name.replace("-", "_") for name in listed if name]
+
+
+def _asked_for(info: Mapping[str, list[str]]) -> list[str]:
+    """What a module has loaded before it, by name or alias: "pre: crc32c post: x"."""
+    before = [re.sub(r"post:.*", "", text).replace("pre:", " ") for text in info.get("softdep", ())]
+    return [name for text in before for name in text.split()]
 
 
 def _uncompressed(name: str, content: bytes) -> bytes:

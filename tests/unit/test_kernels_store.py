@@ -31,10 +31,12 @@ def image(path: Path, banner: bytes = BANNER) -> Path:
     return path
 
 
-def module(directory: Path, name: str, *, depends: str = "", release: str = "6.12.1-test") -> Path:
+def module(
+    directory: Path, name: str, *, depends: str = "", release: str = "6.12.1-test", also: str = "license=GPL"
+) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / f"{name}.ko"
-    info = f"license=GPL\0depends={depends}\0name={name}\0vermagic={release} SMP mod_unload \0"
+    info = f"{also}\0depends={depends}\0name={name}\0vermagic={release} SMP mod_unload \0"
     file.write_bytes(b"\x7fELF\0" + info.encode())
     return file
 
@@ -95,9 +97,25 @@ def test_modules_come_after_those_they_need(tmp_path: Path) -> None:
     assert [file.stem for file in in_order(files)] == ["c_d", "b", "a"]
 
 
+def test_modules_come_in_the_same_order_wherever_they_were_found(tmp_path: Path) -> None:
+    files = {name: module(tmp_path, name, depends="c" if name == "b" else "") for name in "abc"}
+    assert [file.stem for file in in_order(files)] == ["a", "c", "b"]
+    assert in_order(dict(reversed(files.items()))) == in_order(files)
+
+
+def test_modules_come_after_those_they_ask_for_by_an_alias(tmp_path: Path) -> None:
+    """As libcrc32c does: without a module that does crc32c it is refused, and nf_tables with it."""
+    files = {
+        "libcrc32c": module(tmp_path, "libcrc32c", also="softdep=pre: crc32c post: other"),
+        "zcrc_generic": module(tmp_path, "zcrc_generic", also="alias=crc32c"),
+        "nf_tables": module(tmp_path, "nf_tables", depends="libcrc32c", also="softdep=pre: nf_tables"),
+    }
+    assert [file.stem for file in in_order(files)] == ["zcrc_generic", "libcrc32c", "nf_tables"]
+
+
 def test_what_a_module_says() -> None:
-    found = modinfo(b"\0depends=x,y\0other=1\0vermagic=6.1 SMP\0")
-    assert found == {"depends": ["x,y"], "vermagic": ["6.1 SMP"]}
+    found = modinfo(b"\0depends=x,y\0other=1\0vermagic=6.1 SMP\0alias=a\0alias=b\0softdep=pre: c\0")
+    assert found == {"depends": ["x,y"], "vermagic": ["6.1 SMP"], "alias": ["a", "b"], "softdep": ["pre: c"]}
 
 
 def test_an_empty_cache_has_nothing(tmp_path: Path) -> None:
