@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.diagnosis.view import View
     from harness.laws.queues import Knobs
 
-MOST = 32
+MOST = 16
 # Clients for each place in the queue: twice as many as fit on any kernel; the fewest where there is hardly a place.
 EACH, FEWEST = 4, 40
 

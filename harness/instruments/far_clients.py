@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from harness.instruments.syn_queue import drops
 from harness.observe import counters, segments, sockets
 from harness.traffic import connect, hold
+from harness.traffic.connector import OPEN
 from harness.waiting import until
 
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ def near_clients(client: Host, listener: Listener, n: int) -> Seen:
     return _seen(clients, listener, drops(counted) + counted.SyncookiesSent, counted.SyncookiesSent)
 
 
-def _acks(held: Hold, clients: Attempts, n: int) -> list[bytes]:
-    """The frames of the ACKs of n of the clients; a SYN-ACK that was sent again brings another, which is left out."""
+def _acks(held: Hold, clients: Attempts, n: int) -> dict[int, bytes]:
+    """The frames of the ACKs of n of the clients, by their ports; those that answer a repeated SYN-ACK are left out."""
     ports, acks = {each.port for each in clients}, dict[int, bytes]()
 
     def all_came() -> bool:
@@ -78,24 +79,25 @@ def _acks(held: Hold, clients: Attempts, n: int) -> list[bytes]:
         return len(acks) >= n
 
     until(all_came, deadline=DEADLINE, what=f"the ACKs of {n} clients")
-    return list(acks.values())
+    return acks
 
 
-def _arrive(held: Hold, acks: list[bytes], clients: Attempts, listener: Listener) -> None:
+def _arrive(held: Hold, acks: dict[int, bytes], clients: Attempts, listener: Listener) -> None:
     """Let ACKs arrive, not more at a time than there is room for.
 
-    One whose request has timed out meanwhile, after 7 s at a full queue, is answered with RST.
+    Again where one found the queue full all the same, as others answer a repeated SYN-ACK. One whose request has timed
+    out, after 7 s at a full queue, is answered with RST.
     """
-    accepted, room, arrived = len(listener.accepted), max(listener.limit, 1), 0
 
-    def known() -> bool:
-        return len(listener.accepted) - accepted + clients.fates()["ECONNRESET"] >= arrived
+    def all_taken() -> bool:
+        gone = {each.port for each in clients if each.fate() != OPEN}
+        there = {row.remote[1] for row in sockets(listener.host, f"state established sport = :{listener.port}")}
+        left = [frame for port, frame in acks.items() if port not in there | gone]
+        if left and not listener.waiting:
+            held.deliver(left[: max(listener.limit, 1)])
+        return not left
 
-    while arrived < len(acks):
-        together = acks[arrived : arrived + room]
-        held.deliver(together)
-        arrived += len(together)
-        until(known, deadline=DEADLINE, what="the ACKs from far away to be taken")
+    until(all_taken, deadline=DEADLINE, what="the ACKs from far away to be taken")
 
 
 def _seen(clients: Attempts, listener: Listener, found_full: int, by_cookie: int) -> Seen:
