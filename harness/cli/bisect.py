@@ -123,7 +123,7 @@ def _between(first: str, last: str, selection: Selection, *, every: bool) -> lis
 
     ends = _ends(first, last, selection)
     if not any(end.kernel for end in ends):
-        return ends
+        return list(dict.fromkeys(ends))
     low, high = sorted(end.order for end in ends)
     kernels = selection.all()
     candidates = kernels if every else catalogue.newest_of_each_series([*kernels])
@@ -138,13 +138,13 @@ def _ends(first: str, last: str, selection: Selection) -> list[Step]:
 
     ways = Ways(lambda: selection, lambda machine, python: reach.host(machine, Path.cwd(), python))
     meanings = [parse(word, ways)[0] for word in (first, last)]
-    built = iter(told_apart([meaning for meaning in meanings if isinstance(meaning, Built)]))
+    names = {target: target.name for target in told_apart([each for each in meanings if isinstance(each, Built)])}
     steps = []
     for meaning in meanings:
         if isinstance(meaning, Wanted):
             steps.append(_of_the_archive(selection.choose([meaning.text])[0]))
         elif isinstance(meaning, Built):
-            name = next(built).name
+            name = names[meaning]
             # A build says more of itself by its release: 6.11.0-rc3+.
             steps.append(Step(meaning.version, meaning.release if name == meaning.version else name, meaning.path))
         else:

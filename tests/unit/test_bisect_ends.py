@@ -58,6 +58,11 @@ def test_between_an_image_and_the_archive_lie_kernels_by_their_versions(tmp_path
     assert names(str(file), "7.3") == ["6.11.0-rc3+", "6.12.3-amd64", "7.3.4-amd64"]
 
 
+def test_one_image_named_twice_is_one(tmp_path: Path) -> None:
+    file = image(tmp_path / "bzImage", b"6.12.1-test (me@here) #1\0")
+    assert names(str(file), str(file)) == ["6.12.1-test"]
+
+
 def test_a_kernel_that_cannot_be_placed_is_refused() -> None:
     with pytest.raises(BadInput, match="take kernels of the archive, images and trees"):
         names("5.10", "running")
