@@ -92,12 +92,12 @@ def test_of_two_flavours_of_a_version_each_has_its_own(tmp_path: Path) -> None:
         veth = module(tmp_path / flavour, "veth", release=release).read_bytes()
         return distribution_packages.ubuntu(tmp_path, release, content, {"veth": veth}, config), veth
 
-    packed("generic", "CONFIG_VETH=m\n")
-    package, veth = packed("lowlatency", "CONFIG_VETH=y\n")
-    built, kernel = targets.located(str(package))
-    assert kernel.release == "6.8.0-31-lowlatency"
-    assert configuration.of(built.image, kernel.release) == {"VETH": "y"}
-    assert kernel.modules["veth"].read_bytes() == veth
+    made = {"generic": packed("generic", "CONFIG_VETH=m\n"), "lowlatency": packed("lowlatency", "CONFIG_VETH=y\n")}
+    for (flavour, (package, veth)), value in zip(made.items(), "my", strict=True):
+        built, kernel = targets.located(str(package))
+        assert kernel.release == f"6.8.0-31-{flavour}"
+        assert configuration.of(built.image, kernel.release) == {"VETH": value}
+        assert kernel.modules["veth"].read_bytes() == veth
 
 
 def test_the_package_with_the_modules_is_not_the_one_to_name(package: Path, cache: Path) -> None:
