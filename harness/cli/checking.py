@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 import click
 
 from harness.cli.notes import note
-from harness.errors import BadInput
+from harness.errors import BadInput, HarnessError
 from harness.evidence.moved import moved
 from harness.evidence.types import Outcome, Verdict
 
@@ -80,15 +80,32 @@ def _judged(check: Check) -> Judged:
     _claims_are_known(check)
     try:
         target = the_kernel(check.kernel, check.selection)
+    except CannotRun as error:
+        return _cannot_run(error)
+    try:
         _boot(target)
     except CannotRun as error:
-        return Judged(UNTESTABLE, (str(error), "it cannot be tested: harness kernels config says what else it lacks"))
+        return _cannot_run(error)
     except MachineDied as error:
+        if damaged := _damage(target):
+            return Judged(NOTHING_KNOWN, (damaged,))
         first, _, rest = str(error).partition("\n")
         if rest:
             click.echo(rest, err=True)
         return Judged(UNTESTABLE if check.skip_unbootable else BAD, (first, f"{check.kernel} does not boot"))
     return _run(check, target)
+
+
+def _cannot_run(error: HarnessError) -> Judged:
+    return Judged(UNTESTABLE, (str(error), "it cannot be tested: harness kernels config says what else it lacks"))
+
+
+def _damage(target: Target) -> str:
+    """What is wrong with the file of an image that does not boot; "" if the fault is the kernel's."""
+    from harness.kernels import bzimage
+
+    kernel = target.stored()
+    return "" if kernel is None else bzimage.damage(kernel.image)
 
 
 def _claims_are_known(check: Check) -> None:

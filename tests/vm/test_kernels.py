@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -337,6 +338,15 @@ def test_a_kernel_that_does_not_boot_is_bad_or_cannot_be_tested(
         first, last = result.stdout.splitlines()
         assert first.startswith("the machine with kernel 6.12.1-ends died: ")
         assert last == f"{file} does not boot"
+    # An image that was damaged says nothing about a kernel.
+    content = bytearray(file.read_bytes())
+    content[0x206:0x208] = b"\x08\x02"  # a protocol that says where the payload is
+    struct.pack_into("<II", content, 0x248, 0, 0x100)
+    content[0x400:0x402] = b"\x1f\x8b"
+    file.write_bytes(content)
+    result = project.start(words, HARNESS_CACHE=str(a_cache))
+    assert result.returncode == 128, result.stdout + result.stderr
+    assert result.stdout.startswith(f"{file}: the kernel in this image cannot be unpacked (")
 
 
 @pytest.mark.skipif(bool(debian_archive.missing()), reason=debian_archive.missing())
