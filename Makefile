@@ -69,16 +69,19 @@ install: ## the virtual environment, and with the right to do so the programs
 	@$(INSTALL) programs venv
 
 testing:
-	@$(INSTALL) testing
+	@$(INSTALL) testing plugins
 
 venv: ## the virtual environment alone
 	@$(INSTALL) venv
 
-lock: venv ## write requirements.lock anew, with the newest releases
+lock: venv ## write requirements.lock and plugins.lock anew, with the newest releases
 	$(RUN) pip install --quiet --quiet --no-cache-dir '$(LOCK_TOOL)'
 	UV_CUSTOM_COMPILE_COMMAND='make lock' $(RUN) uv pip compile --quiet --no-cache --universal --python-version 3.11 \
 	    --extra dev --generate-hashes --no-emit-index-url --no-emit-find-links --upgrade \
 	    --output-file requirements.lock pyproject.toml
+	UV_CUSTOM_COMPILE_COMMAND='make lock' $(RUN) uv pip compile --quiet --no-cache --universal --python-version 3.11 \
+	    --group plugins --no-deps --generate-hashes --no-emit-index-url --no-emit-find-links --upgrade \
+	    --output-file plugins.lock
 
 clean: ## remove what was installed and what the runs left, evidence apart
 	rm -rf "$(VENV)" .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")
 # Kernel and test.
 Key = tuple[str, str]
+# The same, and how many attempts came before.
+Attempt = tuple[str, str, int]
 
 
 @dataclass
@@ -32,20 +34,30 @@ class EvidenceDirectory:
     path: Path
     claims: dict[str, Claim] = field(default_factory=dict)
     runs: dict[str, dict[Key, Run]] = field(default_factory=dict)
-    _packet_files: dict[str, Key] = field(default_factory=dict)
+    _packet_files: dict[str, Attempt] = field(default_factory=dict)
+    _comes_again: set[tuple[str, Key]] = field(default_factory=set)
 
-    def add(self, claim: Claim, run: Run, packets: bytes | None = None) -> None:
+    def add(self, claim: Claim, run: Run, packets: bytes | None = None, *, comes_again: bool = False) -> None:
         """Keep a run, and write its claim's file; a run of the same test on the same kernel is replaced.
 
+        `comes_again` says that the test failed and is run once more: the next run has this one among its earlier ones.
         BadInput if the directory cannot be written, or for a name of a claim that is none.
         """
         if not NAME.fullmatch(claim.name):
             raise BadInput(f"a worker's evidence names the claim {claim.name!r}: not GROUP.ID in lower case")
         key = (run.kernel.release, run.nodeid)
+        if (claim.name, key) in self._comes_again:
+            before = self.runs[claim.name][key]
+            earlier = (*before.earlier, msgspec.structs.replace(before, earlier=()))
+            run = msgspec.structs.replace(run, earlier=earlier)
+            self._comes_again.remove((claim.name, key))
+        if comes_again:
+            self._comes_again.add((claim.name, key))
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if packets is not None:
-                run = msgspec.structs.replace(run, packets=self._packet_file(claim.name, run.params, key))
+                file = self._packet_file(claim.name, run.params, (*key, len(run.earlier)))
+                run = msgspec.structs.replace(run, packets=file)
                 write_whole(self.path / run.packets, packets)
             self.claims[claim.name] = claim
             self.runs.setdefault(claim.name, {})[key] = run
@@ -53,10 +65,10 @@ class EvidenceDirectory:
         except OSError as error:
             raise BadInput(f"evidence cannot be written to {self.path}: {error.strerror}; see --evidence") from None
 
-    def _packet_file(self, claim: str, params: str, key: Key) -> str:
+    def _packet_file(self, claim: str, params: str, attempt: Attempt) -> str:
         stem = "-".join(part for part in (claim, re.sub(r"[^\w.-]+", "-", params).strip("-")) if part)
         name, number = f"{stem}.pcapng", 1
-        while self._packet_files.setdefault(name, key) != key:
+        while self._packet_files.setdefault(name, attempt) != attempt:
             number += 1
             name = f"{stem}-{number}.pcapng"
         return name

@@ -35,6 +35,14 @@ def moved(run: Run, wanted: Verdict | None = None) -> str:
     return next(_deciding(run), "") or _verdicts(run.verdict, wanted)
 
 
+def attempts(run: Run) -> list[str]:
+    """What became of the attempts before the last, of a test that was run again; a line each."""
+    number = len(run.earlier) + 1
+    return [
+        f"attempt {place} of {number}, {attempt.said}: {moved(attempt)}" for place, attempt in enumerate(run.earlier, 1)
+    ]
+
+
 def _comparisons(run: Run) -> Iterator[Comparison]:
     return (comparison for phase in run.phases for comparison in phase.comparisons)
 

@@ -342,7 +342,8 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     `nodeid` is pytest's name of the test, `params` what stands in its brackets, `kernel_name` what --kernel called the
     kernel there, last; `options` are those of pytest that it does not run without. `packets` names the pcapng file
     beside the evidence. `duration` is that of the test's call. `asked` are the boundaries (harness.laws.boundaries)
-    that the scenario asked for: it expects something else on their other sides.
+    that the scenario asked for: it expects something else on their other sides. `earlier` are the attempts of a test
+    that was run again because it had failed, the first one first.
     """
 
     kernel: Kernel
@@ -362,6 +363,12 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     phases_left_out: int = 0
     packets: str = ""
     asked: tuple[str, ...] = ()
+    earlier: tuple[Run, ...] = ()
+
+    @property
+    def is_flaky(self) -> bool:
+        """Whether it came out as expected only when it was run again."""
+        return bool(self.earlier) and self.said not in WRONG
 
     @property
     def said(self) -> str:

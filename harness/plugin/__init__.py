@@ -117,9 +117,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     claims.give(config, items)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup() -> Generator[None, None, None]:
-    """What this machine cannot do is skipped."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """Each attempt of a test begins anew; what this machine cannot do is skipped."""
+    claims.begin_anew(item)
     with machine.skipping():
         yield
 

@@ -173,6 +173,15 @@ def record_of(item: pytest.Item) -> ClaimRun | None:
     return item.stash[RECORD]
 
 
+def begin_anew(item: pytest.Item) -> None:
+    """Forget what an earlier attempt of the test has measured: a plugin may run a test again that has failed."""
+    if RECORD not in item.stash:
+        return
+    said = _properties(item.stash[RECORD])
+    item.user_properties[:] = [each for each in item.user_properties if each not in said]
+    del item.stash[RECORD]
+
+
 @contextmanager
 def settling(item: pytest.Item) -> Iterator[None]:
     """Around the test's own code: time it, draw the verdict at its end, and stop its captures."""

@@ -43,11 +43,13 @@ def lab(request: pytest.FixtureRequest, family: socket.AddressFamily) -> Iterato
     with Lab(family) as empty:
         if alone:
             turns.alone()
-        request.node.stash.setdefault(LABS, []).append(empty)
+        labs = request.node.stash.setdefault(LABS, [])
+        labs.append(empty)
         record = record_of(request.node)
         if record is not None:
             record.watch(empty)
         yield empty
+        labs.remove(empty)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from harness.claims.render import comparison_line, telling_result
 from harness.errors import BadInput
 from harness.evidence.codec import decode_settled
 from harness.evidence.directory import EvidenceDirectory
-from harness.evidence.moved import moved
+from harness.evidence.moved import attempts, moved
 from harness.evidence.types import NOT_SETTLED, SAID, WRONG, Judgement, Run
 from harness.plugin.claims import EVIDENCE, PACKETS, claim_places
 from harness.plugin.text import shortest
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # The summary's headings in their order: the loudest last, nearest to the prompt.
 HEADINGS = ("holds", "refuted", "not applicable", *(said for said in reversed(SAID) if said in (NOT_SETTLED, *WRONG)))
 LOUD = (NOT_SETTLED, *WRONG)
+# The outcome that pytest-rerunfailures gives to the report of an attempt that is not the last.
+RUN_AGAIN = "rerun"
 # pytest's colours.
 GREEN, YELLOW, RED, BOLD = {"green": True}, {"yellow": True}, {"red": True}, {"red": True, "bold": True}
 COLOURS = {
@@ -56,7 +58,8 @@ class Results:
             return
         try:
             settled = decode_settled(text)
-            self.evidence.add(settled.claim, settled.run, getattr(report, PACKETS, None))
+            packets = getattr(report, PACKETS, None)
+            self.evidence.add(settled.claim, settled.run, packets, comes_again=report.outcome == RUN_AGAIN)
         except BadInput as error:
             pytest.exit(str(error), returncode=int(pytest.ExitCode.USAGE_ERROR))
 
@@ -94,10 +97,12 @@ class Results:
                 terminal.write_line(line.rstrip(), **colour)
                 for why in _why(its_runs) if heading in WRONG else ():
                     terminal.write_line(f"      {why}", **colour)
+        flaky = _flaky(terminal, by_claim)
         counts = ", ".join(f"{len(claims)} {heading}" for heading, claims in by_heading.items() if claims)
         bad = any(by_heading[heading] for heading in WRONG)
         plural = "s" * (len(by_claim) != 1)
-        terminal.write_line(f"{len(by_claim)} claim{plural}: {counts}", red=bad, green=not bad, bold=True)
+        also = f"; {flaky} flaky" if flaky else ""
+        terminal.write_line(f"{len(by_claim)} claim{plural}: {counts}{also}", red=bad, green=not bad, bold=True)
 
     def _text(self, heading: str, name: str, runs: Sequence[Run]) -> str:
         if heading == NOT_SETTLED:
@@ -126,10 +131,23 @@ def _label(name: str, runs: Sequence[Run], all_runs: Sequence[Run]) -> str:
     return f"{name} [{', '.join(which)}]"
 
 
+def _flaky(terminal: pytest.TerminalReporter, by_claim: dict[str, list[Run]]) -> int:
+    """Name the claims that came out as expected only when a test was run again, and how; their number."""
+    flaky = {name: its_runs for name, runs in by_claim.items() if (its_runs := [run for run in runs if run.is_flaky])}
+    if flaky:
+        terminal.write_line(f"flaky ({len(flaky)})", **YELLOW)
+        for name, its_runs in flaky.items():
+            terminal.write_line(f"  {_label(name, its_runs, by_claim[name])}", **YELLOW)
+            for line in dict.fromkeys(line for run in its_runs for line in attempts(run)):
+                terminal.write_line(f"      {line}", **YELLOW)
+    return len(flaky)
+
+
 def _why(runs: Sequence[Run]) -> list[str]:
     """Expectation and measurement of the runs that went wrong; equal lines of several runs once."""
     lines: dict[str, None] = {}
     for run in runs:
+        lines |= dict.fromkeys(attempts(run))
         lines |= dict.fromkeys(filter(None, [moved(run), *run.reason.splitlines()[:4]]))
         lines |= dict.fromkeys(map(comparison_line, list(_telling(run))[:3]))
     return list(lines)

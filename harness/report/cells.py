@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup, escape
 
 from harness.errors import Unsupported
+from harness.evidence.moved import attempts
 from harness.evidence.types import WRONG, Outcome, PhaseKind
 from harness.observe.pcapng import read_pcapng
 from harness.report import ladder, plots
@@ -75,6 +76,11 @@ class RunView:
     command: str
     sides: list[Side]
     packets: Packets | None
+
+    @property
+    def attempts(self) -> list[str]:
+        """What became of the attempts before the last, where it was run again."""
+        return attempts(self.run)
 
     @property
     def contradicts(self) -> bool:

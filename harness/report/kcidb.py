@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from harness.errors import BadInput, Unsupported
+from harness.evidence.moved import attempts
 from harness.evidence.types import Kernel, Outcome, Verdict
 from harness.report.table import Column
 
@@ -71,6 +72,7 @@ class Misc(msgspec.Struct):
     expected: Verdict | str
     outcome: Outcome
     reason: str
+    attempts: int
 
 
 class Environment(msgspec.Struct):
@@ -168,10 +170,12 @@ def _test(row: Row, column: Column, entry: Entry, origin: str) -> Test:
         comment=claim.statement,
         status=STATUS[run.outcome],
         environment=Environment(f"Linux {kernel.release} {kernel.machine}".strip()),
-        misc=Misc(claim.name, run.nodeid, run.verdict or "", run.expected or "", run.outcome, run.reason),
+        misc=Misc(
+            claim.name, run.nodeid, run.verdict or "", run.expected or "", run.outcome, run.reason, len(run.earlier) + 1
+        ),
         start_time=datetime.datetime.fromtimestamp(run.started, datetime.UTC).isoformat() if known else None,
         duration=run.duration if run.duration >= 0 else None,
-        log_excerpt=run.reason[:16000],
+        log_excerpt="\n".join(filter(None, (*attempts(run), run.reason)))[:16000],
     )
 
 

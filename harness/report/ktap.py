@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.evidence.moved import attempts
 from harness.evidence.types import NOT_SETTLED, WRONG
 
 if TYPE_CHECKING:
@@ -52,9 +53,10 @@ def _run(number: int, test: str, run: Run) -> Iterator[str]:
     if run.said == NOT_SETTLED:
         yield _result(number, test, True, f"SKIP {_one_line(run.reason)}")
         return
-    yield from (f"# {_one_line(line)}" for line in run.reason.splitlines())
+    yield from (f"# {_one_line(line)}" for line in (*attempts(run), *run.reason.splitlines()))
     passed = run.said not in WRONG
-    yield _result(number, test, passed, f"verdict={run.said}" if passed else f"{run.said}: {_one_line(run.reason)}")
+    verdict = f"verdict={run.said}{' flaky' if run.is_flaky else ''}"
+    yield _result(number, test, passed, verdict if passed else f"{run.said}: {_one_line(run.reason)}")
 
 
 def _result(number: int, description: str, passed: bool, note: str) -> str:

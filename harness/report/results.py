@@ -4,7 +4,8 @@
     harness     version of the package that wrote the evidence
     kernels     [{release, version, machine, directory}]; directory is "" unless two runs are of one kernel
     claims      [{name, statement, sources [{document, heading}], results}], results being one entry a kernel:
-                {kernel (its place in `kernels`), state, runs [{test, outcome, verdict, expected, reason, duration}]}
+                {kernel (its place in `kernels`), state, runs [{test, outcome, verdict, expected, reason, duration,
+                attempts}]}, attempts being more than 1 for a test that was run again because it had failed
 
 `state` is holds, refuted, not applicable, not settled, or what went wrong: unexpected, unexplained, broken,
 incomplete, failed.
@@ -42,6 +43,7 @@ class RunResult(msgspec.Struct):
     expected: Verdict | None
     reason: str
     duration: float
+    attempts: int
 
 
 class CellResult(msgspec.Struct):
@@ -103,4 +105,4 @@ def _cell(kernel: int, cell: Cell) -> CellResult:
 
 def _run(entry: Entry) -> RunResult:
     run = entry.run
-    return RunResult(run.nodeid, run.outcome, run.verdict, run.expected, run.reason, run.duration)
+    return RunResult(run.nodeid, run.outcome, run.verdict, run.expected, run.reason, run.duration, len(run.earlier) + 1)

@@ -74,6 +74,11 @@ class Cell:
         return self.said in WRONG
 
     @property
+    def is_flaky(self) -> bool:
+        """Whether a run of it came out as expected only when it was run again."""
+        return any(entry.run.is_flaky for entry in self.entries)
+
+    @property
     def partly(self) -> bool:
         """Whether some of its runs could not be made, and others could."""
         return len({entry.run.said == NOT_SETTLED for entry in self.entries}) == 2

@@ -58,7 +58,7 @@ def options() -> set[str]:
 
 
 # Of other programs (docker, ip, hping3, ruff, vagrant), and pytest's in its shorter spelling.
-FOREIGN = {"--privileged", "--batch", "--flood", "--check", "--provider", "--junitxml"}
+FOREIGN = {"--privileged", "--batch", "--flood", "--check", "--provider", "--junitxml", "--reruns", "--timeout"}
 
 
 def test_options_that_are_named_exist() -> None:

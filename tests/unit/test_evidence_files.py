@@ -53,6 +53,23 @@ def test_packets_lie_beside_and_are_named_by_the_run(tmp_path: Path) -> None:
     assert [(tmp_path / file).read_bytes() for file in files] == [b"again", b"second", b"third"]
 
 
+def test_an_attempt_that_is_not_the_last_is_kept_with_its_packets(tmp_path: Path) -> None:
+    directory = EvidenceDirectory(tmp_path)
+    directory.add(CLAIM, a_run("a", outcome=Outcome.FAILED), b"first", comes_again=True)
+    directory.add(CLAIM, a_run("a", outcome=Outcome.BROKEN), b"second", comes_again=True)
+    directory.add(CLAIM, a_run("b"), b"another")
+    directory.add(CLAIM, a_run("a"), b"third")
+    of_a, of_b = read(tmp_path / "queue.limit.json").runs
+    assert of_a.is_flaky
+    assert not of_b.is_flaky
+    assert [(run.outcome, run.earlier) for run in of_a.earlier] == [(Outcome.FAILED, ()), (Outcome.BROKEN, ())]
+    files = [run.packets for run in (*of_a.earlier, of_a, of_b)]
+    assert [(tmp_path / file).read_bytes() for file in files] == [b"first", b"second", b"third", b"another"]
+    # The same test once more, for another reason, takes its place.
+    directory.add(CLAIM, a_run("a"))
+    assert read(tmp_path / "queue.limit.json").runs[0].earlier == ()
+
+
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match=r"evidence cannot be written to .*file.*: Not a directory; see --evidence"):

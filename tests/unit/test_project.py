@@ -17,6 +17,8 @@ from harness.evidence.json_schema import schema_text
 
 ROOT = Path(__file__).parents[2]
 LOCK = (ROOT / "requirements.lock").read_text()
+# Of the group of plugins, which are not in the environment.
+PLUGINS_LOCK = (ROOT / "plugins.lock").read_text()
 # What `make schema` runs: a type, and the file that its schema is written to.
 SCHEMAS = re.findall(r"harness\.evidence\.json_schema (\S+) > docs/(\S+)", (ROOT / "Makefile").read_text())
 # Written by hand: the matrix of results is put together as JSON, and has no type.
@@ -36,9 +38,9 @@ def declared() -> list[Requirement]:
     return [wanted for wanted in map(Requirement, lines) if wanted.name != project["name"]]
 
 
-def locked() -> dict[str, re.Match[str]]:
-    """The lock's entries by normalised name."""
-    return {canonicalize_name(entry["name"]): entry for entry in ENTRY.finditer(LOCK)}
+def locked(lock: str = LOCK) -> dict[str, re.Match[str]]:
+    """A lock's entries by normalised name."""
+    return {canonicalize_name(entry["name"]): entry for entry in ENTRY.finditer(lock)}
 
 
 @pytest.mark.parametrize("wanted", declared(), ids=lambda wanted: wanted.name)
@@ -46,19 +48,28 @@ def test_the_lock_pins_every_declared_requirement(wanted: Requirement) -> None:
     assert locked()[canonicalize_name(wanted.name)]["version"] in wanted.specifier
 
 
-@pytest.mark.parametrize("name", locked())
-def test_every_locked_package_has_a_hash(name: str) -> None:
-    assert "--hash=sha256:" in locked()[name]["rest"]
+def test_the_lock_of_plugins_pins_those_and_nothing_else() -> None:
+    pinned = {name: entry["version"] for name, entry in locked(PLUGINS_LOCK).items()}
+    declared_plugins = list(map(Requirement, PROJECT["dependency-groups"]["plugins"]))
+    assert {wanted.name for wanted in declared_plugins} == pinned.keys()
+    assert all(pinned[wanted.name] in wanted.specifier for wanted in declared_plugins)
 
 
-def test_the_lock_is_understood_to_the_last_line() -> None:
-    left_over = [line for line in ENTRY.sub("", LOCK).splitlines() if line and not line.lstrip().startswith("#")]
+@pytest.mark.parametrize("lock", [LOCK, PLUGINS_LOCK], ids=["requirements", "plugins"])
+def test_every_locked_package_has_a_hash(lock: str) -> None:
+    without = [name for name, entry in locked(lock).items() if "--hash=sha256:" not in entry["rest"]]
+    assert without == []
+
+
+@pytest.mark.parametrize("lock", [LOCK, PLUGINS_LOCK], ids=["requirements", "plugins"])
+def test_the_lock_is_understood_to_the_last_line(lock: str) -> None:
+    left_over = [line for line in ENTRY.sub("", lock).splitlines() if line and not line.lstrip().startswith("#")]
     assert left_over == []
 
 
 @pytest.mark.parametrize("address", ["://", "--index-url", "--extra-index-url", "--find-links", " @ ", "file:"])
-def test_the_lock_records_no_address(address: str) -> None:
-    assert address not in LOCK
+def test_no_lock_records_an_address(address: str) -> None:
+    assert address not in LOCK + PLUGINS_LOCK
 
 
 def test_the_environment_is_the_locked_one() -> None:
