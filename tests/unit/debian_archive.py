@@ -7,15 +7,16 @@ import hashlib
 import os
 import shutil
 import subprocess
+import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 # Program to the Debian package that brings it.
 NEEDS = {"gpg": "gpg", "gpg-agent": "gpg-agent", "gpgv": "gpgv", "dpkg-deb": "dpkg", "apt-get": "apt"}
@@ -30,11 +31,12 @@ def missing() -> str:
 
 
 class Key:
-    """A key that signs, in a directory of its own; `keyring` is what apt takes its public half from."""
+    """A key that signs; `directory` is made, and `keyring` in it is what apt takes the public half from."""
 
     def __init__(self, directory: Path) -> None:
-        self.home = directory
-        self.home.mkdir(mode=0o700)
+        directory.mkdir()
+        # Of pytest's long path below a long TMPDIR, gpg's agent could not make its socket: 107 bytes are all that fit.
+        self.home = Path(tempfile.mkdtemp(prefix="gpg-"))
         self._gpg("--quick-generate-key", "archive@example.org", "ed25519", "sign", "never")
         self.keyring = directory / "keyring.gpg"
         self._gpg("--output", str(self.keyring), "--export")
@@ -47,6 +49,7 @@ class Key:
     def end(self) -> None:
         """gpg's agent would outlive the test."""
         subprocess.run(["gpgconf", "--homedir", str(self.home), "--kill", "all"], check=False, capture_output=True)
+        shutil.rmtree(self.home, ignore_errors=True)
 
     def _gpg(self, *argv: str) -> None:
         quiet = ["--batch", "--pinentry-mode", "loopback", "--passphrase", ""]

@@ -402,7 +402,8 @@ def test_in_real_time_too(project: Project) -> None:
 # Not root, no room, no QEMU, no network.
 
 
-NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "env", "-u", "XDG_RUNTIME_DIR")
+WITHOUT = ("-u", "XDG_RUNTIME_DIR", "-u", "PYTEST_DEBUG_TEMPROOT")
+NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "env", *WITHOUT)
 
 
 @pytest.fixture
