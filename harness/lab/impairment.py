@@ -3,11 +3,52 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from harness.errors import BadInput
+
+# RFC 9293, section 3.1, and RFC 3168: the bits of the header's fourteenth byte; the letters are scapy's.
+FLAG_BITS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32, "E": 64, "C": 128}
+# These make a segment what it is: those that nobody asked for must be absent.
+TELLING = "FSR"
+
+
+class Flags(NamedTuple):
+    """TCP flags as people mean them: the bits of `mask` must be those of `value`; `bare`: without a payload.
+
+    "S" is a SYN and not a SYN-ACK, whatever else the SYN offers (ECE, CWR). "F" is a FIN and "R" a reset, which come
+    with an ACK or without, a FIN also at the end of data. "A" alone is an acknowledgement that carries nothing. "PA",
+    or "P", is data that is pushed. A letter more demands a flag more: "RA" is a reset with an ACK.
+    """
+
+    mask: int
+    value: int
+    bare: bool
+
+    @classmethod
+    def of(cls, letters: str) -> Flags:
+        """What the letters mean; BadInput for others."""
+        if not letters or set(letters) - set(FLAG_BITS):
+            raise BadInput(f"TCP flags are letters of {''.join(FLAG_BITS)}, not {letters!r}")
+        unwanted = {letter for letter in TELLING if letter not in letters}
+        if set(letters) == {"S"}:
+            unwanted.add("A")
+        value = bits(letters)
+        return cls(value | bits("".join(unwanted)), value, set(letters) == {"A"})
+
+    def meet(self, flags: int, payload: int) -> bool:
+        """Whether a segment with the bits `flags` and so many bytes of payload is meant."""
+        return flags & self.mask == self.value and not (self.bare and payload)
+
+
+def bits(letters: str) -> int:
+    """The bits of the flags that are given as letters; those that have no bit in that byte are left out."""
+    return sum(FLAG_BITS.get(letter, 0) for letter in set(letters))
 
 
 @dataclass(frozen=True)
 class SegmentMatch:
-    """Which segments a rule means: TCP flags as letters, ports, and the acknowledgement number; None matches any.
+    """Which segments a rule means: `Flags` as letters, ports, and the acknowledgement number; None matches any.
 
     Of the segments that match, those from the `first` (1 is the next) on, `count` of them or all.
     """

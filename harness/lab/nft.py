@@ -72,7 +72,7 @@ class Match:
     def expressions(self) -> list[Expression]:
         """The expressions: load, mask, compare."""
         size = len(self.value)
-        chosen = [_expression("payload", _numbers(REGISTER, self.base, self.offset, size))]
+        chosen = [load(self.base, self.offset, size)]
         if self.mask is not None:
             masks = _data(4, self.mask) + _data(5, bytes(size))
             chosen.append(_expression("bitwise", _numbers(REGISTER, REGISTER, size) + masks))
@@ -103,6 +103,11 @@ def _numbers(*values: int) -> bytes:
 
 def _data(kind: int, value: bytes) -> bytes:
     return netlink.nested(kind, netlink.attribute(DATA_VALUE, value))
+
+
+def load(base: int, offset: int, size: int) -> Expression:
+    """Read bytes of a packet; the rule does not match where the packet is shorter."""
+    return _expression("payload", _numbers(REGISTER, base, offset, size))
 
 
 def _compare(operation: int, value: bytes) -> Expression:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from harness.errors import BadInput, Forbidden
+from harness.lab.impairment import Flags, bits
 from harness.observe import bpf, segments
 from harness.observe.packet import Packet
 
@@ -84,11 +85,12 @@ class Capture:
     ) -> list[segments.Segment]:
         """The TCP segments since the capture began: those for which all that is given is equal.
 
-        `flags` is exact ("S" is a SYN and not a SYN-ACK); `port` is either end's.
+        `flags` means what people mean ("S" a SYN and no SYN-ACK, "F" a FIN: `harness.lab.impairment.Flags`); `port` is
+        either end's.
         """
         self._drain()
+        meant = None if flags is None else Flags.of(flags)
         wanted = {
-            "flags": flags,
             "direction": direction,
             "src": src,
             "sport": sport,
@@ -101,6 +103,7 @@ class Capture:
             segment
             for segment in (packet.segment() for packet in self._packets)
             if segment is not None
+            and (meant is None or meant.meet(bits(segment.flags), segment.length))
             and all(getattr(segment, name) == value for name, value in given)
             and (port is None or port in (segment.sport, segment.dport))
         ]

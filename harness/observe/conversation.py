@@ -22,11 +22,11 @@ class Conversation:
     since: float = field(default_factory=time.time)
 
     def sent(self, flags: str | None = None) -> list[Segment]:
-        """What the local end has sent: all, or what has exactly these flags."""
+        """What the local end has sent: all, or what these flags mean (`harness.lab.impairment.Flags`)."""
         sent = self.packets.segments(direction="out", sport=self.local[1], dport=self.remote[1], flags=flags)
         return [segment for segment in sent if segment.time >= self.since]
 
     def received(self, flags: str | None = None) -> list[Segment]:
-        """What the local end has got: all, or what has exactly these flags."""
+        """What the local end has got: all, or what these flags mean (`harness.lab.impairment.Flags`)."""
         received = self.packets.segments(direction="in", sport=self.remote[1], dport=self.local[1], flags=flags)
         return [segment for segment in received if segment.time >= self.since]

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from harness.lab.impairment import Flags, bits
 from harness.report.arrows import WRAP, Fate
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _impaired(arrows: Iterable[Arrow], rule: Impairment) -> None:
 
 def _meets(segment: Segment, match: SegmentMatch) -> bool:
     """Whether it is one of those that a rule means (harness.traffic.impair)."""
-    if match.flags is not None and set(segment.flags) & set("FSRPA") != set(match.flags):
+    if match.flags is not None and not Flags.of(match.flags).meet(bits(segment.flags), segment.length):
         return False
     wanted = ((match.sport, segment.sport), (match.dport, segment.dport), (match.ack, segment.ack))
     return all(number is None or number == seen for number, seen in wanted)

@@ -14,18 +14,19 @@ import struct
 import time
 from typing import TYPE_CHECKING, Self
 
-from harness.errors import BadInput, Unsupported
+from harness.errors import Unsupported
 from harness.lab import Host, nft
-from harness.lab.impairment import Impairment, SegmentMatch
+from harness.lab.impairment import Flags, Impairment, SegmentMatch
 from harness.traffic.frames import segment_in
 from harness.traffic.raw import deliver
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-FLAG_BITS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16}
-# RFC 9293, section 3.1: ports, acknowledgement number, flags.
-SEGMENT = struct.Struct(">HH4xIxB")
+# RFC 9293, section 3.1: ports, acknowledgement number, length of the header (upper half), flags.
+SEGMENT = struct.Struct(">HH4xIBB")
+# In words of four bytes.
+SHORTEST_HEADER, LONGEST_HEADER = 5, 15
 ETH_P_ALL = 3
 PACKET_OUTGOING = 4
 _numbers = itertools.count(1)
@@ -78,7 +79,7 @@ class Arrivals:
     """How many of the TCP segments that match have arrived at a host, from its beginning on."""
 
     def __init__(self, host: Host, wanted: Wanted) -> None:
-        self._table = _table(host, "arrivals", (*_expressions(host, wanted), *nft.counter()))
+        self._table = _table(host, "arrivals", *_with_data(host, wanted), (*_expressions(host, wanted), *nft.counter()))
 
     @property
     def count(self) -> int:
@@ -132,9 +133,9 @@ class Wanted(SegmentMatch):
         tcp = segment_in(frame)
         if tcp is None:
             return False
-        sport, dport, ack, flags = SEGMENT.unpack_from(tcp)
+        sport, dport, ack, header, flags = SEGMENT.unpack_from(tcp)
         return (
-            (self.flags is None or flags & 0x1F == _bits(self.flags))
+            (self.flags is None or Flags.of(self.flags).meet(flags, len(tcp) - 4 * (header >> 4)))
             and (self.sport is None or sport == self.sport)
             and (self.dport is None or dport == self.dport)
             and (self.ack is None or ack == self.ack)
@@ -153,10 +154,11 @@ def drop(
 ) -> Drop:
     """Drop TCP segments that arrive at a host.
 
-    `flags` are exactly those set among FIN, SYN, RST, PSH and ACK, as letters ("A" is a bare ACK, "PA" data); ports
-    and `ack`, the acknowledgement number, are the segment's. Of the matching segments those from the `first` (1 is the
-    next) are dropped, `count` of them or all: `drop(server, "A", dport=80, count=1)` loses the third ACK of the next
-    handshake.
+    `flags` are letters of FIN, SYN, RST, PSH, ACK, URG, ECE and CWR and mean what people mean by them ("S" a SYN and no
+    SYN-ACK, "F" a FIN, "R" a reset, with an ACK or without, "A" an ACK that carries nothing, "PA" data: see
+    `harness.lab.impairment.Flags`); ports and `ack`, the acknowledgement number, are the segment's. Of the matching
+    segments those from the `first` (1 is the next) are dropped, `count` of them or all:
+    `drop(server, "A", dport=80, count=1)` loses the third ACK of the next handshake. BadInput for other letters.
     """
     return Drop(host, Wanted(flags, sport, dport, ack, first, count))
 
@@ -171,12 +173,6 @@ def hold(host: Host, flags: str | None = None, *, sport: int | None = None, dpor
     return Hold(host, Wanted(flags, sport, dport))
 
 
-def _bits(flags: str) -> int:
-    if not flags or set(flags) - set(FLAG_BITS):
-        raise BadInput(f"TCP flags are letters of {''.join(FLAG_BITS)}, not {flags!r}")
-    return sum(FLAG_BITS[letter] for letter in set(flags))
-
-
 def _expressions(host: Host, wanted: Wanted) -> list[nft.Expression]:
     expressions = [*nft.version(host.family), *nft.protocol(socket.IPPROTO_TCP)]
     for port, offset in ((wanted.sport, 0), (wanted.dport, 2)):
@@ -185,21 +181,43 @@ def _expressions(host: Host, wanted: Wanted) -> list[nft.Expression]:
     if wanted.ack is not None:
         expressions += nft.Match(nft.TRANSPORT_HEADER, 8, wanted.ack.to_bytes(4, "big")).expressions()
     if wanted.flags is not None:
-        expressions += nft.Match(nft.TRANSPORT_HEADER, 13, bytes([_bits(wanted.flags)]), b"\x1f").expressions()
+        flags = Flags.of(wanted.flags)
+        expressions += nft.Match(nft.TRANSPORT_HEADER, 13, bytes([flags.value]), bytes([flags.mask])).expressions()
     return expressions
 
 
 Rule = tuple[nft.Expression, ...]
 
 
+def _with_data(host: Host, wanted: Wanted) -> list[Rule]:
+    """Rules that let segments with a payload pass where only bare ones are meant; none where it does not matter.
+
+    For each length of the header a rule that reads the byte behind it: where there is none the rule does not match
+    (NFT_BREAK, net/netfilter/nft_payload.c).
+    """
+    if wanted.flags is None or not Flags.of(wanted.flags).bare:
+        return []
+    match = _expressions(host, wanted)
+    return [
+        (
+            *match,
+            *nft.Match(nft.TRANSPORT_HEADER, 12, bytes([words << 4]), b"\xf0").expressions(),
+            nft.load(nft.TRANSPORT_HEADER, 4 * words, 1),
+            *nft.accept(),
+        )
+        for words in range(SHORTEST_HEADER, LONGEST_HEADER + 1)
+    ]
+
+
 def _dropping(host: Host, wanted: Wanted) -> nft.Table:
     """A table that counts and drops what is wanted."""
+    spared = _with_data(host, wanted)
     if wanted.first == 1 and wanted.count is None:
-        return _table(host, "impair", (*_expressions(host, wanted), *nft.counter(), *nft.drop()))
+        return _table(host, "impair", *spared, (*_expressions(host, wanted), *nft.counter(), *nft.drop()))
     try:
-        return _table(host, "impair", *counted_by_number(_expressions(host, wanted), wanted))
+        return _table(host, "impair", *spared, *counted_by_number(_expressions(host, wanted), wanted))
     except Unsupported:  # numgen is of 4.9
-        return _table(host, "impair", *counted_by_limits(_expressions(host, wanted), wanted))
+        return _table(host, "impair", *spared, *counted_by_limits(_expressions(host, wanted), wanted))
 
 
 def counted_by_number(match: list[nft.Expression], wanted: SegmentMatch) -> list[Rule]:

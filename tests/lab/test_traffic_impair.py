@@ -12,10 +12,13 @@ from harness.lab import Lab
 from harness.lab import pair as make_pair
 from harness.lab.impairment import Impairment, SegmentMatch
 from harness.observe import accept_queue, capture, count, counting
-from harness.traffic import RawPeer, connect, drop, echo, hold, impair, listen
+from harness.traffic import RawPeer, arrivals, connect, drop, echo, hold, impair, listen
+from harness.traffic.frames import segment_in
 from harness.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from harness.lab import Pair
     from harness.traffic import Drop
     from harness.traffic.impair import Rule
@@ -68,13 +71,39 @@ def test_without_numgen_limits_count(
         assert (rule.count, moved.Tcp.InSegs, refused) == (len(lost), 12 - len(lost), [1])
 
 
-@pytest.mark.parametrize(("flags", "lost"), [("S", 1), ("A", 1), ("PA", 1), ("AP", 1), ("SA", 0), (None, 3)])
-def test_flags_are_matched_exactly(pair: Pair, flags: str | None, lost: int) -> None:
-    with drop(pair.server, flags) as rule, counting(pair.server) as moved:
-        for one in ("S", "A", "PA"):
-            knock(pair, 1, one)
-        until(lambda: rule.count + moved.Tcp.InSegs >= 3, what="three segments")
-        assert (rule.count, moved.Tcp.InSegs) == (lost, 3 - lost)
+# What a host may get, and the letters that mean it.
+SEGMENTS = {
+    "S": b"", "SEC": b"", "S ": b"a cookie's data", "SA": b"", "A": b"", "A ": b"data", "PA": b"data",
+    "FA": b"", "FPA": b"data", "F": b"", "R": b"", "RA": b"",
+}  # fmt: skip
+MEANT = {
+    "S": {"S", "SEC", "S "}, "SA": {"SA"}, "AS": {"SA"}, "SEC": {"SEC"},
+    "A": {"A"},
+    "PA": {"PA"}, "P": {"PA"},
+    "F": {"F", "FA", "FPA"}, "FA": {"FA", "FPA"}, "FPA": {"FPA"},
+    "R": {"R", "RA"}, "RA": {"RA"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("flags", "meant"), MEANT.items())
+def test_flags_mean_what_people_mean(pair: Pair, flags: str, meant: set[str]) -> None:
+    """The same for what is dropped, held, counted and captured."""
+    with capture(pair.server) as seen, hold(pair.server, flags) as held:
+        counted = arrivals(pair.server, flags)
+        peer = RawPeer(pair.server, pair.client)
+        for number, (one, payload) in enumerate(SEGMENTS.items(), start=1):
+            # With options the payload begins elsewhere.
+            options = [("NOP", None)] * (4 * (number % 3))
+            peer.connection(9).send(one.strip(), seq=number, payload=payload, options=options)
+        until(lambda: len(seen.segments(direction="in")) == len(SEGMENTS), what="all of them")
+
+        def named(numbers: Iterable[int]) -> set[str]:
+            return {list(SEGMENTS)[number - 1] for number in numbers}
+
+        assert named(segment.seq for segment in seen.segments(direction="in", flags=flags)) == meant
+        assert (held.count, counted.count) == (len(meant), len(meant))
+        taken = [segment_in(frame) or b"" for frame in held.held()]
+        assert named(int.from_bytes(tcp[4:8], "big") for tcp in taken) == meant
 
 
 def test_acknowledgement_numbers_are_matched(pair: Pair) -> None:
@@ -168,7 +197,7 @@ def test_a_held_handshake_of_a_real_client(pair: Pair) -> None:
 
 @pytest.mark.parametrize("flags", ["", "X", "SAX", "s"])
 def test_flags_that_are_none(pair: Pair, flags: str) -> None:
-    with pytest.raises(BadInput, match="TCP flags are letters of FSRPA, not"):
+    with pytest.raises(BadInput, match="TCP flags are letters of FSRPAUEC, not"):
         drop(pair.server, flags)
 
 
