@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness.desk.experiment import CannotStand, Effect, Experiment, Outcome, Remedy, Symptom, Sysctls
-from harness.desk.scale import known, memory, scaled, setting
+from harness.desk.scale import beside_backlog, known, memory, raised, scaled, setting
 from harness.diagnosis.accept_queue import fullest
 from harness.instruments.busy_moment import Seen, busy_moment, one_by_one, overload
 from harness.lab import Lab, pair
@@ -57,6 +57,7 @@ class AcceptQueue(Experiment):
     before: Sysctls = field(default_factory=dict)
     after: Sysctls = field(default_factory=dict)
     limit_there: int = 0
+    somaxconn_there: int | None = None
 
     @classmethod
     def of(cls, finding: Finding, view: View) -> AcceptQueue:
@@ -79,6 +80,7 @@ class AcceptQueue(Experiment):
             workload="overload" if lasts else "moment",
             before=known(view, KNOWN),
             limit_there=limit,
+            somaxconn_there=most,
             scale=(
                 setting("limit of the accept queue (Send-Q)", limit, here),
                 setting("net.core.somaxconn", most, somaxconn),
@@ -121,23 +123,25 @@ class AcceptQueue(Experiment):
         """A longer queue, in full and by halves; a program with time; and what is said to help."""
         long, real = LONGER * self.limit, LONGER * (self.limit_there or self.limit)
         narrow = "somaxconn" if self.somaxconn <= self.backlog else "backlog"
+        more, more_there = min(raised(long, self.somaxconn), LARGEST), raised(real, self.somaxconn_there)
         return (
             Remedy(
                 "a longer queue",
-                f"backlog {real} and {SOMAXCONN} = {real}, and listen() called again: a restart",
-                partial(dataclasses.replace, backlog=long, somaxconn=long),
+                f"backlog {real}{beside_backlog(SOMAXCONN, real, self.somaxconn_there)}, and listen() called again: "
+                "a restart",
+                partial(dataclasses.replace, backlog=long, somaxconn=max(long, self.somaxconn)),
             ),
             Remedy("a program that accepts sooner", "see what it waits for; more workers", AcceptQueue.sooner),
             Remedy(
                 "somaxconn without a restart",
-                f"{SOMAXCONN} = {real}",
-                lambda it: dataclasses.replace(it, after={**it.after, SOMAXCONN: long}),
+                f"{SOMAXCONN} = {more_there}",
+                lambda it: dataclasses.replace(it, after={**it.after, SOMAXCONN: more}),
                 vain="somaxconn-without-listen",
             ),
             Remedy(
                 "somaxconn alone, with a restart",
-                f"{SOMAXCONN} = {real}, and a restart",
-                partial(dataclasses.replace, somaxconn=long),
+                f"{SOMAXCONN} = {more_there}, and a restart",
+                partial(dataclasses.replace, somaxconn=more),
                 vain="" if narrow == "somaxconn" else "somaxconn-without-listen",
             ),
             Remedy(

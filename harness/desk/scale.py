@@ -36,6 +36,16 @@ def setting(what: str, there: int | None, here: int) -> Setting:
     return Setting(what, "" if there is None else f"{there:,}".replace(",", " "), str(here))
 
 
+def beside_backlog(setting: str, backlog: int, there: int | None) -> str:
+    """What has to be typed of somaxconn beside a longer backlog: nothing where it is as long already."""
+    return "" if there is not None and there >= backlog else f" and {setting} = {backlog}"
+
+
+def raised(wanted: int, there: int | None) -> int:
+    """A value that raises a setting, also where it is as high as wanted already."""
+    return wanted if there is None or there < wanted else 2 * there
+
+
 def place(finding: Finding) -> str:
     """Where the finding is, for a reader."""
     return harmless(str(finding.place), 80)

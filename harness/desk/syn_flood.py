@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from harness.desk.experiment import CannotStand, Effect, Outcome, Remedy, SideBySide, Symptom
-from harness.desk.scale import known, scaled, setting
+from harness.desk.scale import beside_backlog, known, scaled, setting
 from harness.diagnosis.syn_queue import FLOOD
 from harness.instruments.syn_flood import Defence, Services
 from harness.lab import lan
@@ -41,12 +41,13 @@ NEGOTIATED = 2 | 4
 
 @dataclass(frozen=True)
 class Queue:
-    """A machine's SYN queue: the knobs on the desk, its own limit and tcp_max_syn_backlog, and the scale."""
+    """A machine's SYN queue: the knobs on the desk, its own limit, tcp_max_syn_backlog and somaxconn, and the scale."""
 
     knobs: Knobs
     synack_retries: int
     limit: int
     backlog: int
+    somaxconn: int | None
     scale: tuple[Setting, ...]
 
 
@@ -66,6 +67,7 @@ def queue_of(finding: Finding, view: View, most: int) -> Queue:
         values[RETRIES],
         limit,
         values[SYN_BACKLOG],
+        there.get(SOMAXCONN),
         scale=(
             setting("limit of the listener (the smaller of backlog and somaxconn)", limit, length),
             setting(SYN_BACKLOG, there.get(SYN_BACKLOG), backlog),
@@ -87,6 +89,7 @@ class SynFlood(SideBySide):
     flood: int = RATE
     limit_there: int = 0
     backlog_there: int = 0
+    somaxconn_there: int | None = None
 
     @classmethod
     def of(cls, finding: Finding, view: View) -> SynFlood:
@@ -97,6 +100,7 @@ class SynFlood(SideBySide):
             synack_retries=queue.synack_retries,
             limit_there=queue.limit,
             backlog_there=queue.backlog,
+            somaxconn_there=queue.somaxconn,
             scale=(*queue.scale, setting("SYNs a second that are never acknowledged", None, RATE)),
             notes=tuple(_notes(finding.diagnosis, cookies=bool(queue.knobs.tcp_syncookies))),
         )
@@ -139,7 +143,8 @@ class SynFlood(SideBySide):
             without if self.knobs.tcp_syncookies else cookies,
             Remedy(
                 "a longer queue",
-                f"backlog {real}, {SOMAXCONN} = {real}, {SYN_BACKLOG} = {LONGER * self.backlog_there}, and a restart",
+                f"backlog {real}{beside_backlog(SOMAXCONN, real, self.somaxconn_there)} and "
+                f"{SYN_BACKLOG} = {LONGER * self.backlog_there}, and a restart",
                 partial(_with, backlog=long, somaxconn=long, tcp_max_syn_backlog=more),
                 vain="longer-queue-against-a-flood",
             ),

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from harness.desk.experiment import Effect, Experiment, Outcome, Remedy, Symptom, Sysctls
-from harness.desk.scale import memory, setting
+from harness.desk.scale import beside_backlog, memory, raised, setting
 from harness.desk.syn_flood import COOKIES, LONGER, RETRIES, SOMAXCONN, SYN_BACKLOG, TIMESTAMPS, queue_of
 from harness.instruments.far_clients import far_clients, near_clients
 from harness.instruments.syn_flood import Defence
@@ -41,6 +41,7 @@ class TooShort(Experiment):
     after: Sysctls = field(default_factory=dict)
     limit_there: int = 0
     backlog_there: int = 0
+    somaxconn_there: int | None = None
 
     @classmethod
     def of(cls, finding: Finding, view: View) -> TooShort:
@@ -53,6 +54,7 @@ class TooShort(Experiment):
             synack_retries=queue.synack_retries,
             limit_there=queue.limit,
             backlog_there=queue.backlog,
+            somaxconn_there=queue.somaxconn,
             scale=(*queue.scale, setting("clients that come together from far away", None, clients)),
             notes=("They are so far away that all have come before the first ACK arrives.",),
         )
@@ -92,12 +94,13 @@ class TooShort(Experiment):
         return (
             Remedy(
                 "a longer queue",
-                f"backlog {real} and {SOMAXCONN} = {real}, and listen() called again: a restart",
+                f"backlog {real}{beside_backlog(SOMAXCONN, real, self.somaxconn_there)}, and listen() called again: "
+                "a restart",
                 partial(_with, backlog=long, somaxconn=long),
             ),
             Remedy(
                 "somaxconn without a restart",
-                f"{SOMAXCONN} = {real}",
+                f"{SOMAXCONN} = {raised(real, self.somaxconn_there)}",
                 partial(dataclasses.replace, after={SOMAXCONN: long}),
                 vain="somaxconn-without-listen",
             ),

@@ -15,11 +15,17 @@ Address = tuple[str, int]
 Direction = Literal["in", "out"]
 
 
+class SoftnetSample(msgspec.Struct, frozen=True):
+    """For each processor at one moment: packets processed, dropped, and how often its time was over."""
+
+    taken: float
+    processors: list[list[int]]
+
+
 class MachineFacts(msgspec.Struct, frozen=True):
     """The machine: `page` is the size of a page, the unit of sockstat's `mem` and of tcp_mem.
 
-    `softnet` has for each processor: packets processed, dropped, and how often its time was over. `root` says whether
-    the program ran as root.
+    `softnet` has two samples. `root` says whether the program ran as root.
     """
 
     kernel: str
@@ -31,7 +37,7 @@ class MachineFacts(msgspec.Struct, frozen=True):
     numa_nodes: int
     page: int
     memory: dict[str, int]
-    softnet: list[list[int]]
+    softnet: list[SoftnetSample]
     root: bool
     uptime: float | None = None
 

@@ -89,6 +89,8 @@ def test_a_full_queue_by_every_python(pair: Pair, tmp_path: Path, python: str) -
     assert isinstance(overflows, Fact)
     assert overflows.value <= counters(pair.server).TcpExt.ListenOverflows
     assert isinstance(machine.own.rate("TcpExt.ListenOverflows"), Rate)
+    before, after = (sample.numbers["softnet.processed"].value for sample in machine.softnet)
+    assert after > before
     assert machine.sysctl("net.core.somaxconn").value == "5"  # type: ignore[union-attr]
     assert machine.kernel.value == os.uname().release  # type: ignore[union-attr]
 

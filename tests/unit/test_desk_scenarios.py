@@ -41,10 +41,9 @@ HOSTILE = '"""\nimport os; os.abort()\n"""\\ {{ 7*7 }} \x1b[31m<script>'
 def full(*looks: int, limit: int = 128, **named: Any) -> Machine:
     """A machine with a full accept queue."""
     return machine(
-        sysctls={"net.core.somaxconn": "128"},
         counters=counted({}, ListenOverflows=51, ListenDrops=51),
         listeners=(listener(3000, *(looks[0], limit, *looks[1:]), programs=("nginx",)),),
-        **named,
+        **{"sysctls": {"net.core.somaxconn": "128"}, **named},
     )
 
 
@@ -199,6 +198,22 @@ def test_the_scale_the_numbers_and_the_command_stand_in_it() -> None:
         "SOMAXCONN = 128, 16",
     ):
         assert part in text
+
+
+@pytest.mark.parametrize(
+    ("somaxconn", "longer", "alone"),
+    [
+        ("128", "backlog 1024 and net.core.somaxconn = 1024, and listen() called again: a restart", "1024"),
+        ("512", "backlog 1024 and net.core.somaxconn = 1024, and listen() called again: a restart", "1024"),
+        ("4096", "backlog 1024, and listen() called again: a restart", "8192"),
+    ],
+)
+def test_no_remedy_lowers_somaxconn(somaxconn: str, longer: str, alone: str) -> None:
+    picture = full(129, 129, sysctls={"net.core.somaxconn": somaxconn})
+    remedies = {remedy.title: remedy.type_in for remedy in case_of(picture).experiment.remedies()}
+    assert remedies["a longer queue"] == longer
+    assert remedies["somaxconn without a restart"] == f"net.core.somaxconn = {alone}"
+    assert remedies["somaxconn alone, with a restart"] == f"net.core.somaxconn = {alone}, and a restart"
 
 
 @pytest.mark.parametrize("picture", MACHINES.values(), ids=MACHINES)

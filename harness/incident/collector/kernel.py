@@ -3,6 +3,7 @@
 import gzip
 import os
 import re
+import time
 
 from harness.incident.collector.offloads import numa_nodes
 from harness.incident.collector.places import identity_of, text
@@ -19,8 +20,8 @@ MEMORY = (
 RELEASE = re.compile(r'^(NAME|ID|VERSION_ID|PRETTY_NAME)="?([^"\n]{0,100})"?$', re.MULTILINE)
 
 
-def machine() -> "dict[str, object]":
-    """What is the same in each network namespace."""
+def machine(earlier: "dict[str, object]") -> "dict[str, object]":
+    """What is the same in each network namespace; `earlier` is what softnet_now() said some seconds ago."""
     uname = os.uname()
     uptime = text("/proc/uptime").split()
     return {
@@ -34,7 +35,7 @@ def machine() -> "dict[str, object]":
         "numa_nodes": numa_nodes(),
         "page": os.sysconf("SC_PAGE_SIZE"),
         "memory": memory(text("/proc/meminfo")),
-        "softnet": softnet(text("/proc/net/softnet_stat")),
+        "softnet": [earlier, softnet_now()],
         "root": os.geteuid() == 0,
     }
 
@@ -59,6 +60,11 @@ def memory(printed: str) -> "dict[str, int]":
 
 
 SOFTNET = ("processed", "dropped", "time_squeeze")
+
+
+def softnet_now() -> "dict[str, object]":
+    """What the processors have done with packets up to now."""
+    return {"taken": time.time(), "processors": softnet(text("/proc/net/softnet_stat"))}
 
 
 def softnet(printed: str) -> "list[list[int]]":

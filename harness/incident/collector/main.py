@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from harness.incident.collector.kernel import log, machine
+from harness.incident.collector.kernel import log, machine, softnet_now
 from harness.incident.collector.listeners import Watched, holders, process
 from harness.incident.collector.namespaces import Space, others, say
 from harness.incident.collector.offloads import interfaces
@@ -81,6 +81,7 @@ def other_namespace(pseudonyms: Pseudonyms, usual: "dict[str, str]") -> "dict[st
 def take(seconds: float, pseudonyms: Pseudonyms) -> "dict[str, object]":
     """The whole snapshot; the two samples are at least so many seconds apart."""
     began = time.monotonic()
+    processors = softnet_now()
     own = Visit(pseudonyms, MOST_FLOWS)
     namespaces = [dict(own.first(), name="")]  # type: list[dict[str, object]]
     seen, left_out = visit_others(pseudonyms, namespaces[0]["sysctls"])  # type: ignore[arg-type]
@@ -98,7 +99,7 @@ def take(seconds: float, pseudonyms: Pseudonyms) -> "dict[str, object]":
         "schema": SCHEMA,
         "program": "harness snapshot",
         "taken": time.time(),
-        "machine": machine(),
+        "machine": machine(processors),
         "log": log(),
         "counter_names": counter_names(),
         "processes": processes(namespaces),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.incident.draft import SpaceDraft
     from harness.incident.facts import Source
     from harness.incident.reading.context import Context
-    from harness.incident.snapshot_file import CounterSample, MachineFacts, NamespaceSeen, NotableSocket
+    from harness.incident.snapshot_file import CounterSample, MachineFacts, NamespaceSeen, NotableSocket, SoftnetSample
 
 _decoder = msgspec.json.Decoder(SnapshotFile)
 
@@ -64,18 +64,20 @@ def _machine(machine: MachineFacts, context: Context, source: Source) -> None:
             draft.say(name, Fact(number, source))
     draft.kernel_options.update({name: Fact(plain(value), source) for name, value in machine.options.items()})
     draft.memory.update({name: Fact(value, source) for name, value in machine.memory.items()})
-    _softnet(machine.softnet, context, source)
+    for sample in machine.softnet:
+        _softnet(sample, context, source)
 
 
-def _softnet(processors: list[list[int]], context: Context, source: Source) -> None:
+def _softnet(sample: SoftnetSample, context: Context, source: Source) -> None:
     numbers: dict[str, int] = {}
-    for processor, values in enumerate(processors):
+    for processor, values in enumerate(sample.processors):
         for name, value in zip(COLUMNS, values, strict=False):
             numbers[f"softnet.{name}.cpu{processor}"] = value
             numbers[f"softnet.{name}"] = numbers.get(f"softnet.{name}", 0) + value
     if numbers:
         facts = {name: Fact(value, source) for name, value in numbers.items()}
-        context.draft.softnet.append(Sample(source, facts, ("softnet",), LeftOut.NOTHING, context.taken))
+        taken = Moment(sample.taken, Basis.SAID)
+        context.draft.softnet.append(Sample(source, facts, ("softnet",), LeftOut.NOTHING, taken))
 
 
 def _log(told: str, count: int, uptime: float, context: Context) -> None:
