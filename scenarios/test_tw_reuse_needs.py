@@ -42,14 +42,14 @@ AHEAD = 2**30
 def test_switches_it_on(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
     server, *clients = lan(3).hosts
     ways = [EachWay(client, server) for client in clients]
-    for client, value in zip(clients, (1, 0), strict=True):
-        client.sysctl[REUSE] = value
     grow_old()
     with claim.effect("tcp_tw_reuse 1, and TIME_WAITs of 2 s") as effect:
+        server.lab.set_all(REUSE, 1)
         for way, taken in ways[0].taken_over().items():
             effect.compare(f"connect() takes it over: {way}", taken, document=True)
         effect.compare("TWRecycled", effect.delta(clients[0]).TcpExt.TWRecycled, document=3)
     with claim.control("tcp_tw_reuse 0") as control:
+        server.lab.set_all(REUSE, 0)
         for way, taken in ways[1].taken_over().items():
             control.expect(f"connect() takes it over: {way}", taken, False)
         control.expect("TWRecycled", control.delta(clients[1]).TcpExt.TWRecycled, 0)
@@ -60,8 +60,8 @@ def test_needs_the_knob(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
     server, bound, loopback, chosen, one = lan(5).hosts
     listener, bare = listen(server), listen(server)
     ways = {client: EachWay(client, server) for client in (loopback, chosen, one)}
-    for client, value in ((bound, 0), (chosen, 0), (one, 1)):
-        client.sysctl[REUSE] = value
+    for client in (bound, chosen):
+        client.sysctl[REUSE] = 0
     with claim.effect("tcp_tw_reuse 0: a client that binds the port itself, at once") as effect:
         leave_time_wait(bound, listener, source=(bound.ip, PORT))
         said = comes_back(bound, listener, PORT)
@@ -74,8 +74,10 @@ def test_needs_the_knob(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
             effect.compare("connect() takes it over", taken, document=False, kernel=True)
     with claim.control("a port that connect() chooses") as control:
         control.expect("with 0, taken over", any(ways[chosen].taken_over().values()), False)
+        server.lab.set_all(REUSE, 1)
         control.expect("with 1, taken over", all(ways[one].taken_over().values()), True)
     with claim.control("tcp_tw_reuse 0: a client that binds the port itself, without timestamps") as control:
+        server.lab.set_all(REUSE, 0)
         bound.sysctl[STAMPS] = 0
         leave_time_wait(bound, bare, source=(bound.ip, PORT + 1))
         control.expect("connect()", comes_back(bound, bare, PORT + 1), NO_PORT)

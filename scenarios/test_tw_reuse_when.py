@@ -63,8 +63,8 @@ def compare_the_default(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
         kernel = NO_WAY | {LOOPBACK: on_loopback}
         effect.compare("which connect() takes over", ways[0].taken_over(), document=NO_WAY, kernel=kernel)
     with claim.control("set to 0, and to 1") as control:
-        for client, way, value, wanted in zip(clients[1:], ways[1:], (0, 1), (NO_WAY, EVERY_WAY), strict=True):
-            client.sysctl[REUSE] = value
+        for way, value, wanted in zip(ways[1:], (0, 1), (NO_WAY, EVERY_WAY), strict=True):
+            server.lab.set_all(REUSE, value)
             control.expect(f"taken over with {value}", way.taken_over(), wanted)
 
 
@@ -76,7 +76,6 @@ def test_on_by_default(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
     server, untouched, one = lan(3).hosts
     on_loopback = since("tw-reuse-on-loopback")
     ways = {client: EachWay(client, server) for client in (untouched, one)}
-    one.sysctl[REUSE] = 1
     with claim.effect("a fresh network namespace") as effect:
         default = untouched.sysctl[REUSE]
         effect.compare("tcp_tw_reuse", default, document="1", kernel="2" if on_loopback else "0")
@@ -85,6 +84,7 @@ def test_on_by_default(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
         kernel = NO_WAY | {LOOPBACK: on_loopback}
         effect.compare("which connect() takes over", ways[untouched].taken_over(), document=EVERY_WAY, kernel=kernel)
     with claim.control("set to 1") as control:
+        one.sysctl[REUSE] = 1
         control.expect("which connect() takes over", ways[one].taken_over(), EVERY_WAY)
 
 

@@ -47,7 +47,8 @@ HARNESS = (
         "nftables",
         {"NF_TABLES": "nf_tables"},
         "segments are dropped, held and counted by it",
-        ("NETFILTER", "NETFILTER_ADVANCED"),
+        # Options of their own up to 4.17 and 5.17.
+        ("NETFILTER", "NETFILTER_ADVANCED", "NFT_META", "NFT_COUNTER"),
     ),
     # A module of its own until 4.17 (02c7b25e5f54, "netfilter: nf_tables: build-in filter chain type").
     Need(
@@ -62,8 +63,29 @@ HARNESS = (
 SCENARIOS = (
     Need("SYN cookies", {"SYN_COOKIES": ""}, "the claims of syncookies and syn-queue"),
     Need("bridge", {"BRIDGE": "bridge"}, "labs with a switch: lan(), two proxies"),
-    Need("connection tracking", {"NF_CONNTRACK": "nf_conntrack"}, "gateways and firewalls: behind_nat()"),
-    Need("masquerading", {"NFT_MASQ": "nft_masq"}, "gateways: behind_nat(), tw-recycle", ("NF_NAT",)),
+    # Up to 4.20 in parts, for IPv4 and for IPv6.
+    Need(
+        "connection tracking",
+        {"NF_CONNTRACK": "nf_conntrack"},
+        "gateways and firewalls: behind_nat()",
+        ("NF_CONNTRACK_IPV4", "NF_CONNTRACK_IPV6"),
+    ),
+    Need(
+        "masquerading",
+        {"NFT_MASQ": "nft_masq"},
+        "gateways: behind_nat(), tw-recycle",
+        (
+            "NF_NAT",
+            "NF_NAT_IPV4",
+            "NF_NAT_IPV6",
+            "NFT_CHAIN_NAT_IPV4",
+            "NFT_CHAIN_NAT_IPV6",
+            "NF_NAT_MASQUERADE_IPV4",
+            "NF_NAT_MASQUERADE_IPV6",
+            "NFT_MASQ_IPV4",
+            "NFT_MASQ_IPV6",
+        ),
+    ),
     Need("NAT to an address of choice", {"NFT_NAT": "nft_nat"}, "gateways with ports of choice"),
     Need("ct of nftables", {"NFT_CT": "nft_ct"}, "firewalls that forget, a full table"),
     Need("reject of nftables", {"NFT_REJECT": "nft_reject"}, "a firewall that answers with RST"),

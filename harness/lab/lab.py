@@ -121,6 +121,12 @@ class Lab:
         """New hosts, in the order of their names."""
         return [self.host(name) for name in names]
 
+    def set_all(self, name: str, value: object) -> None:
+        """Set a sysctl on every host: each its own, or, where it is the whole machine's on this kernel, that one."""
+        self.machine_sysctl.give_anew(name)
+        for host in self.all_hosts.values():
+            host.sysctl[name] = value
+
     def link(self, a: Host, b: Host, *, mtu: int = 1500, offloads: bool = False) -> Cable:
         """A cable between two hosts.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import GlobalSysctl, UnknownSysctl
+from harness.errors import GlobalSysctl, UnknownSysctl, Unsupported
 from harness.lab import Lab, machine
 from harness.waiting import until
 
@@ -69,6 +69,31 @@ def test_a_host_sets_it_for_the_machine(family: int) -> None:
         host.sysctl[ORPHANS] = before
         assert host.sysctl.changed == lab.machine_sysctl.changed == {ORPHANS: (before, before)}
     assert lab.machine_sysctl.changed == {}
+
+
+@pytest.mark.usefixtures("ours", "reachable")
+def test_two_hosts_cannot_differ_in_what_the_machine_has_once(lab: Lab) -> None:
+    one, other = lab.hosts("one", "other")
+    there = one.sysctl[ORPHANS]
+    one.sysctl[ORPHANS] = there
+    other.sysctl[ORPHANS] = there
+    with pytest.raises(Unsupported, match=rf"{ORPHANS} is the whole machine's .*\(other 7, one {there}\)") as refused:
+        other.sysctl[ORPHANS] = 7
+    assert not isinstance(refused.value, GlobalSysctl)
+    assert one.sysctl[ORPHANS] == there
+
+
+@pytest.mark.usefixtures("ours", "reachable")
+def test_all_hosts_may_be_given_another_value(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = lab.hosts("one", "other")
+    there = one.sysctl[ORPHANS]
+    given: list[str] = []
+    monkeypatch.setattr(machine, "_write", lambda _name, value: given.append(value))
+    monkeypatch.setattr(machine, "_read", lambda _name: given[-1] if given else there)
+    one.sysctl[ORPHANS] = 7
+    lab.set_all(ORPHANS, 8)
+    other.sysctl[ORPHANS] = 8
+    assert given == ["7", "8", "8", "8"]
 
 
 @pytest.mark.usefixtures("ours", "reachable")

@@ -32,6 +32,13 @@ def test_a_value_counts_in_its_host_alone(pair: Pair) -> None:
     assert pair.server.run("sysctl", "-n", SOMAXCONN).stdout == "17\n"
 
 
+def test_a_value_for_all_hosts(lab: Lab) -> None:
+    hosts = lab.hosts("a", "b")
+    hosts[0].sysctl[SOMAXCONN] = 17
+    lab.set_all(SOMAXCONN, 18)
+    assert [host.sysctl[SOMAXCONN] for host in hosts] == ["18", "18"]
+
+
 def test_values_of_several_fields(lab: Lab) -> None:
     sysctl = lab.host("a").sysctl
     sysctl["net.ipv4.ip_local_port_range"] = "40000   40009"
