@@ -115,6 +115,7 @@ def _write_page(tree: Tree, every: list[patches.Mutant], results: Path) -> None:
     trials = [(mutant, table.read_trial(results, mutant.name, tree.digest_of(mutant))) for mutant in every]
     base = table.read_trial(results, BASE, tree.digest_of(None))
     table.PAGE.write_text(table.page(tree.version, trials, base), encoding="utf-8")
+    table.keep([known for known in (base, *(trial for _, trial in trials)) if known])
 
 
 def _outcome(tried: trial.Trial) -> str:

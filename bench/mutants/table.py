@@ -1,4 +1,4 @@
-"""docs/mutants.md: which claim catches which mutant."""
+"""docs/mutants.md: which claim catches which mutant; and the trials that it is made of, kept beside the patches."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from bench.mutants.patches import Mutant
 
 PAGE = Path(__file__).parents[2] / "docs" / "mutants.md"
+# All trials of which the page tells, so that it can be made, and gone on with, where no kernel was built.
+KEPT = Path(__file__).parent / "trials.json"
 LONGEST = 220
 NOT_TRIED = "not tried"
 FAR = {"claims": "its claims alone were asked", "group": "its group alone was asked", "all": "all were asked"}
@@ -27,13 +29,28 @@ def write_trial(directory: Path, trial: Trial) -> None:
     (directory / f"{trial.name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(trial)))
 
 
-def read_trial(directory: Path, name: str, digest: str) -> Trial | None:
-    """The trial of a kernel; None where there was none of what it is now."""
+def read_trial(directory: Path, name: str, digest: str, kept: Path = KEPT) -> Trial | None:
+    """The trial of a kernel, here or kept; None where there was none of what it is now."""
     try:
-        trial = msgspec.json.decode((directory / f"{name}.json").read_bytes(), type=Trial)
+        here = msgspec.json.decode((directory / f"{name}.json").read_bytes(), type=Trial)
     except (OSError, msgspec.MsgspecError):
-        return None
-    return trial if trial.digest == digest else None
+        here = None
+    for trial in (here, *read_kept(kept)):
+        if trial is not None and (trial.name, trial.digest) == (name, digest):
+            return trial
+    return None
+
+
+def keep(trials: Sequence[Trial], kept: Path = KEPT) -> None:
+    """Keep the trials of which a page tells."""
+    kept.write_bytes(msgspec.json.format(msgspec.json.encode(trials), indent=1) + b"\n")
+
+
+def read_kept(kept: Path = KEPT) -> list[Trial]:
+    """The trials that were kept; none where there is no such file."""
+    if not kept.exists():
+        return []
+    return msgspec.json.decode(kept.read_bytes(), type=list[Trial])
 
 
 def page(kernel: str, trials: Sequence[tuple[Mutant, Trial | None]], base: Trial | None = None) -> str:

@@ -186,6 +186,15 @@ def test_the_configuration_has_no_modules() -> None:
     assert "CONFIG_MODULES=y" not in CONFIG.read_text()
 
 
+def test_a_trial_that_was_kept_is_known_elsewhere(tmp_path: Path) -> None:
+    kept, nowhere = tmp_path / "trials.json", tmp_path / "nowhere"
+    caught = Trial("0001-one", "d", "k", "claims", (Catch("a.b", "test_b", "broken", "5 (wanted 6)"),), 1.0)
+    assert table.read_trial(nowhere, "0001-one", "d", kept) is None
+    table.keep([caught], kept)
+    assert table.read_trial(nowhere, "0001-one", "d", kept) == caught
+    assert table.read_trial(nowhere, "0001-one", "another kernel", kept) is None
+
+
 def test_the_table_says_what_survived(tmp_path: Path) -> None:
     mutant = patches.read(written(tmp_path, PATCH))
     catch = Catch("accept-queue.capacity", "test_capacity", "unexplained", "effect: 5 | connect: waiting: 5 (wanted 6)")
