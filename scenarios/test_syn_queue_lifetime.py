@@ -30,9 +30,8 @@ def after_retries(n: int) -> Lasts:
     return half_open_lasting(*doubling(initial_rto(), n))
 
 
-def at_a_listener(client: Host, server: Host, retries: int) -> RawConnection:
-    """A connection to be, to a server with so many retransmissions and a queue of 20, or of 21 where limit + 1 fit."""
-    server.sysctl[SYNACK_RETRIES] = retries
+def at_a_listener(client: Host, server: Host) -> RawConnection:
+    """A connection to be, to a server with a queue of 20, or of 21 where limit + 1 fit."""
     return RawPeer(server, client).connection(listening(server, Knobs(20, tcp_syncookies=0)))
 
 
@@ -42,7 +41,8 @@ def test_fewer_retries_evict_sooner(claim: ClaimRun, lan: Callable[[int], Lan]) 
     client, *servers = lan(10).hosts
     with claim.effect("a half-open request at each of six servers, tcp_synack_retries 0, 1, 2, 3, 4 and 5") as effect:
         effect.premise("retries by default", servers[0].sysctl[SYNACK_RETRIES], "5")
-        to_be = [at_a_listener(client, server, retries) for retries, server in enumerate(servers[:6])]
+        client.lab.set_each(SYNACK_RETRIES, dict(zip(servers, (0, 1, 2, 3, 4, 5, 1, 2, 5), strict=True)))
+        to_be = [at_a_listener(client, server) for server in servers[:6]]
         # The most patient first, to be looked at last: however late a look is, what lives longer is seen to.
         alone = [watch_half_open(each) for each in reversed(to_be)][::-1]
         watch_until_gone(alone, deadline=100)
@@ -57,7 +57,7 @@ def test_fewer_retries_evict_sooner(claim: ClaimRun, lan: Callable[[int], Lan]) 
             control.expect(f"lifetime, {retries} retries", seconds(request.lifetime), after_retries(retries))
     captures = [claim.capture(server) for server in servers[6:]]
     with claim.effect("in full queues, tcp_synack_retries 1, 2 and 5: the first request") as effect:
-        to_be = [at_a_listener(client, *each) for each in zip(servers[6:], (1, 2, 5), strict=True)]
+        to_be = [at_a_listener(client, server) for server in servers[6:]]
         watched = [watch_half_open(each) for each in to_be]
         for each in to_be:
             crowd_behind(each, 20)
@@ -78,8 +78,8 @@ def test_retries_then_closed(claim: ClaimRun, lan: Callable[[int], Lan]) -> None
     acknowledged, unanswered, watched = [], [], []
     sent: list[list[float]] = []
     with claim.effect("a request at each of three servers that is never acknowledged, 1, 2 and 3 retries") as effect:
-        for retries, server in enumerate(servers, start=1):
-            server.sysctl[SYNACK_RETRIES] = retries
+        client.lab.set_each(SYNACK_RETRIES, dict(zip(servers, (1, 2, 3), strict=True)))
+        for server in servers:
             listener, other, peer = listen(server), listen(server), RawPeer(server, client)
             unanswered.append(peer.connection(listener))
             watched.append(watch_half_open(unanswered[-1]))

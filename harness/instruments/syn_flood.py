@@ -65,12 +65,13 @@ class Services:
         self.listeners = {name: defence.serve(self.hosts[name]) for name, defence in self.defences.items()}
 
     def check_settings(self) -> None:
-        """Unsupported before 4.11, where tcp_max_syn_backlog is the machine's, so that no two servers differ in it."""
-        in_force = {name: int(host.sysctl[MAX_SYN_BACKLOG]) for name, host in self.hosts.items()}
-        if in_force != {name: defence.knobs.tcp_max_syn_backlog for name, defence in self.defences.items()}:
-            raise Unsupported(
-                f"{MAX_SYN_BACKLOG} is the whole machine's on this kernel: servers cannot be compared in it"
-            )
+        """Unsupported where tcp_max_syn_backlog (before 4.11) or tcp_synack_retries (before 4.6) is the machine's."""
+        for knob, values in {
+            MAX_SYN_BACKLOG: {name: defence.knobs.tcp_max_syn_backlog for name, defence in self.defences.items()},
+            SYNACK_RETRIES: {name: defence.synack_retries for name, defence in self.defences.items()},
+        }.items():
+            if any(int(self.hosts[name].sysctl[knob]) != value for name, value in values.items()):
+                raise Unsupported(f"{knob} is the whole machine's on this kernel: servers cannot be compared in it")
 
     def wait_until_let_go(self, name: str, left: int) -> None:
         """Wait until this service has no more than so many requests half-open."""

@@ -64,7 +64,7 @@ class Host:
         self.name = name
         self.namespace = Namespace()
         self.interfaces: dict[str, Interface] = {}
-        self.sysctl = Sysctls(self.namespace, lab.machine_sysctl, name)
+        self.sysctl = Sysctls(self.namespace, lab.machine_sysctl)
         self.programs: list[Program] = []
         self._netlink: IPRoute | None = None
         self._quieten()

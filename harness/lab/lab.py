@@ -18,7 +18,7 @@ from harness.lab.machine import MachineSysctls, turns
 from harness.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from harness.lab.impairment import Impairment
@@ -123,9 +123,17 @@ class Lab:
 
     def set_all(self, name: str, value: object) -> None:
         """Set a sysctl on every host: each its own, or, where it is the whole machine's on this kernel, that one."""
-        self.machine_sysctl.give_anew(name)
         for host in self.all_hosts.values():
             host.sysctl[name] = value
+
+    def set_each(self, name: str, values: Mapping[Host, object]) -> None:
+        """Set a sysctl in which hosts differ; Unsupported where it is the whole machine's on this kernel."""
+        for host, value in values.items():
+            host.sysctl[name] = value
+        if any(host.sysctl[name] != str(value) for host, value in values.items()):
+            raise Unsupported(
+                f"{name} is the whole machine's on kernel {os.uname().release}: hosts of a lab cannot differ in it"
+            )
 
     def link(self, a: Host, b: Host, *, mtu: int = 1500, offloads: bool = False) -> Cable:
         """A cable between two hosts.

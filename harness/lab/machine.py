@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import GlobalSysctl, SysctlRefused, UnknownSysctl, Unsupported
+from harness.errors import GlobalSysctl, SysctlRefused, UnknownSysctl
 from harness.lab import isolation
 
 if TYPE_CHECKING:
@@ -94,8 +94,6 @@ class MachineSysctls:
 
     def __init__(self) -> None:
         self.changed: dict[str, tuple[str, str]] = {}
-        # By name: what each host of the lab was given.
-        self._given: dict[str, dict[str, str]] = {}
 
     def __contains__(self, name: str) -> bool:
         with _InMachine():
@@ -122,26 +120,6 @@ class MachineSysctls:
                 raise SysctlRefused(f"{name}: wrote {wanted!r}, the kernel reads back {got!r}")
         self.changed[name] = (self.changed.get(name, (before, ""))[0], got)
 
-    def give(self, host: str, name: str, value: object) -> None:
-        """Set it for a host, as its sysctl is set where each has its own.
-
-        Unsupported where another host of the lab was given another value: the two cannot differ here.
-        """
-        given = self._given.setdefault(name, {})
-        wanted = " ".join(str(value).split())
-        others = {other: there for other, there in given.items() if other != host and there != wanted}
-        if others:
-            raise Unsupported(
-                f"{name} is the whole machine's on kernel {os.uname().release}: hosts cannot differ in it "
-                f"({host} {wanted}, {', '.join(f'{other} {there}' for other, there in others.items())})"
-            )
-        self[name] = value
-        given[host] = wanted
-
-    def give_anew(self, name: str) -> None:
-        """Forget what the hosts were given: all are to be given another value."""
-        self._given.pop(name, None)
-
     def restore(self) -> None:
         """Put back what was changed."""
         if not self.changed:  # an ordinary user, who has changed nothing, may not even enter
@@ -150,7 +128,6 @@ class MachineSysctls:
             for name, (before, _) in self.changed.items():
                 _write(name, before)
         self.changed.clear()
-        self._given.clear()
 
 
 class _InMachine:

@@ -23,13 +23,11 @@ class Sysctls:
     own it is read and set through `machine` (harness.lab.machine).
 
     Errors: UnknownSysctl for a name that the kernel does not have (with the nearest names), GlobalSysctl for one that
-    is not kept per network namespace, Unsupported where it is the whole machine's and `host`, which this is of, would
-    differ from another host in it, SysctlRefused for a value that the kernel does not take.
+    is not kept per network namespace, SysctlRefused for a value that the kernel does not take.
     """
 
-    def __init__(self, namespace: Namespace, machine: MachineSysctls | None = None, host: str = "") -> None:
+    def __init__(self, namespace: Namespace, machine: MachineSysctls | None = None) -> None:
         self._namespace = namespace
-        self._host = host
         self._machine = machine
         self.changed: dict[str, tuple[str, str]] = {}
 
@@ -50,7 +48,7 @@ class Sysctls:
             if self._machine is None or not machine.is_ours() or not name.startswith("net"):
                 raise
             before = self._machine[name]
-            self._machine.give(self._host, name, value)
+            self._machine[name] = value
             got = self._machine[name]
         self.changed[name] = (self.changed.get(name, (before, ""))[0], got)
 

@@ -72,28 +72,19 @@ def test_a_host_sets_it_for_the_machine(family: int) -> None:
 
 
 @pytest.mark.usefixtures("ours", "reachable")
-def test_two_hosts_cannot_differ_in_what_the_machine_has_once(lab: Lab) -> None:
+def test_hosts_cannot_differ_in_what_the_machine_has_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = lab.hosts("one", "other")
     there = one.sysctl[ORPHANS]
-    one.sysctl[ORPHANS] = there
-    other.sysctl[ORPHANS] = there
-    with pytest.raises(Unsupported, match=rf"{ORPHANS} is the whole machine's .*\(other 7, one {there}\)") as refused:
-        other.sysctl[ORPHANS] = 7
-    assert not isinstance(refused.value, GlobalSysctl)
-    assert one.sysctl[ORPHANS] == there
-
-
-@pytest.mark.usefixtures("ours", "reachable")
-def test_all_hosts_may_be_given_another_value(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, other = lab.hosts("one", "other")
-    there = one.sysctl[ORPHANS]
-    given: list[str] = []
+    lab.set_each(ORPHANS, {one: there, other: there})
+    given = [there]
     monkeypatch.setattr(machine, "_write", lambda _name, value: given.append(value))
-    monkeypatch.setattr(machine, "_read", lambda _name: given[-1] if given else there)
-    one.sysctl[ORPHANS] = 7
-    lab.set_all(ORPHANS, 8)
-    other.sysctl[ORPHANS] = 8
-    assert given == ["7", "8", "8", "8"]
+    monkeypatch.setattr(machine, "_read", lambda _name: given[-1])
+    with pytest.raises(
+        Unsupported, match=rf"{ORPHANS} is the whole machine's on kernel .*: hosts of a lab cannot differ"
+    ):
+        lab.set_each(ORPHANS, {one: 7, other: 8})
+    lab.set_all(ORPHANS, 9)
+    assert given == [there, "7", "8", "9", "9"]
 
 
 @pytest.mark.usefixtures("ours", "reachable")

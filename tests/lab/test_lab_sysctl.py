@@ -37,6 +37,8 @@ def test_a_value_for_all_hosts(lab: Lab) -> None:
     hosts[0].sysctl[SOMAXCONN] = 17
     lab.set_all(SOMAXCONN, 18)
     assert [host.sysctl[SOMAXCONN] for host in hosts] == ["18", "18"]
+    lab.set_each(SOMAXCONN, {hosts[0]: 19, hosts[1]: 20})
+    assert [host.sysctl[SOMAXCONN] for host in hosts] == ["19", "20"]
 
 
 def test_values_of_several_fields(lab: Lab) -> None:
