@@ -92,8 +92,7 @@ def test_nat_rfc1337_shuts_out(claim: ClaimRun, behind_nat: Callable[..., Behind
         shift_clock(client, ticks)
     server = net.server
     server.sysctl[RFC1337] = 1
-    if since("syn-retries-per-namespace"):
-        behind.sysctl[SYN_RETRIES] = 2
+    behind.sysctl[SYN_RETRIES] = 2
     port = OutsidePort(net, listen(server), claim.capture(server))
     with claim.effect(
         "tcp_rfc1337 1 at the server; a client whose clock is behind comes through the same port"

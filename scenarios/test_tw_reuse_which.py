@@ -130,7 +130,7 @@ def test_free_ports_are_not_passed_over(claim: ClaimRun, pair: Pair) -> None:
     with claim.effect("64 ports, every second one in TIME_WAIT and the others free: 30 calls of connect()") as effect:
         connect(client, listener, 30, wait=True)
         # A port is sought, not a TIME_WAIT; one that may be taken over is merely no obstacle.
-        kernel = 0 if since("connect-begins-at-an-even-port") else 15
+        kernel = 0 if since("port-range-ends-at-60999") else 15
         recycled = effect.delta(client).TcpExt.TWRecycled
         effect.compare("TIME_WAITs taken over", recycled, document=30, kernel=kernel)
     with claim.control("as many calls again, which find fewer free ports than that") as control:
