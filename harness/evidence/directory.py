@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -28,12 +29,14 @@ Attempt = tuple[str, str, int]
 class EvidenceDirectory:
     """What a session has measured up to now; the directory is made with the first run.
 
-    A session begins a claim's file anew, so an interrupted session leaves files that can be read.
+    A session begins a claim's file anew, so an interrupted session leaves files that can be read. `session` is when it
+    began, in seconds since the epoch.
     """
 
     path: Path
     claims: dict[str, Claim] = field(default_factory=dict)
     runs: dict[str, dict[Key, Run]] = field(default_factory=dict)
+    session: float = field(default_factory=lambda: round(time.time(), 3))
     _packet_files: dict[str, Attempt] = field(default_factory=dict)
     _comes_again: set[tuple[str, Key]] = field(default_factory=set)
 
@@ -46,6 +49,7 @@ class EvidenceDirectory:
         if not NAME.fullmatch(claim.name):
             raise BadInput(f"a worker's evidence names the claim {claim.name!r}: not GROUP.ID in lower case")
         key = (run.kernel.release, run.nodeid)
+        run = msgspec.structs.replace(run, session=self.session, kept=round(time.time(), 3))
         if (claim.name, key) in self._comes_again:
             before = self.runs[claim.name][key]
             earlier = (*before.earlier, msgspec.structs.replace(before, earlier=()))

@@ -343,7 +343,9 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     kernel there, last; `options` are those of pytest that it does not run without. `packets` names the pcapng file
     beside the evidence. `duration` is that of the test's call. `asked` are the boundaries (harness.laws.boundaries)
     that the scenario asked for: it expects something else on their other sides. `earlier` are the attempts of a test
-    that was run again because it had failed, the first one first.
+    that was run again because it had failed, the first one first. `session` is when the session of pytest began that
+    kept the run, `kept` when it did, both by the clock of the machine at whose terminal it was: `started` is by the
+    clock of the kernel, which in simulated time is another.
     """
 
     kernel: Kernel
@@ -364,6 +366,8 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     packets: str = ""
     asked: tuple[str, ...] = ()
     earlier: tuple[Run, ...] = ()
+    session: float = 0.0
+    kept: float = 0.0
 
     @property
     def is_flaky(self) -> bool:

@@ -153,3 +153,13 @@ def test_a_reader_keeps_the_whole_file_that_it_opened(tmp_path: Path) -> None:
         write_whole(target, b"after")
         assert reader.read() == b"before"
     assert target.read_bytes() == b"after"
+
+
+def test_a_run_says_when_it_was_kept_and_by_which_session(tmp_path: Path) -> None:
+    first, second = (EvidenceDirectory(tmp_path, session=began) for began in (1000.0, 2000.0))
+    first.add(CLAIM, a_run("a", outcome=Outcome.FAILED), comes_again=True)
+    first.add(CLAIM, a_run("a"))
+    second.add(msgspec.structs.replace(CLAIM, id="other"), a_run("b"))
+    (of_a,), (of_b,) = (read(tmp_path / f"queue.{name}.json").runs for name in ("limit", "other"))
+    assert [run.session for run in (of_a, *of_a.earlier, of_b)] == [1000, 1000, 2000]
+    assert of_a.earlier[0].kept <= of_a.kept <= of_b.kept
