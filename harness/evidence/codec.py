@@ -86,7 +86,7 @@ def decode_settled(text: str) -> Settled:
 
 def read(path: Path) -> EvidenceFile:
     """An evidence file, whole; BadInput if it is not one, or one of another schema."""
-    return _decode(path, _files)
+    return _decode(_content(path), str(path), _files)
 
 
 @dataclass(frozen=True)
@@ -108,46 +108,63 @@ def read_directory(directory: Path, claims: Collection[str] | None = None) -> Di
     files: list[EvidenceFile] = []
     notices: list[str] = []
     for path in sorted(directory.glob("*.json")):
-        if claims is not None and path.stem not in claims and path.stem.partition(".")[0] not in claims:
+        if not is_of(path.stem, claims):
             continue
         try:
-            envelope = _decode(path, _envelopes)
+            files.append(read_content(_content(path), str(path), notices))
         except OtherSchema:
             raise
         except BadInput as error:
             notices.append(f"{path.name}: left out: {str(error).removeprefix(f'{path}: ')}")
-            continue
-        files.append(EvidenceFile(SCHEMA, envelope.harness, envelope.claim, _readable(path, envelope, notices)))
     return Directory(tuple(files), tuple(notices))
+
+
+def is_of(name: str, claims: Collection[str] | None) -> bool:
+    """Whether a claim's name is one of these claims, or in one of these groups; where none are named, any is."""
+    return claims is None or name in claims or name.partition(".")[0] in claims
+
+
+def read_content(content: bytes, place: str, notices: list[str]) -> EvidenceFile:
+    """An evidence file from its bytes; a run that cannot be read is left out with a notice, which begins with the name.
+
+    `place` is what the file is called. BadInput if it is no evidence, OtherSchema if it is of another schema.
+    """
+    envelope = _decode(content, place, _envelopes)
+    runs = _readable(place.rpartition("/")[2], envelope, notices)
+    return EvidenceFile(SCHEMA, envelope.harness, envelope.claim, runs)
 
 
 class OtherSchema(BadInput):
     """Evidence that another version of the harness wrote."""
 
 
-def _readable(path: Path, envelope: _Envelope, notices: list[str]) -> tuple[Run, ...]:
+def _readable(name: str, envelope: _Envelope, notices: list[str]) -> tuple[Run, ...]:
     runs = []
     for number, raw in enumerate(envelope.runs, 1):
         try:
             runs.append(_runs.decode(raw))
         except (msgspec.MsgspecError, RecursionError) as error:
-            notices.append(f"{path.name}: run {number} is left out: {error}")
+            notices.append(f"{name}: run {number} is left out: {error}")
     return tuple(runs)
 
 
-def _decode(path: Path, decoder: msgspec.json.Decoder[Decoded]) -> Decoded:
+def _content(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _decode(content: bytes, place: str, decoder: msgspec.json.Decoder[Decoded]) -> Decoded:
+    try:
         written = _heads.decode(content).schema
         if written != SCHEMA:
             raise OtherSchema(
-                f"{path}: evidence of schema {written}, this harness reads schema {SCHEMA}: run the scenarios again"
+                f"{place}: evidence of schema {written}, this harness reads schema {SCHEMA}: run the scenarios again"
             )
         return decoder.decode(content)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: not an evidence file: {error}") from None
+        raise BadInput(f"{place}: not an evidence file: {error}") from None
 
 
 def write_whole(path: Path, content: bytes) -> None:

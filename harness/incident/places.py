@@ -92,29 +92,37 @@ PASSED_OVER = re.compile(
 ZSTANDARD = b"\x28\xb5\x2f\xfd"
 
 
-def places(named: Path, notice: Callable[[str], None]) -> Iterator[Place]:
-    """Every file in what the user named. BadInput if there is no such thing, or it is nothing to read from."""
+def is_passed_over(path: str) -> bool:
+    """Whether a file or, with a slash at its end, a directory of a sosreport has nothing for us."""
+    return PASSED_OVER.search(f"/{path}") is not None
+
+
+def places(
+    named: Path, notice: Callable[[str], None], passed_over: Callable[[str], bool] = is_passed_over
+) -> Iterator[Place]:
+    """Every file in what the user named. BadInput if there is no such thing, or it is nothing to read from.
+
+    `passed_over` says of a directory below it, by its path with a slash at the end, whether not to look into it.
+    """
     try:
         mode = named.stat().st_mode
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise BadInput(f"{named}: cannot be read: {why}") from None
     if stat.S_ISDIR(mode):
-        yield from _directory(named, notice)
+        yield from _directory(named, notice, passed_over)
     elif stat.S_ISREG(mode):
         yield from _file(named, str(named), named.name, notice)
     else:
         raise BadInput(f"{named}: neither a file nor a directory; copy what it gives into a file, and name that")
 
 
-def _directory(root: Path, notice: Callable[[str], None]) -> Iterator[Place]:
+def _directory(root: Path, notice: Callable[[str], None], passed_over: Callable[[str], bool]) -> Iterator[Place]:
     """The regular files below a directory, in the order of their names."""
     count = 0
     for directory, subdirectories, names in os.walk(root):
         below = Path(directory).relative_to(root)
-        subdirectories[:] = sorted(
-            name for name in subdirectories if not is_passed_over((below / name).as_posix() + "/")
-        )
+        subdirectories[:] = sorted(name for name in subdirectories if not passed_over((below / name).as_posix() + "/"))
         for name in sorted(names):
             path = Path(directory, name)
             count += 1
@@ -126,11 +134,6 @@ def _directory(root: Path, notice: Callable[[str], None]) -> Iterator[Place]:
                     yield from _file(path, str(path), path.relative_to(root).as_posix(), notice)
             except OSError as error:
                 notice(f"{path}: cannot be read: {error.strerror}")
-
-
-def is_passed_over(path: str) -> bool:
-    """Whether a file or, with a slash at its end, a directory of a sosreport has nothing for us."""
-    return PASSED_OVER.search(f"/{path}") is not None
 
 
 def _file(path: Path, name: str, below: str, notice: Callable[[str], None]) -> Iterator[Place]:
@@ -184,6 +187,12 @@ def _unpacked(
             yield Place(place.name, place.path, place.written, unpacked)
     except broken as error:
         notice(f"{place.name}: cannot be unpacked to its end: {error}")
+
+
+def broken() -> tuple[type[Exception], ...]:
+    """What the stream of a place raises when it is read and is damaged."""
+    zstandard = find_zstandard()
+    return (*BROKEN, RuntimeError, ValueError, *((zstandard.ZstdError,) if zstandard else ()))
 
 
 def find_zstandard() -> Any:
