@@ -68,6 +68,10 @@ class WorkerLost(HarnessError):
     """The process that ran a test, or the machine that it ran in, is no more."""
 
 
+class KernelComplained(HarnessError):
+    """The kernel has warned, or worse, while a test ran; the message is the line that names the matter."""
+
+
 class Renamed(DeprecationWarning):
     """Something has another name now; the old one works for one release."""
 

@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.plugin import claims, counting, drops, kernels, machine, memory, options, order, parameter, trouble
+from harness.plugin import (
+    claims,
+    complaints,
+    counting,
+    drops,
+    kernels,
+    machine,
+    memory,
+    options,
+    order,
+    parameter,
+    trouble,
+)
 from harness.plugin.fixtures import behind_nat, claim, family, lab, lan, pair, restrict_family
 from harness.plugin.parameter import harness_kernel
 from harness.plugin.process import is_worker
@@ -41,6 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     options.add_markers(config)
     machine.settle(config)
+    complaints.begin(config)
     if is_worker(config):
         kernels.guest_folders(config)
         progress.tell_of_waits(config)
@@ -121,6 +134,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
     """Each attempt of a test begins anew; what this machine cannot do is skipped."""
     claims.begin_anew(item)
+    complaints.begin_test(item)
     with machine.skipping():
         yield
 
@@ -128,8 +142,15 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Run the test; if it has a claim, draw the verdict."""
-    with drops.shown_in_failures(item), claims.settling(item), machine.skipping():
+    with drops.shown_in_failures(item), claims.settling(item), complaints.fail(item, "call"), machine.skipping():
         return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """What the kernel complains of while a lab is taken down is its test's error."""
+    with complaints.fail(item, "teardown"):
+        yield
 
 
 @pytest.hookimpl(wrapper=True)

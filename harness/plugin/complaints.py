@@ -1,0 +1,158 @@
+"""What the kernel complains of while a test runs fails that test, and no other.
+
+Only in a kernel of our own, and where one worker alone uses it: elsewhere nobody knows whose doing it was. A complaint
+that comes late (a hung task is found after two minutes) is that of the test which started the process.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import pytest
+
+from harness.errors import Forbidden, KernelComplained, Unsupported
+from harness.plugin import kernels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.observe.complaints import Complaint
+    from harness.observe.kernel_log import KernelLog
+
+TITLE = "complaint of the kernel"
+
+
+class Begun(NamedTuple):
+    """A test, and when it began, in seconds since boot."""
+
+    nodeid: str
+    location: tuple[str, int | None, str]
+    at: float
+
+
+class Watch:
+    """The kernel's log from the session's beginning on, and which tests have begun."""
+
+    def __init__(self, log: KernelLog) -> None:
+        from harness.observe.complaints import taint
+
+        self._log = log
+        self._read = 0
+        self._taint = taint()
+        self.begun: list[Begun] = []
+
+    def begin(self, item: pytest.Item) -> None:
+        """A test begins."""
+        self.begun.append(Begun(item.nodeid, item.location, _now()))
+
+    def new(self) -> list[Complaint]:
+        """What the kernel has complained of since this was asked last."""
+        from harness.observe.complaints import Complaint, complaints_in, letters, taint
+
+        records = self._log.records()
+        found, self._read = complaints_in(records[self._read :]), len(records)
+        before, self._taint = self._taint, taint()
+        if (risen := self._taint & ~before) and not found:
+            line = f"the kernel has become tainted: {letters(risen)}"
+            found.append(Complaint("taint", line, (line,), _now()))
+        return found
+
+    def owner(self, complaint: Complaint) -> Begun:
+        """The test whose complaint it is: of a hung task that which started the process, or else the last begun."""
+        started = _started(complaint.task) if complaint.task is not None else None
+        earlier = [test for test in self.begun if started is not None and test.at <= started]
+        return earlier[-1] if earlier else self.begun[-1]
+
+
+WATCH = pytest.StashKey[Watch]()
+
+
+def begin(config: pytest.Config) -> None:
+    """Watch the kernel's log from now on, where the kernel is ours and shows it."""
+    from harness.lab import machine
+    from harness.observe import kernel_log
+
+    if not machine.is_ours() or config.getoption("collectonly") or _has_company(config):
+        return
+    log = kernel_log()
+    with suppress(Forbidden, Unsupported):
+        log.__enter__()
+        config.add_cleanup(lambda: log.__exit__(None, None, None))
+        config.stash[WATCH] = Watch(log)
+
+
+def _has_company(config: pytest.Config) -> bool:
+    """Whether other workers run tests on the same kernel: then nobody knows which test provoked what."""
+    import os
+
+    return kernels.kernel_of(config) is None and int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1
+
+
+def begin_test(item: pytest.Item) -> None:
+    """A test begins: what came since the one before it was that one's."""
+    watch = item.config.stash.get(WATCH, None)
+    if watch is None:
+        return
+    if watch.begun:
+        _tell_belated(item, watch, watch.new())
+    else:
+        watch.new()
+    watch.begin(item)
+
+
+@contextmanager
+def fail(item: pytest.Item, when: Literal["call", "teardown"]) -> Iterator[None]:
+    """Around a part of a test: it fails where the kernel complained meanwhile, and a failure shows the complaint."""
+    watch = item.config.stash.get(WATCH, None)
+    if watch is None:
+        yield
+        return
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        theirs = _own(item, watch)
+        for complaint in theirs:
+            item.add_report_section(when, TITLE, str(complaint))
+        if theirs and not failed:
+            raise KernelComplained(_said(theirs))
+
+
+def _own(item: pytest.Item, watch: Watch) -> list[Complaint]:
+    """Of what came meanwhile that which this test has provoked; tests before it are told of theirs."""
+    found = watch.new()
+    own = [complaint for complaint in found if watch.owner(complaint).nodeid == item.nodeid]
+    _tell_belated(item, watch, [complaint for complaint in found if complaint not in own])
+    return own
+
+
+def _tell_belated(item: pytest.Item, watch: Watch, found: list[Complaint]) -> None:
+    """Report an error of tests that have ended already."""
+    for complaint in found:
+        test = watch.owner(complaint)
+        said = f"{_said([complaint])}\n{complaint}"
+        report = pytest.TestReport(test.nodeid, test.location, {}, "failed", said, "teardown")
+        item.ihook.pytest_runtest_logreport(report=report)
+
+
+def _said(found: list[Complaint]) -> str:
+    return "; ".join(f"the kernel complained ({each.kind}): {each.headline}" for each in found)
+
+
+def _now() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _started(process: int) -> float | None:
+    """When a process was started, in seconds since boot (proc(5), field 22 of stat); None if it is gone."""
+    import os
+
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
