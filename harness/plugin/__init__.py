@@ -142,14 +142,15 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Run the test; if it has a claim, draw the verdict."""
-    with drops.shown_in_failures(item), claims.settling(item), complaints.fail(item, "call"), machine.skipping():
-        return (yield)
+    with complaints.plainly(), drops.shown_in_failures(item), claims.settling(item):
+        with complaints.fail(item, "call"), machine.skipping():
+            return (yield)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
     """What the kernel complains of while a lab is taken down is its test's error."""
-    with complaints.fail(item, "teardown"):
+    with complaints.plainly(), complaints.fail(item, "teardown"):
         yield
 
 

@@ -116,10 +116,19 @@ def fail(item: pytest.Item, when: Literal["call", "teardown"]) -> Iterator[None]
         failed = False
     finally:
         theirs = _own(item, watch)
+        if theirs and not failed:
+            raise KernelComplained("\n".join([_said(theirs), *map(str, theirs)]))
         for complaint in theirs:
             item.add_report_section(when, TITLE, str(complaint))
-        if theirs and not failed:
-            raise KernelComplained(_said(theirs))
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Around that: the failure is what the kernel said, without the lines of ours that found it."""
+    try:
+        yield
+    except KernelComplained as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
 
 
 def _own(item: pytest.Item, watch: Watch) -> list[Complaint]:

@@ -37,7 +37,7 @@ HEALTHY = ("-k", "not Spoilt")
 def counts(result: subprocess.CompletedProcess[str]) -> dict[str, int]:
     """What pytest's last line says: passed, failed, …"""
     last = result.stdout.strip().splitlines()[-1]
-    return {what: int(number) for number, what in re.findall(r"(\d+) (passed|failed|skipped|deselected)", last)}
+    return {what: int(number) for number, what in re.findall(r"(\d+) (passed|failed|skipped|deselected|error)s?", last)}
 
 
 def test_results_come_out_as_on_the_running_kernel(project: Project, tmp_path: Path) -> None:
@@ -73,6 +73,48 @@ def test_results_come_out_as_on_the_running_kernel(project: Project, tmp_path: P
 def test_paths_are_those_of_the_directory_that_pytest_was_started_in(project: Project) -> None:
     result = project.run("../test_scenario.py", *project.on(project.kernels[-1]), "-k", "test_limit", below="claims")
     assert counts(result) == {"passed": 2}, result.stdout + result.stderr
+
+
+COMPLAINS = """
+from pathlib import Path
+
+import pytest
+
+def logs(*lines):
+    for line in lines:
+        Path("/dev/kmsg").write_text(f"<4>{line}")
+
+@pytest.fixture
+def leaves_a_warning():
+    yield
+    logs("WARNING: possible circular locking dependency detected")
+
+def test_before(): pass
+
+def test_warns():
+    logs("------------[ cut here ]------------", "WARNING: CPU: 0 PID: 1 at net/ipv4/tcp.c:1 tcp_close+0x1/0x2",
+         "---[ end trace 0000000000000000 ]---")
+
+def test_between(): pass
+
+def test_warns_at_its_end(leaves_a_warning): pass
+
+def test_after():
+    logs("TCP: request_sock_TCP: Possible SYN flooding on port 80.")
+"""
+
+
+def test_what_the_kernel_complains_of_fails_the_test_that_provoked_it_alone(project: Project, tmp_path: Path) -> None:
+    (project.directory / "test_complains.py").write_text(COMPLAINS)
+    result = project.run(
+        *project.on(project.kernels[1]), "test_complains.py", f"--junitxml={tmp_path}/junit.xml", "-rA", "-v"
+    )
+    assert counts(result) == {"passed": 4, "failed": 1, "error": 1}, result.stdout + result.stderr
+    for line in ("FAILED test_complains.py::test_warns[", "ERROR test_complains.py::test_warns_at_its_end["):
+        assert line in result.stdout
+    said = "the kernel complained (WARN): WARNING: CPU: 0 PID: 1 at net/ipv4/tcp.c:1 tcp_close+0x1/0x2"
+    assert said in result.stdout
+    assert said in (tmp_path / "junit.xml").read_text()
 
 
 def test_what_failed_is_run_again_on_the_kernel_where_it_failed(project: Project) -> None:
