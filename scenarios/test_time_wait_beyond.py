@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 FIN_TIMEOUT = "net.ipv4.tcp_fin_timeout"
 ORPHAN_RETRIES = "net.ipv4.tcp_orphan_retries"
-CONNTRACK_TIME_WAIT = "net.netfilter.nf_conntrack_tcp_timeout_time_wait"
 
 
 AS_LONG = 7.0
@@ -121,7 +120,7 @@ def test_conntrack_keeps_120s(claim: ClaimRun, behind_nat: Callable[[int], Behin
         effect.compare("the entry when the client's TIME-WAIT is over", entry and entry.state, document="TIME_WAIT")
         effect.compare("seconds that it has left", seconds(entry and entry.seconds_left), document=between(30, 60))
     with claim.control("nf_conntrack_tcp_timeout_time_wait 5") as control:
-        gateway.sysctl[CONNTRACK_TIME_WAIT] = 5
+        gateway.conntrack.timeouts["time_wait"] = 5
         ((local, remote),) = leave_time_wait(client, listener)
         until(lambda: tracked(gateway, (local[1], remote[1])) is None, deadline=60, what="the entry to expire")
         control.expect("the client", state(states_between(client, local, remote)), ["TIME-WAIT"])

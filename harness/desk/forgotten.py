@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from harness.desk.experiment import Effect, Outcome, Remedy, SideBySide, Symptom, Sysctls, put
 from harness.desk.scale import known, setting
-from harness.instruments.between import TRACKING, chains, rules, watch
+from harness.instruments.between import TRACKING, chains, watch
 from harness.instruments.idle_pool import Asked, ask_after_pause
 from harness.instruments.silent_server import Patience
 from harness.traffic import echo, listen
@@ -32,11 +32,6 @@ POOL = 3
 REMEMBERS, PAUSE, WAITS = 2, 5, 3
 HOUR = 3600
 NONE = Patience()
-# Sooner than it reaches the rule of the firewall that drops.
-REJECT = (
-    "table inet rejecting { chain c { type filter hook forward priority -1; "
-    "ct state invalid meta l4proto tcp reject with tcp reset; }; }"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +74,7 @@ class Forgotten(SideBySide):
             put(chain.client, variant.sysctls)
             watch(chain.between, remembers=variant.remembers, loose=variant.loose)
             if variant.rejects:
-                rules(chain.between, REJECT)
+                chain.between.firewall.reject(state="invalid")
             pools[chain.client] = listen(chain.server, answer=echo), variant.patience
         asked = ask_after_pause(pools, POOL, pause=PAUSE, patience=WAITS)
         return {name: _outcome(asked[chain.client]) for name, chain in built.items()}

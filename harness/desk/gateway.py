@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, ClassVar
 from harness.desk.experiment import Effect, Experiment, Outcome, Remedy, SideBySide, Symptom, Sysctls, put
 from harness.desk.scale import setting
 from harness.diagnosis.ports import translated
-from harness.instruments.between import TRACKING, chains, knock, leave, let_untracked, watch
-from harness.instruments.connection_table import MAX, ConnectionTable
+from harness.instruments.between import TRACKING, chains, knock, watch
+from harness.instruments.connection_table import ConnectionTable
 from harness.lab import Lab
+from harness.lab.tracking import MAX
 from harness.observe.conntrack import statistics
 from harness.traffic import connect, echo, listen
 
@@ -71,8 +72,8 @@ class GatewayPorts(SideBySide):
     def measured(self, chain: Chain, lab: Lab) -> Outcome:
         """What comes about."""
         put(chain.between, self.sysctls)
-        ports = f"{FIRST}-{FIRST + self.ports - 1}"
-        leave(chain.between, f"masquerade to :{ports}")
+        ports = (FIRST, FIRST + self.ports - 1)
+        chain.between.nat.masquerade(ports=ports)
         listener = listen(chain.server, answer=echo)
         by_the_first = WANTED if self.addresses == 1 else min(self.ports, WANTED)
         calls = knock(chain.client, listener, by_the_first)
@@ -81,7 +82,7 @@ class GatewayPorts(SideBySide):
             second = outside.address(77, chain.between.family)
             chain.between.add_address(second)
             chain.server.neighbour("eth0", second, outside.mac(1), chain.between.family)
-            leave(chain.between, f"snat to {f'[{second}]' if ':' in second else second}:{ports}")
+            chain.between.nat.snat(second, ports=ports)
             calls.each += knock(chain.client, listener, WANTED - by_the_first).each
         failed = statistics(chain.between)["insert_failed"]
         return Outcome(WANTED - calls.ask(deadline=5), (Effect("insert_failed of conntrack -S", failed, "packets"),))
@@ -170,7 +171,7 @@ class ConntrackFull(Experiment):
             if self.emptied:
                 table.empty()
             if self.untracked:
-                let_untracked(chain.between, listener.port)
+                chain.between.firewall.keep_no_track(listener.port)
             dropped = table.dropped
             new = knock(chain.client, listener, CLIENTS)
             return Outcome(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import socket
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.errors import BadInput, renamed
 from harness.observe import counters
 from harness.traffic import connect
 from harness.waiting import until
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
     from harness.traffic import Attempts, Listener
 
 TRACKING = "net.netfilter.nf_conntrack_tcp_"
-# What belongs to no connection that it knows, a firewall drops.
-FIREWALL = "table inet firewall { chain c { type filter hook forward priority 0; ct state invalid drop; }; }"
+RULE = re.compile(
+    r"(?:masquerade(?: to )?|snat to (?P<address>\[.*\]|[^\[\]]*?))(?::(?P<first>\d+)-(?P<last>\d+))?", re.ASCII
+)
 
 
 @dataclass(frozen=True)
@@ -40,40 +42,33 @@ def chains(lab: Lab, n: int, *, masquerade: bool = False) -> list[Chain]:
     return built
 
 
-def rules(host: Host, text: str) -> None:
-    """Rules of nft for a host, beside those that it has; MissingProgram where there is no nft."""
-    host.run("nft", "-f", "-", stdin=text)
-
-
 def watch(host: Host, *, remembers: int, loose: int = 0) -> None:
     """Let a host be a firewall that forgets what was idle for so many seconds, and drops what it does not know.
 
     With `loose` 1 it takes up connections that it does not know (nf_conntrack_tcp_loose).
     """
-    rules(host, FIREWALL)
-    host.sysctl[f"{TRACKING}timeout_established"] = remembers
-    host.sysctl[f"{TRACKING}loose"] = loose
+    host.firewall.drop(state="invalid")
+    host.conntrack.timeouts["established"] = remembers
+    host.conntrack.loose = bool(loose)
 
 
 def leave(gateway: Host, how: str) -> None:
-    """Let connections leave by the gateway's last interface as a rule of nft says, in place of the one before.
-
-    It comes before the lab's own rule: the first one that gives a connection its port decides.
-    """
-    family = "ip" if gateway.family == socket.AF_INET else "ip6"
-    rule = f"oifname {list(gateway.interfaces)[-1]} meta l4proto tcp {how}"
-    chain = f"type nat hook postrouting priority 90; {rule};"
-    rules(
-        gateway,
-        f"table {family} leave {{}}; delete table {family} leave; table {family} leave {{ chain c {{ {chain} }}; }}",
-    )
+    """The old name of gateway.nat.masquerade() and gateway.nat.snat(), in the words of a rule of nft."""
+    renamed("harness.instruments.between.leave()", "gateway.nat.masquerade() or gateway.nat.snat()")
+    rule = RULE.fullmatch(how)
+    if rule is None:
+        raise BadInput(f'a gateway lets others leave by "masquerade" or "snat to ADDRESS", not by {how!r}')
+    ports = (int(rule["first"]), int(rule["last"])) if rule["first"] else None
+    if rule["address"]:
+        gateway.nat.snat(rule["address"].strip("[]"), ports=ports)
+    else:
+        gateway.nat.masquerade(ports=ports)
 
 
 def let_untracked(firewall: Host, port: int) -> None:
-    """Let a firewall keep no track of the connections to a port, nor ask whether it knows them."""
-    hook = "type filter hook prerouting priority raw;"
-    for number, way in enumerate(("dport", "sport")):
-        rules(firewall, f"table inet untracked {{ chain c{number} {{ {hook} tcp {way} {port} notrack; }}; }}")
+    """The old name of firewall.firewall.keep_no_track()."""
+    renamed("harness.instruments.between.let_untracked()", "host.firewall.keep_no_track()")
+    firewall.firewall.keep_no_track(port)
 
 
 def knock(client: Host, listener: Listener, n: int) -> Attempts:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import GlobalSysctl, Unsupported
 from harness.lab import netlink
+from harness.lab.tracking import MAX
 from harness.observe.conntrack import statistics
 from harness.waiting import until
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from harness.lab import Host
 
-MAX, COUNT = "net.netfilter.nf_conntrack_max", "net.netfilter.nf_conntrack_count"
 # An entry takes some 300 bytes of the kernel's memory, and making it a few microseconds.
 MOST = 1_000_000
 NETLINK_NETFILTER = 12
@@ -44,10 +44,7 @@ MESSAGES = 500
 
 
 class ConnectionTable:
-    """The table of a host. Its limit is the machine's (net/netfilter/nf_conntrack_core.c, nf_conntrack_max).
-
-    Since 6.19 a namespace may have a lower one of its own.
-    """
+    """The table of a host; its limit is that of host.conntrack, most often the machine's."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -55,12 +52,12 @@ class ConnectionTable:
     @property
     def limit(self) -> int:
         """How many connections it may have."""
-        return int(self._host.sysctl[MAX])
+        return self._host.conntrack.limit
 
     @property
     def count(self) -> int:
         """How many it has."""
-        return int(self._host.sysctl[COUNT])
+        return self._host.conntrack.count
 
     @property
     def dropped(self) -> int:
@@ -70,7 +67,7 @@ class ConnectionTable:
     def lower(self, limit: int) -> None:
         """Give it a lower limit, where that is not somebody else's as well: filling it takes less time then."""
         try:
-            self._host.sysctl[MAX] = limit
+            self._host.conntrack.limit = limit
         except GlobalSysctl:
             return
 

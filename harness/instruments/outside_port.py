@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.lab import nft
 from harness.laws.serial import older
 from harness.observe import states_at
 from harness.traffic import connect
@@ -20,12 +18,10 @@ if TYPE_CHECKING:
     from harness.observe import Capture, Segment
     from harness.traffic import Listener
 
-# Just before the chain that masquerades for the lab: the first one that gives a connection its port decides.
-PRIORITY = nft.NAT_POSTROUTING_PRIORITY - 1
 # How long conntrack remembers a connection that has ended, was reset or has had no answer to its SYN, in seconds: 120,
 # 10 and 120 unless set. Meanwhile its port is not given to another. And what is late begins no connection there, which
 # would last for days.
-FORGETFUL = {"timeout_time_wait": 0, "timeout_close": 0, "timeout_syn_sent": 1, "loose": 0}
+FORGETFUL = {"time_wait": 0, "close": 0, "syn_sent": 1}
 FIRST_INSIDE, NUMBER = 41000, 50000
 
 
@@ -59,20 +55,15 @@ class Visit:
         return flags[: flags.index("SA") + 1] if "SA" in flags else flags
 
 
-def give_one_port(gateway: Host, number: int = NUMBER) -> nft.Table:
-    """From now on a gateway that masquerades has one port outside, and forgets at once who had it; the rule.
+def give_one_port(gateway: Host, number: int = NUMBER) -> None:
+    """From now on a gateway that masquerades has one port outside, and forgets at once who had it.
 
     The outside is its last interface.
     """
-    for knob, value in FORGETFUL.items():
-        gateway.sysctl[f"net.netfilter.nf_conntrack_tcp_{knob}"] = value
-    outside = list(gateway.interfaces.values())[-1]
-    address = outside.addresses[gateway.family]
-    matched = (*nft.leaving_by(outside.name), *nft.protocol(socket.IPPROTO_TCP))
-    rule = (*matched, *nft.leave_as(gateway.family, address, number))
-    chain = nft.Chain("postrouting", PRIORITY, (rule,), kind="nat")
-    family = "ip" if gateway.family == socket.AF_INET else "ip6"
-    return nft.Table(gateway.namespace, "outside-port", {"outside-port": chain}, family)
+    for state, seconds in FORGETFUL.items():
+        gateway.conntrack.timeouts[state] = seconds
+    gateway.conntrack.loose = False
+    gateway.nat.masquerade(ports=(number, number))
 
 
 class OutsidePort:
@@ -86,13 +77,12 @@ class OutsidePort:
         self._net, self._listener, self._packets = net, listener, packets
         self._inside = itertools.count(FIRST_INSIDE)
         self.number = number
-        self._table = give_one_port(net.gateway, number)
+        give_one_port(net.gateway, number)
 
     def change(self, number: int) -> None:
         """Give the clients another port from now on."""
-        self._table.remove()
         self.number = number
-        self._table = give_one_port(self._net.gateway, number)
+        give_one_port(self._net.gateway, number)
 
     @property
     def states(self) -> list[str]:

@@ -10,9 +10,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 from harness.errors import BadInput
 from harness.lab import isolation, offload
+from harness.lab.firewall import Firewall, Translation
 from harness.lab.netns import Namespace
 from harness.lab.program import Program, Ran, run
 from harness.lab.sysctl import Sysctls
+from harness.lab.tracking import ConnectionTracking
 from harness.waiting import until
 
 if TYPE_CHECKING:
@@ -57,7 +59,11 @@ class Interface:
 
 
 class Host:
-    """A network namespace. `with host:` moves the calling thread inside; a socket made there stays there for life."""
+    """A network namespace. `with host:` moves the calling thread inside; a socket made there stays there for life.
+
+    `firewall` drops, rejects and accepts; `nat` translates what leaves by it; `conntrack` is what it knows of the
+    connections that pass it.
+    """
 
     def __init__(self, lab: Lab, name: str) -> None:
         self.lab = lab
@@ -65,6 +71,9 @@ class Host:
         self.namespace = Namespace()
         self.interfaces: dict[str, Interface] = {}
         self.sysctl = Sysctls(self.namespace, lab.machine_sysctl)
+        self.firewall = Firewall(self.namespace)
+        self.nat = Translation(self.namespace, name, lab.family, self.interfaces)
+        self.conntrack = ConnectionTracking(self.sysctl)
         self.programs: list[Program] = []
         self._netlink: IPRoute | None = None
         self._quieten()

@@ -189,6 +189,7 @@ class Lab:
         Hosts inside get it as their default gateway. With `masquerade`, what leaves to the outside carries the
         gateway's own address, IPv4 and IPv6; without, hosts outside get a default route back.
         """
+        gateway.firewall.hook = "forward"
         gateway.sysctl["net.ipv4.ip_forward"] = 1
         if self._has_ipv6:
             gateway.sysctl["net.ipv6.conf.all.forwarding"] = 1

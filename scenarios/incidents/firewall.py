@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.instruments.between import FIREWALL, rules
 from harness.lab.topologies import behind_router
 
 if TYPE_CHECKING:
@@ -14,5 +13,5 @@ if TYPE_CHECKING:
 def build(lab: Lab, clients: int = 1) -> BehindNat:
     """client1 … --- switch --- firewall --- server; the firewall is the `gateway`, and leaves addresses as they are."""
     net = behind_router(lab, clients)
-    rules(net.gateway, FIREWALL)
+    net.gateway.firewall.drop(state="invalid")
     return net

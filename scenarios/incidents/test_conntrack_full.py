@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.evidence import seconds
-from harness.instruments.between import TRACKING, let_untracked, wait_for_knocks
+from harness.instruments.between import wait_for_knocks
 from harness.instruments.connection_table import ConnectionTable
 from harness.laws.ranges import at_least, at_most
 from harness.observe.conntrack import tracked
@@ -51,7 +51,7 @@ def test_conntrack_full(claim: ClaimRun, lab: Lab) -> None:
         effect.compare("packets dropped, by conntrack -S", table.dropped, document=at_least(4 * CLIENTS))
         effect.compare("clients of before that are answered", before.ask(), document=CLIENTS)
     with claim.effect("what does nothing: nf_conntrack_tcp_timeout_established 3600, of five days") as effect:
-        net.gateway.sysctl[f"{TRACKING}timeout_established"] = 3600
+        net.gateway.conntrack.timeouts["established"] = 3600
         effect.compare("clients of before that are answered", before.ask(), document=CLIENTS)
         entry = tracked(net.gateway, (before[0].port, listener.port))
         left = seconds(entry and entry.seconds_left)
@@ -60,7 +60,7 @@ def test_conntrack_full(claim: ClaimRun, lab: Lab) -> None:
         effect.compare("connections that the table has room for", table.limit - table.count, document=0)
         effect.compare("new clients let in", new.connected + others.connected, document=0)
     with claim.effect("a remedy: notrack, for the port of the one service") as effect:
-        let_untracked(net.gateway, spare.port)
+        net.gateway.firewall.keep_no_track(spare.port)
         effect.compare("its clients answered", connect(client, spare, CLIENTS, wait=True).ask(), document=CLIENTS)
         effect.compare("clients of the other service let in", new.connected, document=0)
     with claim.control("the cause removed: conntrack -F, which forgets all") as control:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.instruments.between import TRACKING, rules
 from harness.laws.ranges import at_least
 from harness.observe import states_at
 from harness.traffic import arrivals, connect, echo, listen
@@ -33,7 +32,6 @@ IDLE_ONLY = ((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (TCP, socket.TCP_KEEPI
 KEEPALIVE = (*IDLE_ONLY, (TCP, socket.TCP_KEEPINTVL, 1))
 USER_TIMEOUT = ((TCP, socket.TCP_USER_TIMEOUT, 1000),)
 OF_HOST = {"tcp_keepalive_time": 1, "tcp_keepalive_intvl": 1, "tcp_fin_timeout": 5}
-REJECT = "type filter hook forward priority -1; ct state invalid meta l4proto tcp reject with tcp reset;"
 
 
 def pool(client: Host, database: Listener, options: tuple[tuple[int, int, int], ...] = ()) -> Attempts:
@@ -59,8 +57,8 @@ def be_quiet(used: Attempts) -> None:
 def test_firewall_forgets(claim: ClaimRun, lab: Lab) -> None:
     net = firewall.build(lab, 2)
     (client, other), between, database = net.clients, net.gateway, listen(net.server, answer=echo)
-    between.sysctl[f"{TRACKING}loose"] = 0
-    between.sysctl[f"{TRACKING}timeout_established"] = REMEMBERED
+    between.conntrack.loose = False
+    between.conntrack.timeouts["established"] = REMEMBERED
     for knob, value in OF_HOST.items():
         other.sysctl[f"net.ipv4.{knob}"] = value
     idle, told, used, alive, hasty, ending = (
@@ -87,11 +85,11 @@ def test_firewall_forgets(claim: ClaimRun, lab: Lab) -> None:
         ending.ask(deadline=2 * PATIENCE)
         effect.compare("what TCP_USER_TIMEOUT of a second tells", dict(ending.fates()), document={"ETIMEDOUT": POOL})
     with claim.effect("a remedy of the firewall: a rule that rejects with RST") as effect:
-        rules(between, f"table inet rejecting {{ chain c {{ {REJECT} }}; }}")
+        between.firewall.reject(state="invalid")
         told.ask(deadline=2 * PATIENCE)
         effect.compare("what the application is told", dict(told.fates()), document={"ECONNRESET": POOL})
     with claim.control("the cause removed: the firewall remembers for an hour") as control:
-        between.sysctl[f"{TRACKING}timeout_established"] = 3600
+        between.conntrack.timeouts["established"] = 3600
         mended = pool(client, database)
         be_quiet(pool(client, database))
         control.expect("queries answered after the same pause", mended.ask(), POOL)

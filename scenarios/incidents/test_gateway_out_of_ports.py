@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.instruments.between import leave, wait_for_knocks
+from harness.instruments.between import wait_for_knocks
 from harness.instruments.connection_table import ConnectionTable
 from harness.laws.ranges import at_least
 from harness.observe.conntrack import statistics
@@ -24,15 +24,10 @@ if TYPE_CHECKING:
     from harness.claims.record import ClaimRun
     from harness.lab import BehindNat
 
-PORTS, CLIENTS, EACH = 20, 3, 8
+PORTS, FIRST, CLIENTS, EACH = 20, 40000, 3, 8
 WANTED = CLIENTS * EACH
 TOO_MANY = WANTED - PORTS
 OF_HOSTS = {"ip_local_port_range": "1024 65535", "tcp_tw_reuse": 1, "tcp_fin_timeout": 5}
-
-
-def literal(address: str) -> str:
-    """An address as it stands before a port."""
-    return f"[{address}]" if ":" in address else address
 
 
 @pytest.mark.slow(10)
@@ -42,7 +37,7 @@ def test_gateway_out_of_ports(claim: ClaimRun, behind_nat: Callable[[int], Behin
     clients, gateway, server = net.clients, net.gateway, net.server
     listener, another = (listen(server, answer=echo) for _ in range(2))
     came = arrivals(server, "S", dport=listener.port)
-    leave(gateway, f"masquerade to :40000-{40000 + PORTS - 1}")
+    gateway.nat.masquerade(ports=(FIRST, FIRST + PORTS - 1))
     with claim.effect("three clients want eight connections each, and the gateway has 20 ports: the symptom") as effect:
         wanted = [connect(client, listener, EACH) for client in clients]
         wait_for_knocks(2, *wanted)
@@ -60,7 +55,7 @@ def test_gateway_out_of_ports(claim: ClaimRun, behind_nat: Callable[[int], Behin
         wait_for_knocks(1, *wanted)
         effect.compare("connections", sum(each.connected for each in wanted), document=PORTS)
     with claim.effect("a remedy: two ports more in the rule") as effect:
-        leave(gateway, f"masquerade to :40000-{40000 + PORTS + 1}")
+        gateway.nat.masquerade(ports=(FIRST, FIRST + PORTS + 1))
         wanted.append(connect(clients[0], listener, TOO_MANY))
         wait_for_knocks(1, wanted[-1])
         effect.compare("connections", sum(each.connected for each in wanted), document=PORTS + 2)
@@ -68,10 +63,10 @@ def test_gateway_out_of_ports(claim: ClaimRun, behind_nat: Callable[[int], Behin
         second = net.outside.address(77, gateway.family)
         gateway.add_address(second)
         server.neighbour("eth0", second, net.outside.mac(1), gateway.family)
-        leave(gateway, f"snat to {literal(second)}:40000-{40000 + PORTS - 1}")
+        gateway.nat.snat(second, ports=(FIRST, FIRST + PORTS - 1))
         fresh = connect(clients[0], listener, EACH, wait=True)
         effect.compare("connections that are answered, of eight more", fresh.ask(), document=EACH)
     with claim.control("the cause removed: all ports, as masquerading has them") as control:
-        leave(gateway, "masquerade")
+        gateway.nat.masquerade()
         more = [connect(client, listener, EACH, wait=True) for client in clients]
         control.expect("connections that are answered", sum(each.ask() for each in more), WANTED)

@@ -22,7 +22,7 @@ from harness.desk.table import RemedyTable, Worth
 from harness.desk.trying import try_remedies
 from harness.incident.read import read
 from harness.instruments.accept_queue import begin_handshakes, fill
-from harness.instruments.between import chains, knock, leave, watch
+from harness.instruments.between import chains, knock, watch
 from harness.instruments.connection_table import ConnectionTable
 from harness.instruments.far_clients import far_clients
 from harness.instruments.older_clock import meet_time_wait
@@ -159,7 +159,7 @@ def is_forgotten(lab: Lab) -> Path:
 def has_no_port_outside(lab: Lab) -> Path:
     """A gateway with twenty ports outside."""
     (chain,) = chains(lab, 1, masquerade=True)
-    leave(chain.between, "masquerade to :40000-40019")
+    chain.between.nat.masquerade(ports=(40000, 40019))
     listener = listen(chain.server, answer=echo)
     knock(chain.client, listener, 24)
     return Files(chain.between).snapshot(lambda: knock(chain.client, listener, 2))

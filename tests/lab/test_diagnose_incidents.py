@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.instruments.accept_queue import fill
-from harness.instruments.between import leave
 from harness.instruments.connection_table import ConnectionTable
 from harness.instruments.outside_port import give_one_port
 from harness.instruments.proxy import Proxy
@@ -131,8 +130,8 @@ def test_a_peer_that_falls_silent(pair: Pair, way: str) -> None:
 
 
 # What a gateway that remembers no connection in mid-stream makes of one that it has forgotten.
-FORGETFUL = {"timeout_established": "3", "loose": "0"}
-IDLE = 35
+# Seconds: after how many a firewall forgets, for how many connections are idle.
+FORGETS, IDLE = 3, 35
 
 
 @pytest.mark.slow(IDLE + 10)
@@ -141,8 +140,8 @@ def test_a_firewall_that_forgets(behind_nat: Callable[..., BehindNat], way: str)
     """Connections that are used go on; those that were idle are answered no more."""
     net = behind_nat(1)
     (client,) = net.clients
-    for knob, value in FORGETFUL.items():
-        net.gateway.sysctl[f"net.netfilter.nf_conntrack_tcp_{knob}"] = value
+    net.gateway.conntrack.loose = False
+    net.gateway.conntrack.timeouts["established"] = FORGETS
     listener = listen(net.server, answer=echo)
     idle, used = connect(client, listener, 3, wait=True), connect(client, listener, 2, wait=True)
     began = time.monotonic()
@@ -159,7 +158,7 @@ def test_a_firewall_that_forgets(behind_nat: Callable[..., BehindNat], way: str)
 @BOTH
 def test_a_gateway_without_ports(behind_nat: Callable[..., BehindNat], way: str) -> None:
     net = behind_nat(2)
-    leave(net.gateway, "masquerade to :40000-40019")
+    net.gateway.nat.masquerade(ports=(40000, 40019))
     listener = listen(net.server, answer=echo)
     for client in net.clients:
         connect(client, listener, 12)
