@@ -82,7 +82,7 @@ import pytest
 
 def logs(*lines):
     for line in lines:
-        Path("/dev/kmsg").write_text(f"<4>{line}")
+        Path("/dev/kmsg").write_text(f"<4>{line}\\n")
 
 @pytest.fixture
 def leaves_a_warning():
