@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from harness.claims.phases import LivePhase
     from harness.evidence.types import Claim, Comparison, Expectation
     from harness.lab.host import Host
-    from harness.lab.impairment import Impairment
+    from harness.lab.impairment import Impairment, LineUsed
     from harness.lab.lab import Lab
     from harness.observe.capture import Capture
 
@@ -70,6 +70,7 @@ class ClaimRun:
         self._absence: Absence | None = None
         self._shown = False
         self._impairments: list[Impairment] = []
+        self._lines: list[LineUsed] = []
 
     # For the scenario.
 
@@ -186,6 +187,7 @@ class ClaimRun:
             reason=storable(self.reason),
             absence=self._absence,
             impairments=(*self._impairments, *_impairments(self.labs))[:IMPAIRMENTS_KEPT],
+            lines=(*self._lines, *_lines(self.labs))[:IMPAIRMENTS_KEPT],
             phases=tuple(phase.as_evidence() for phase in self.phases[:PHASES_KEPT]),
             phases_left_out=max(0, len(self.phases) - PHASES_KEPT),
             asked=tuple(sorted(boundaries.asked())),
@@ -195,6 +197,7 @@ class ClaimRun:
         if self._open is not None:
             self._open.note("closed before the phase ended", list(lab.all_hosts))
         self._impairments += _impairments([lab])
+        self._lines += _lines([lab])
         self.labs.remove(lab)
 
     def _draw_verdict(self) -> Verdict:
@@ -249,6 +252,11 @@ def _neither(judgement: Judgement) -> str:
 def _impairments(labs: Sequence[Lab]) -> tuple[Impairment, ...]:
     """What the scenario did to the traffic of these labs."""
     return tuple(seen() for lab in labs for seen in lab.impairments)
+
+
+def _lines(labs: Sequence[Lab]) -> tuple[LineUsed, ...]:
+    """What the cables of these labs did to frames, those that did anything."""
+    return tuple(used for lab in labs for cable in lab.cables if (used := cable.used()))
 
 
 def _place(capture: Capture) -> str:

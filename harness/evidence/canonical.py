@@ -37,8 +37,8 @@ STAMPS = {
     "listed": "which sockets are listed, where there are more: they are sorted by their ports",
     "polled": "a course of time: how often the scenario looked, and what it saw then",
     "source": "address and port of a sender that a flood made up (198.18.0.0/15, 2001:2::/48)",
-    "number": "a number of 32 bits that was drawn: an initial sequence number, a cookie, an offset of timestamps. The "
-    "sequence numbers of packets count from the first of their side",
+    "number": "a number of 32 bits that was drawn: an initial sequence number, a cookie, an offset of timestamps, a "
+    "seed. The sequence numbers of packets count from the first of their side",
     "process": "the number of a process, of a lab",
     "counted before": "a counter's values at the start and at the end of a phase: by how much it moved stands",
     "multicast report": "IPv6 says at random times which groups it hears (RFC 3810): packets, and what counts them",
@@ -177,6 +177,10 @@ class _Writer:
             match |= {} if rule.match.ack is None else {"ack": self._stamp("number")}
             match |= {name: self._port(port) for name in ("sport", "dport") if (port := match[name]) is not None}
             self._put(f"impairments/{number}", Topic.IMPAIRMENTS, [rule.kind, rule.host, match, times, rule.dropped])
+        for number, line in enumerate(run.lines):
+            asked = {name: part for name, part in vars(line).items() if name not in ("seed", "towards")}
+            seed = self._stamp("number") if line.drawn else line.seed
+            self._put(f"lines/{number}", Topic.IMPAIRMENTS, [asked, seed])
         for number, phase in enumerate(run.phases):
             self._phase(f"phases/{number}", phase)
         self._put("phases/left out", Topic.PHASES, run.phases_left_out)

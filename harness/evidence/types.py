@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from harness.evidence.values import Kind, Value, storable, value_of
-from harness.lab.impairment import Impairment
+from harness.lab.impairment import Impairment, LineUsed
 from harness.laws.kernel import KernelVersion, Release
 from harness.laws.ranges import AtLeast, AtMost, Between, OneOf, Range
 
@@ -345,7 +345,7 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     that the scenario asked for: it expects something else on their other sides. `earlier` are the attempts of a test
     that was run again because it had failed, the first one first. `session` is when the session of pytest began that
     kept the run, `kept` when it did, both by the clock of the machine at whose terminal it was: `started` is by the
-    clock of the kernel, which in simulated time is another.
+    clock of the kernel, which in simulated time is another. `lines` are the cables that delayed or lost frames.
     """
 
     kernel: Kernel
@@ -361,6 +361,7 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     absence: Absence | None = None
     impairments: tuple[Impairment, ...] = ()
+    lines: tuple[LineUsed, ...] = ()
     phases: tuple[Phase, ...] = ()
     phases_left_out: int = 0
     packets: str = ""

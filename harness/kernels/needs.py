@@ -116,6 +116,12 @@ SCENARIOS = (
 
 # Without these all is settled, but waits take longer, or less is known.
 HELP = (
+    Need(
+        "netem",
+        {"NET_SCH_NETEM": "sch_netem"},
+        "cables with a delay, losses or a rate; without, a process of ours does that",
+        ("NET_SCHED", "NETFILTER_INGRESS", "NF_TABLES_NETDEV"),
+    ),
     Need("idle CPUs without a tick", {"NO_HZ_IDLE": "", "NO_HZ_FULL": ""}, "a long wait in simulated time is short"),
     Need("fine timers", {"HIGH_RES_TIMERS": ""}, "what a program waits for is not rounded to a tick"),
     Need("console", {"SERIAL_8250_CONSOLE": ""}, "what a kernel said before it died", ("PRINTK", "SERIAL_8250")),

@@ -1,8 +1,9 @@
 """What a lab is made of: namespaces, links, topologies, NAT, sysctls, programs."""
 
 from harness.errors import renamed
+from harness.lab.cable import Cable
 from harness.lab.host import IPV4, IPV6, Host, Interface
-from harness.lab.lab import Cable, Lab
+from harness.lab.lab import Lab
 from harness.lab.netns import Namespace
 from harness.lab.program import Program, Ran
 from harness.lab.topologies import BehindNat, Lan, Pair, behind_nat, behind_router, lan, pair

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from harness.lab.lab import Lab
 
 IPV4, IPV6 = socket.AF_INET, socket.AF_INET6
+# Addresses with their prefixes, by family.
+Address = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+Addresses = dict[int, Address]
 NODAD = 0x02  # include/uapi/linux/if_addr.h, IFA_F_NODAD: usable at once
 # No reverse path check; no link-local address, hence no router solicitation and nothing to detect duplicates of.
 QUIET = {
@@ -45,7 +49,7 @@ def family_of(address: str) -> socket.AddressFamily:
 
 @dataclass(frozen=True)
 class Interface:
-    """An interface as it was set up: its name, index, MAC, addresses by family, MTU in bytes.
+    """An interface as it was set up: its name, index, MAC, addresses and prefixes by family, MTU in bytes.
 
     `far_end` is where its cable ends: what is sent there arrives here.
     """
@@ -56,6 +60,14 @@ class Interface:
     addresses: dict[int, str] = field(default_factory=dict)
     mtu: int = 1500
     far_end: tuple[Namespace, str] | None = None
+    prefixes: dict[int, int] = field(default_factory=dict)
+
+    def with_prefixes(self) -> Addresses:
+        """Its addresses, each with its prefix."""
+        return {
+            family: ipaddress.ip_interface(f"{address}/{self.prefixes[family]}")
+            for family, address in self.addresses.items()
+        }
 
 
 class Host:
@@ -168,8 +180,9 @@ class Host:
                 offload.switch(control, interface.name, tx=False, tso=False, gso=False, gro=False)
         netlink.link("set", index=interface.index, state="up", mtu=interface.mtu)
         for family, address in interface.addresses.items():
-            prefix = {"prefixlen": 16} if family == IPV4 else {"prefixlen": 64, "flags": NODAD}
-            netlink.addr("add", index=interface.index, address=address, family=family, **prefix)
+            flags = {} if family == IPV4 else {"flags": NODAD}
+            length = interface.prefixes[family]
+            netlink.addr("add", index=interface.index, address=address, prefixlen=length, family=family, **flags)
 
     def neighbour(self, interface: str, address: str, mac: str, family: int) -> None:
         """A permanent entry in the neighbour table: no ARP, no neighbour discovery."""

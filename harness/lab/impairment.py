@@ -74,3 +74,41 @@ class Impairment:
     since: float
     until: float | None
     dropped: int
+
+
+@dataclass(frozen=True)
+class Towards:
+    """What became of the frames of a cable to a host, from when the lab was ready.
+
+    `passed`, with those that came twice; `lost` by chance; `overflowed`, for which the queue had no room. Of a box of
+    ours also `unasked`, those that it lost because it could not keep up, and by how many seconds a frame was `late` at
+    most.
+    """
+
+    host: str
+    passed: int = 0
+    lost: int = 0
+    overflowed: int = 0
+    unasked: int = 0
+    late: float | None = None
+
+
+@dataclass(frozen=True)
+class LineUsed:
+    """What a cable `between` hosts did to frames, as Line says it, and who did it: `by` netem, or a box of ours.
+
+    `seed` is what chance was drawn from; `drawn`, if the scenario gave none.
+    """
+
+    between: tuple[str, ...]
+    by: str
+    delay: float = 0.0
+    jitter: float = 0.0
+    loss: float = 0.0
+    duplicate: float = 0.0
+    reorder: float = 0.0
+    rate: float | None = None
+    queue: int | None = None
+    seed: int | None = None
+    drawn: bool = False
+    towards: tuple[Towards, ...] = ()

@@ -7,53 +7,35 @@ import os
 import shutil
 import socket
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import BadInput, NotReady, Unsupported, renamed
 from harness.lab import isolation, nft
+from harness.lab.cable import Cable
 from harness.lab.host import IPV4, IPV6, Host, Interface
+from harness.lab.hub import Hub, check_offloads
+from harness.lab.line import check_mtu, line_of
 from harness.lab.machine import MachineSysctls, turns
 from harness.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
+    from typing import Unpack
 
+    from harness.lab.cable import Chosen
+    from harness.lab.host import Addresses
     from harness.lab.impairment import Impairment
+    from harness.lab.line import Line, LineWords
     from harness.lab.netns import Namespace
 
 # Each host of a cable has every other as a permanent neighbour, which is quadratic: on larger switches only the first
 # host and the others know each other beforehand.
 FULL_MESH = 32
+# How long a datagram of ready() may be under way before another is sent, in seconds.
+UNDER_WAY = 1.0
 _numbers = itertools.count(1)
-
-
-@dataclass
-class Cable:
-    """One layer-2 network: a cable between two hosts, or a switch with any number.
-
-    Addresses are 10.NUMBER.0.0/16 and fd00:NUMBER::/64; the n-th address (n from 1) goes with one MAC, whether an
-    interface has it or not.
-    """
-
-    number: int
-    members: list[tuple[Host, str]] = field(default_factory=list)
-    given: int = 0
-
-    def address(self, n: int, family: int) -> str:
-        """The n-th address of the cable."""
-        return f"10.{self.number}.{n >> 8}.{n & 255}" if family == IPV4 else f"fd00:{self.number:x}::{n:x}"
-
-    def unowned(self) -> int:
-        """The number of an address that no interface has; another one at each call."""
-        self.given += 1
-        return 0xFF00 - self.given
-
-    def mac(self, n: int) -> str:
-        """The MAC of the n-th address: locally administered."""
-        return f"02:00:00:{self.number:02x}:{n >> 8:02x}:{n & 255:02x}"
 
 
 class Lab:
@@ -69,7 +51,6 @@ class Lab:
         self.family = socket.AddressFamily(family)
         self.number = next(_numbers)
         self.all_hosts: dict[str, Host] = {}
-        self.switches: list[Host] = []
         self.cables: list[Cable] = []
         self.directory = Path(f"/run/lab{self.number}")
         self.machine_sysctl = MachineSysctls()
@@ -135,60 +116,65 @@ class Lab:
                 f"{name} is the whole machine's on kernel {os.uname().release}: hosts of a lab cannot differ in it"
             )
 
-    def link(self, a: Host, b: Host, *, mtu: int = 1500, offloads: bool = False) -> Cable:
+    def link(
+        self,
+        a: Host,
+        b: Host,
+        *,
+        mtu: int = 1500,
+        offloads: bool = False,
+        addresses: Sequence[Chosen] | None = None,
+        **line: Unpack[LineWords],
+    ) -> Cable:
         """A cable between two hosts.
 
         `mtu` is in bytes. `offloads` leaves checksum and segmentation offload as the driver has them; without, frames
-        on the cable are what TCP sends.
+        on the cable are what TCP sends. `addresses` has an entry for each host, with its prefix ("192.0.2.1/24", or one
+        of each family); a family without any has the cable's own.
+
+        delay, jitter, loss, duplicate, reorder, rate, queue and seed make it like a real one; each of them, its unit
+        and its bounds are those of harness.lab.line.Line. Both directions have them, from when the lab is ready:
+        `lab.link(a, b, delay=0.05, loss=1, seed=7)` is a round trip of 100 ms on which one frame in a hundred is lost.
+
+        BadInput, in one line, for what cannot be.
         """
-        cable = self._cable()
-        names = [f"eth{len(host.interfaces)}" for host in (a, b)]
         if a is b:
             raise BadInput(f"host {a.name} cannot be linked to itself")
-        a.netlink().link(
-            "add",
-            kind="veth",
-            ifname=names[0],
-            address=cable.mac(1),
-            peer={"ifname": names[1], "address": cable.mac(2), "net_ns_fd": b.namespace.fd},
-        )
-        for n, (host, name, far) in enumerate(zip((a, b), names, (b, a), strict=True), start=1):
-            far_end = (far.namespace, names[2 - n])
-            self._attach(cable, host, name, n=n, mtu=mtu, offloads=offloads, far_end=far_end)
-        return cable
+        return self._lay([a, b], mtu, offloads, addresses, line_of(line))
 
-    def switch(self, *hosts: Host, mtu: int = 1500, offloads: bool = False) -> Cable:
-        """A switch with these hosts on it."""
-        cable = self._cable()
-        switch = Host(self, f"switch{cable.number}")
-        self._undo.callback(switch.close)
-        self.switches.append(switch)
-        with switch:
-            Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1") if self._has_ipv6 else None
-        netlink = switch.netlink()
-        netlink.link("add", kind="bridge", ifname="bridge", br_mcast_snooping=0, mtu=mtu)
-        bridge = _index(switch, "bridge")
-        netlink.link("set", index=bridge, state="up")
-        for n, host in enumerate(hosts, start=1):
-            name, port = f"eth{len(host.interfaces)}", f"port{n}"
-            host.netlink().link(
-                "add",
-                kind="veth",
-                ifname=name,
-                address=cable.mac(n),
-                peer={"ifname": port, "net_ns_fd": switch.namespace.fd},
-            )
-            netlink.link("set", index=_index(switch, port), master=bridge, mtu=mtu, state="up")
-            far_end = (switch.namespace, port)
-            self._attach(cable, host, name, n=n, mtu=mtu, offloads=offloads, far_end=far_end)
-        return cable
+    def switch(
+        self,
+        *hosts: Host,
+        mtu: int = 1500,
+        offloads: bool = False,
+        addresses: Sequence[Chosen] | None = None,
+        **line: Unpack[LineWords],
+    ) -> Cable:
+        """A switch with these hosts on it; the rest is as for link().
 
-    def gateway(self, gateway: Host, *, inside: Cable, outside: Cable, masquerade: bool = True) -> None:
+        A delay is that from any host to any other: a frame is delayed, lost or queued where it leaves for a host, and a
+        `rate` is that of each host's own port.
+        """
+        return self._lay(list(hosts), mtu, offloads, addresses, line_of(line), switched=True)
+
+    def gateway(
+        self,
+        gateway: Host,
+        *,
+        inside: Cable,
+        outside: Cable,
+        masquerade: bool = True,
+        **line: Unpack[LineWords],
+    ) -> None:
         """Let a host that is on both cables forward between them.
 
         Hosts inside get it as their default gateway. With `masquerade`, what leaves to the outside carries the
-        gateway's own address, IPv4 and IPv6; without, hosts outside get a default route back.
+        gateway's own address, IPv4 and IPv6; without, hosts outside get a default route back. With a delay, a loss and
+        so on (see link()) the outside is laid anew, as a cable that has them.
         """
+        wanted = line_of(line)
+        if not wanted.does_nothing:
+            self._lay_anew(outside, wanted)
         gateway.firewall.hook = "forward"
         gateway.sysctl["net.ipv4.ip_forward"] = 1
         if self._has_ipv6:
@@ -209,8 +195,11 @@ class Lab:
 
         Raises NotReady, naming the two hosts, if that does not happen within `deadline` seconds.
         """
-        for cable in self.cables[self._ready :]:
+        new = self.cables[self._ready :]
+        for cable in new:
             self._introduce(cable)
+            if cable.hub is not None:
+                cable.hub.wait_open()
             hub = cable.members[0][0]
             for host, _ in cable.members[1:]:
                 for family in self._families():
@@ -221,34 +210,91 @@ class Lab:
                 _exchange((client, client.address(family)), (server, server.address(family)), family, deadline)
         self._ready = len(self.cables)
         self._routed.clear()
-        for host in (*self.all_hosts.values(), *self.switches):
+        for cable in new:
+            if cable.hub is not None:
+                cable.hub.arm()
+                cable.hub.close_netlink()
+        for host in self.all_hosts.values():
             host.close_netlink()
 
     def _families(self) -> tuple[int, ...]:
         return (IPV4, IPV6) if self._has_ipv6 else (IPV4,)
 
-    def _cable(self) -> Cable:
-        cable = Cable(len(self.cables) + 1)
-        if cable.number > 250:
-            raise BadInput("a lab holds at most 250 cables; put hosts on a switch")
-        self.cables.append(cable)
-        return cable
-
-    def _attach(
+    def _lay(
         self,
-        cable: Cable,
-        host: Host,
-        name: str,
-        *,
-        n: int,
+        hosts: list[Host],
         mtu: int,
         offloads: bool,
-        far_end: tuple[Namespace, str],
-    ) -> None:
-        addresses = {family: cable.address(n, family) for family in self._families()}
-        interface = Interface(name, _index(host, name), cable.mac(n), addresses, mtu, far_end)
-        host.add_interface(interface, offloads)
-        cable.members.append((host, name))
+        addresses: Sequence[Chosen] | None,
+        line: Line,
+        *,
+        switched: bool = False,
+    ) -> Cable:
+        check_mtu(mtu)
+        check_offloads(offloads, line)
+        for host in hosts:
+            if hosts.count(host) > 1:
+                raise BadInput(f"host {host.name} is on a cable once, not {hosts.count(host)} times")
+        cable = Cable(len(self.cables) + 1, mtu=mtu, offloads=offloads, line=line, switched=switched)
+        if cable.number > 250:
+            raise BadInput("a lab holds at most 250 cables; put hosts on a switch")
+        chosen = cable.choose(addresses, len(hosts), self._families())
+        self.cables.append(cable)
+        self._connect(cable, [(host, f"eth{len(host.interfaces)}") for host in hosts], chosen)
+        return cable
+
+    def _lay_anew(self, cable: Cable, line: Line) -> None:
+        """Lay a cable that nobody uses yet once more, with a line; interfaces keep their names and addresses."""
+        if cable in self.cables[: self._ready] or cable.routed or not cable.line.does_nothing:
+            raise BadInput(
+                f"cable {cable.number} is in use, or has a line already: give delay, loss and the rest to the link() "
+                "or switch() that lays it"
+            )
+        check_offloads(cable.offloads, line)
+        ends = list(cable.members)
+        chosen = [host.interfaces[name].with_prefixes() for host, name in ends]
+        # Of a veth pair both ends go.
+        for host, name in ends if cable.switched else ends[:1]:
+            host.netlink().link("del", index=host.interfaces[name].index)
+        cable.members.clear()
+        cable.line = line
+        self._connect(cable, ends, chosen)
+
+    def _connect(self, cable: Cable, ends: list[tuple[Host, str]], chosen: list[Addresses]) -> None:
+        """Make the interfaces of a cable, and give them to their hosts."""
+        far_ends = self._switched(cable, ends) if cable.has_middle else self._paired(cable, ends)
+        for n, ((host, name), addresses, far_end) in enumerate(zip(ends, chosen, far_ends, strict=True), start=1):
+            interface = Interface(
+                name,
+                _index(host, name),
+                cable.mac(n),
+                {family: str(address.ip) for family, address in addresses.items()},
+                cable.mtu,
+                far_end,
+                {family: address.network.prefixlen for family, address in addresses.items()},
+            )
+            host.add_interface(interface, cable.offloads)
+            cable.members.append((host, name))
+
+    def _paired(self, cable: Cable, ends: list[tuple[Host, str]]) -> list[tuple[Namespace, str]]:
+        """A veth between two hosts: each end's far end is the other."""
+        (a, here), (b, there) = ends
+        a.netlink().link(
+            "add",
+            kind="veth",
+            ifname=here,
+            address=cable.mac(1),
+            peer={"ifname": there, "address": cable.mac(2), "net_ns_fd": b.namespace.fd},
+        )
+        return [(b.namespace, there), (a.namespace, here)]
+
+    def _switched(self, cable: Cable, ends: list[tuple[Host, str]]) -> list[tuple[Namespace, str]]:
+        """A port for each host, with something in the middle that moves frames between them."""
+        hub = cable.hub = Hub(Host(self, f"switch{cable.number}"), cable.mtu, cable.line)
+        self._undo.callback(hub.close, [host.name for host, _ in ends])
+        far_ends = [hub.plug(host, name, cable.mac(n)) for n, (host, name) in enumerate(ends, start=1)]
+        hub.open()
+        return far_ends
 
     def _introduce(self, cable: Cable) -> None:
         for i, (host, name) in enumerate(cable.members):
@@ -286,6 +332,7 @@ class Lab:
         return host.address(family, self._interface_on(host, cable))
 
     def _default_routes(self, cable: Cable, gateway: Host, interface: str) -> None:
+        cable.routed = True
         for host, _ in cable.members:
             if host is not gateway:
                 for family in self._families():
@@ -309,11 +356,14 @@ def _index(host: Host, interface: str) -> int:
 
 
 def _exchange(a: tuple[Host, str], b: tuple[Host, str], family: int, deadline: float) -> None:
-    """A datagram from a to b, and an answer to where it came from; each with its address."""
+    """A datagram from a to b, and an answer to where it came from; each with its address.
+
+    Each is waited for before another is sent: what is still under way when the lab is handed over would be counted.
+    """
     with a[0].socket(socket.SOCK_DGRAM, family) as here, b[0].socket(socket.SOCK_DGRAM, family) as there:
         for end, address in ((here, a[1]), (there, b[1])):
             end.bind((address, 0))
-            end.settimeout(0)
+            end.settimeout(UNDER_WAY)
         port = there.getsockname()[1]
 
         def passed() -> bool:

@@ -68,9 +68,7 @@ class Program:
         self._output = output
         path = find(self.argv[0])
         with output.open("wb") as sink:
-            self._process = _spawn(
-                namespace, [path, *self.argv[1:]], stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
-            )
+            self._process = spawn(namespace, [path, *self.argv[1:]], stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
 
     @property
     def pid(self) -> int:
@@ -159,7 +157,7 @@ def run(
     """
     words = [str(word) for word in argv]
     path = find(words[0])
-    process = _spawn(
+    process = spawn(
         namespace,
         [path, *words[1:]],
         stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
@@ -187,7 +185,7 @@ def _heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _spawn(
+def spawn(
     namespace: Namespace, argv: list[str], *, stdin: int, stdout: int | IO[bytes], stderr: int | IO[bytes]
 ) -> subprocess.Popen[bytes]:
     """Start a program in a network namespace, and in the PID namespace that dies with this process.

@@ -12,6 +12,7 @@ from harness.plugin import (
     counting,
     drops,
     kernels,
+    lines,
     machine,
     memory,
     options,
@@ -142,7 +143,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Run the test; if it has a claim, draw the verdict."""
-    with complaints.plainly(), drops.shown_in_failures(item), claims.settling(item):
+    with complaints.plainly(), drops.shown_in_failures(item), lines.shown_in_failures(item), claims.settling(item):
         with complaints.fail(item, "call"), machine.skipping():
             return (yield)
 

@@ -141,7 +141,7 @@ def _packets(file: Path, run: Run) -> Packets:
     except ValueError:
         return Packets(file.name, "cannot be read: that is no name of a file", [], 0)
     trouble = "" if recording.whole else "is not whole: the packets before the cut are shown"
-    seen = exchanges(recording.packets, run.phases, run.impairments)
+    seen = exchanges(recording.packets, run.phases, run.impairments, run.lines)
     drawn = [_diagram(exchange, run.phases) for exchange in seen[:MOST_DIAGRAMS]]
     return Packets(file.name, trouble, drawn, len(seen) - len(drawn))
 

@@ -56,9 +56,8 @@ def settle(
 def _impaired(arrows: Iterable[Arrow], rule: Impairment) -> None:
     """Mark what a rule of the scenario dropped or held; nothing, where by its own count it dropped fewer."""
     until = math.inf if rule.until is None else rule.until
-    # A cable takes no time to speak of: when it left is when it came.
     met = [arrow for arrow in arrows if arrow.target == rule.host and _meets(arrow.segment, rule.match)]
-    within = [arrow for arrow in met if rule.since <= arrow.time <= until]
+    within = [arrow for arrow in met if rule.since <= _arrival(arrow) <= until]
     start = rule.match.first - 1
     taken = within[start : None if rule.match.count is None else start + rule.match.count]
     if len(taken) > rule.dropped:
@@ -66,12 +65,17 @@ def _impaired(arrows: Iterable[Arrow], rule: Impairment) -> None:
     held = rule.kind == "hold"
     released: dict[object, deque[Arrow]] = defaultdict(deque)
     for arrow in met if held else ():
-        if arrow.time > until and not arrow.late:
+        if _arrival(arrow) > until and not arrow.late:
             released[_frame(arrow)].append(arrow)
     for arrow in taken:
         arrow.fate = arrow.fate or (Fate.HELD if held else Fate.TAKEN)
         if held and released[_frame(arrow)]:
             released[_frame(arrow)].popleft().late = True
+
+
+def _arrival(arrow: Arrow) -> float:
+    """When it came, or left where nobody saw it come: most cables take no time to speak of."""
+    return arrow.time if arrow.came is None else arrow.came
 
 
 def _meets(segment: Segment, match: SegmentMatch) -> bool:
@@ -207,13 +211,18 @@ class _Leg:
             arrow.again = train.last.again
             train.last = arrow
             return
-        self._blame(train, side, other)
+        self._blame(train, side, other, arrow.time)
         arrow.again = train.last.again + 1
         train.last, train.sent = arrow, len(side.answers)
 
-    def _blame(self, train: _Train, side: _Side, other: _Side) -> None:
-        """Mark what made a segment be sent again: the last acknowledgement of it, or else the segment itself."""
+    def _blame(self, train: _Train, side: _Side, other: _Side, again: float) -> None:
+        """Mark what made a segment be sent `again` then: the last acknowledgement of it, or else the segment itself.
+
+        What was still under way then came all the same, and is not to blame.
+        """
         answer = side.last_acknowledgement(train)
+        if _is_under_way(answer or train.last, again):
+            return
         if answer is None:
             # A SYN that met a challenge ACK was answered, though not as it wished (RFC 5961 section 4).
             if not (train.last.segment.flags == "S" and len(side.answers) > train.sent):
@@ -235,6 +244,11 @@ class _Leg:
             arrow.fate = Fate.UNANSWERED
         else:
             arrow.fate = Fate.DROPPED if self._owners.get(arrow.segment.dst) == arrow.target else Fate.IGNORED
+
+
+def _is_under_way(arrow: Arrow, moment: float) -> bool:
+    """Whether a segment that was seen to leave came later than that."""
+    return arrow.left is not None and arrow.came is not None and arrow.left <= moment < arrow.came
 
 
 def _half_open(arrows: Iterable[Arrow], phases: Iterable[Phase]) -> None:

@@ -24,6 +24,7 @@ from harness.report import tables
 from harness.report.cells import cell_view
 from harness.report.edition import prose
 from harness.report.edition.page import corrected_documents, marked
+from harness.report.lines import told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -158,6 +159,7 @@ def templates() -> Environment:
         "in_words": prose.in_words,
         "known": known,
         "how": prose.known,
+        "told": told,
     }
     environment.globals |= {
         "glyphs": GLYPHS,

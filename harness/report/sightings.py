@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from harness.evidence.types import Phase
-    from harness.lab.impairment import Impairment
+    from harness.lab.impairment import Impairment, LineUsed
     from harness.observe.packet import Packet
     from harness.observe.segments import Segment
     from harness.report.arrows import Endpoint
@@ -32,11 +32,15 @@ class _Sighting(NamedTuple):
 
 
 def exchanges(
-    packets: Iterable[tuple[str, Packet]], phases: Sequence[Phase], impairments: Sequence[Impairment] = ()
+    packets: Iterable[tuple[str, Packet]],
+    phases: Sequence[Phase],
+    impairments: Sequence[Impairment] = (),
+    lines: Sequence[LineUsed] = (),
 ) -> list[Exchange]:
     """What was captured, an exchange for each listening endpoint.
 
-    `phases` and `impairments` are those of the run: they tell whose the addresses are, and what the scenario dropped.
+    `phases`, `impairments` and `lines` are those of the run: they tell whose the addresses are, what the scenario
+    dropped, and how long a segment is under way.
     """
     sightings = [
         _Sighting(host, segment)
@@ -45,7 +49,7 @@ def exchanges(
     ]  # fmt: skip
     sightings.sort(key=lambda sighting: sighting.segment.time)
     owners = _owners(phases)
-    arrows = _arrows(sightings, owners)
+    arrows = _arrows(sightings, owners, lines)
     for arrow, (seq, ack) in zip(arrows, bases(arrow.segment for arrow in arrows), strict=True):
         arrow.seq, arrow.ack = (arrow.segment.seq - seq) % WRAP, (arrow.segment.ack - ack) % WRAP
     fates.settle(arrows, phases, impairments, owners=owners, captured={sighting.host for sighting in sightings})
@@ -63,7 +67,7 @@ def _owners(phases: Sequence[Phase]) -> dict[str, str]:
     return owners
 
 
-def _arrows(sightings: Sequence[_Sighting], owners: dict[str, str]) -> list[Arrow]:
+def _arrows(sightings: Sequence[_Sighting], owners: dict[str, str], lines: Sequence[LineUsed]) -> list[Arrow]:
     """An arrow for each segment; what was seen at both ends is the same."""
     arrows: list[Arrow] = []
     on_their_way: dict[object, list[Arrow]] = defaultdict(list)
@@ -73,20 +77,37 @@ def _arrows(sightings: Sequence[_Sighting], owners: dict[str, str]) -> list[Arro
             arrow = Arrow(segment, host, owners.get(segment.dst, segment.dst), segment.time, None)
             on_their_way[same].append(arrow)
             arrows.append(arrow)
-        elif (arrow_here := _take(on_their_way[same], host, segment)) is not None:
+        elif (arrow_here := _take(on_their_way[same], host, segment, lines)) is not None:
             arrow_here.came, arrow_here.target = segment.time, host
         else:
             arrows.append(Arrow(segment, owners.get(segment.src, segment.src), host, None, segment.time))
     return arrows
 
 
-def _take(on_their_way: list[Arrow], host: str, segment: Segment) -> Arrow | None:
-    """Which of several arrows that are alike has come here: the last, a cable takes no time to speak of."""
+def _take(on_their_way: list[Arrow], host: str, segment: Segment, lines: Sequence[LineUsed]) -> Arrow | None:
+    """Which of several arrows that are alike has come here: the last of those that left early enough."""
     for place in range(len(on_their_way) - 1, -1, -1):
         arrow = on_their_way[place]
-        if arrow.source != host and arrow.target in (host, segment.dst):
+        if (
+            arrow.source != host
+            and arrow.target in (host, segment.dst)
+            and segment.time - arrow.time >= _least(lines, arrow.source, host)
+        ):
             return on_their_way.pop(place)
     return None
+
+
+def _least(lines: Sequence[LineUsed], source: str, target: str) -> float:
+    """For how many seconds a segment between two hosts is under way at least: no time to speak of on most cables.
+
+    By the clocks of two captures a millisecond more or less.
+    """
+    takes = [
+        line.delay - line.jitter - 0.001
+        for line in lines
+        if {source, target} <= set(line.between) and not line.reorder
+    ]  # fmt: skip
+    return max(0.0, min(takes, default=0.0))
 
 
 def _by_service(arrows: Sequence[Arrow]) -> list[Exchange]:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from harness.lab import Host
 
 ETH_P_ALL = 3
-SOL_PACKET = 263
+# include/uapi/linux/if_packet.h
+SOL_PACKET, PACKET_QDISC_BYPASS = 263, 20
 SO_ATTACH_FILTER = 26
 Options = list[tuple[str, Any]]
 # What a Linux client offers (net/ipv4/tcp_output.c, tcp_syn_options()), without timestamps.
@@ -56,11 +57,15 @@ def _has_room(sending: socket.socket, frame: bytes | bytearray) -> bool:
 
 
 def deliver(host: Host, *delivered: bytes) -> None:
-    """Let frames arrive at the first interface of a host, from the far end of its cable, as if they had been on it."""
+    """Let frames arrive at the first interface of a host, from the far end of its cable, as if they had been on it.
+
+    They have been: where netem is at that end they pass it by.
+    """
     interface = next(iter(host.interfaces.values()))
     assert interface.far_end is not None
     namespace, name = interface.far_end
     with namespace, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as cable:
+        cable.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
         cable.bind((name, 0))
         for frame in delivered:
             put(cable, frame)

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from harness.evidence.types import Phase, PhaseKind
-from harness.lab.impairment import Impairment, SegmentMatch
+from harness.lab.impairment import Impairment, LineUsed, SegmentMatch
 from harness.observe.pcapng import read_pcapng
 from harness.report import fates, ladder
 from harness.report.arrows import Exchange, Fate
@@ -27,8 +27,13 @@ def listed(**tables: Any) -> Phase:
 OWNED = [listed(server=table(row("LISTEN")), client=table(row(local=CLIENT, peer=SERVER, ports=(40000, 80))))]
 
 
-def seen(content: bytes, phases: list[Phase] | None = None, rules: list[Impairment] | None = None) -> list[Exchange]:
-    return exchanges(read_pcapng(content).packets, OWNED if phases is None else phases, rules or ())
+def seen(
+    content: bytes,
+    phases: list[Phase] | None = None,
+    rules: list[Impairment] | None = None,
+    lines: tuple[LineUsed, ...] = (),
+) -> list[Exchange]:
+    return exchanges(read_pcapng(content).packets, OWNED if phases is None else phases, rules or (), lines)
 
 
 def rule(
@@ -135,6 +140,40 @@ def test_a_rule_where_nobody_captured_is_known_by_when_the_segment_left() -> Non
     content = captured((0, "server", "out", SYN_ACK), (1, "server", "out", SYN_ACK), (1.1, "server", "in", ACK))
     (exchange,) = seen(content, rules=[rule(1, until=0.5, flags="SA", host="client")])
     assert fates_of(exchange) == [("SA", "taken"), ("SA", ""), ("A", "")]
+
+
+FAR = LineUsed(("client", "server"), "netem", delay=1.5)
+
+
+@pytest.mark.parametrize(
+    ("lines", "came"),
+    [((FAR,), [1.5, 2.5, None]), ((), [None, 1.5, 2.5]), ((LineUsed(("a", "b"), "box", delay=9.0),), [None, 1.5, 2.5])],
+    ids=["far", "near", "another cable"],
+)
+def test_on_a_long_cable_a_segment_is_the_one_that_left_long_enough_before(
+    lines: tuple[LineUsed, ...], came: list[float | None]
+) -> None:
+    sent = ((float(n), "client", "out", SYN) for n in range(3))
+    content = captured(*sorted((*sent, (1.5, "server", "in", SYN), (2.5, "server", "in", SYN)), key=lambda one: one[0]))
+    (exchange,) = seen(content, lines=lines)
+    assert [arrow.came and round(arrow.came - START, 3) for arrow in exchange.arrows] == came
+
+
+def test_what_was_still_under_way_when_it_was_sent_again_is_not_to_blame() -> None:
+    data, answer = frame(C, S, "PA", 101, 901, data=b"x"), frame(S, C, "A", 901, 102)
+    on_its_way = (
+        (0, "client", "out", data), (1.4, "client", "out", data), (1.5, "server", "in", data),
+        (1.6, "server", "out", answer), (2.9, "server", "in", data), (3.1, "client", "in", answer),
+    )  # fmt: skip
+    (exchange,) = seen(captured(*on_its_way), lines=(FAR,))
+    assert fates_of(exchange) == [("PA", ""), ("PA", ""), ("A", "")]
+    assert [arrow.again for arrow in exchange.arrows] == [0, 1, 0]
+
+
+def test_a_rule_at_the_far_end_of_a_long_cable_is_known_by_when_the_segment_came() -> None:
+    content = captured((0, "client", "out", SYN), (1.5, "server", "in", SYN))
+    (exchange,) = seen(content, rules=[rule(1, since=1, flags="S")], lines=(FAR,))
+    assert fates_of(exchange) == [("S", "taken")]
 
 
 def test_what_a_crafted_peer_takes_no_notice_of_is_not_called_dropped() -> None:

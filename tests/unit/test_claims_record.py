@@ -29,7 +29,7 @@ from harness.evidence.types import (
     wanted_of,
 )
 from harness.evidence.values import Kind, Value, value_of
-from harness.lab.impairment import Impairment, SegmentMatch
+from harness.lab.impairment import Impairment, LineUsed, SegmentMatch
 from harness.laws.kernel import KernelVersion
 from harness.laws.ranges import at_least, at_most, between, matches, one_of
 from harness.observe.counters import Counters
@@ -61,6 +61,7 @@ class FakeLab:
         self.all_hosts = {name: FakeHost(name) for name in names}
         self.machine_sysctl = SimpleNamespace(changed={})
         self.impairments: list[Callable[[], Impairment]] = []
+        self.cables: list[Any] = []
         self.callbacks: list[Callable[[], object]] = []
 
     def on_close(self, callback: Callable[[], object]) -> None:
@@ -250,6 +251,16 @@ def test_what_the_scenario_did_to_traffic_is_kept_from_open_labs_and_closed_ones
     still_open.impairments.append(lambda: Impairment("hold", "server", SegmentMatch(), 1.0, None, 2))
     kept = [(rule.kind, rule.dropped) for rule in evidence_of(run).impairments]
     assert kept == [("drop", 1), ("hold", 2)]
+
+
+def test_what_cables_did_is_kept_from_open_labs_and_closed_ones() -> None:
+    run = begin()
+    closed, still_open = watched(run, "client"), watched(run, "server")
+    for lab, name in ((closed, "netem"), (still_open, "box")):
+        line = LineUsed(("client", "server"), name, delay=0.1)
+        lab.cables += [SimpleNamespace(used=lambda: None), SimpleNamespace(used=lambda line=line: line)]
+    closed.close()
+    assert [line.by for line in evidence_of(run).lines] == ["netem", "box"]
 
 
 def test_hosts_of_two_labs_with_one_name_are_told_apart() -> None:

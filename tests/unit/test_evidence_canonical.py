@@ -27,7 +27,7 @@ from harness.evidence.types import (
     Verdict,
 )
 from harness.evidence.values import Kind, value_of
-from harness.lab.impairment import Impairment, SegmentMatch
+from harness.lab.impairment import Impairment, LineUsed, SegmentMatch, Towards
 from harness.laws.ranges import at_least, at_most, between
 from harness.observe.packet import Packet
 from harness.observe.pcapng import read_pcapng
@@ -169,6 +169,24 @@ def test_an_impairment_stands_but_for_its_times() -> None:
         )
     }
     assert len(forms) == 4
+
+
+def test_a_line_stands_but_for_a_seed_that_was_drawn_and_what_became_of_frames() -> None:
+    line = LineUsed(("client", "server"), "box", loss=1.0, seed=7, towards=(Towards("server", 9, 1),))
+    forms = [
+        str(canonical(a_run(lines=(LineUsed(**{**vars(line), **changed}),))))
+        for changed in (
+            {},
+            {"towards": ()},
+            {"seed": 8},
+            {"loss": 2.0},
+            {"by": "netem"},
+            {"seed": 8, "drawn": True},
+            {"seed": 9, "drawn": True},
+        )
+    ]
+    assert [form == forms[0] for form in forms] == [True, True, False, False, False, False, False]
+    assert forms[5] == forms[6]
 
 
 def every_label(run: Run, say: str) -> Run:
