@@ -7,6 +7,7 @@ by how much, and what would count right.
 from __future__ import annotations
 
 import socket
+import time
 from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,6 +20,7 @@ from harness.instruments.one_moment import beside_count, beside_states
 from harness.instruments.six_states import SIX_STATES, UNREAD, six_states
 from harness.laws.diag import times_shown_without_t
 from harness.laws.ranges import at_least, at_most, between, one_of
+from harness.laws.timers import TIME_WAIT
 from harness.observe import count, shell, sockets, ss, tally
 from harness.traffic import drop, listen
 from harness.traffic.closing import churn, leave_time_wait
@@ -171,12 +173,17 @@ def test_ss_timer_by_port(claim: ClaimRun, pair: Pair) -> None:
         return sorted(end.timer.expires for end in sockets(pair.server, https) if end.timer)
 
     with claim.effect("four sockets in TIME-WAIT at port 443, three at 8443") as effect:
+        began = time.monotonic()
         leave(pair.client, listen(pair.server, port=443), 4, closer="server")
         leave(pair.client, listen(pair.server, port=8443), 3, closer="server")
         effect.premise("of all ports, by inet_diag", count(pair.server, "state time-wait"), 7)
         before, printed, after = left(), timers(), left()
         effect.compare("rows", len(printed), document=4, kernel=4 * times_shown_without_t(filtered=True))
         effect.premise("rows by inet_diag", len(before), 4)
+        # By our clock: what ss and inet_diag say comes of one and the same field. The timer may end a tick later.
+        least = TIME_WAIT - (time.monotonic() - began)
+        for expires in before:
+            effect.premise("seconds left of a minute", seconds(expires), between(least - 0.1, TIME_WAIT + 0.1))
         # ss prints whole seconds, cut off; before and after it asked, the kernel said these.
         for expires in printed:
             effect.compare("seconds left", seconds(expires), document=between(int(min(after)), max(before)))
