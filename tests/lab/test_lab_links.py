@@ -59,8 +59,8 @@ def test_a_round_trip_takes_the_delay_twice(lab: Lab, by: By) -> None:
     delayed = pair(lab, delay=0.05, by=by)
     with datagrams(delayed.client, delayed.server, delayed.cable) as sent:
         shortest = min(sent.round_trip() for _ in range(20))
-    # A busy machine is late with some, and early with none.
-    assert 0.1 <= shortest <= (0.102 if SIMULATED else 0.105)
+    # A busy machine is late, and never early: bench/links.py has how late in real time.
+    assert 0.1 <= shortest <= (0.102 if SIMULATED else 0.15)
     assert delayed.cable.by == by
 
 
@@ -68,7 +68,7 @@ def test_a_cable_that_was_told_nothing_is_a_plain_one(lab: Lab) -> None:
     plain = pair(lab)
     assert (plain.cable.hub, plain.cable.by, plain.cable.seed, plain.cable.counts()) == (None, None, None, {})
     listener = listen(plain.server, answer=echo)
-    assert info_of(plain.client, answered(plain.client, listener)).rtt < 0.05
+    assert info_of(plain.client, answered(plain.client, listener)).rtt < 0.1
 
 
 def test_the_same_seed_loses_the_same_frames(by_with_seed: By) -> None:
@@ -110,7 +110,7 @@ def test_jitter_keeps_the_order_and_its_bounds(lab: Lab, by_with_seed: By) -> No
         taken = sorted(sent.round_trip() for _ in range(20))
     # Two ways of 10 to 50 ms each; not all of them as long as the others.
     assert 0.02 <= taken[0] <= taken[-1] - 0.01
-    assert taken[len(taken) // 2] <= 0.102
+    assert taken[len(taken) // 2] <= (0.102 if SIMULATED else 0.2)
 
 
 def test_some_overtake_those_before_them(by_with_seed: By) -> None:
@@ -177,7 +177,7 @@ def test_two_hosts_of_a_switch_are_a_delay_apart(lab: Lab, by: By) -> None:
     for here, there in itertools.permutations(net.hosts, 2):
         with datagrams(here, there, net.cable) as sent:
             # Not a delay for each of the two ports, which would be 80 ms.
-            assert 0.04 <= min(sent.round_trip() for _ in range(5)) <= (0.043 if SIMULATED else 0.07)
+            assert 0.04 <= min(sent.round_trip() for _ in range(5)) <= (0.043 if SIMULATED else 0.079)
     assert [towards.passed for towards in net.cable.counts().values()] == [20, 20, 20]
 
 
@@ -198,15 +198,19 @@ def test_a_gateway_takes_its_time(lab: Lab, by: By) -> None:
     lab.ready()
     listener = listen(server, answer=echo)
     connection = answered(client, listener)
-    assert 0.1 <= info_of(client, connection).rtt <= 0.2
+    assert 0.1 <= info_of(client, connection).rtt <= (0.2 if SIMULATED else 1.0)
     (accepted,) = listener.accepted
     assert accepted.getpeername()[0] == gateway.address(interface="eth1")
-    assert info_of(gateway, answered(gateway, listen(client, answer=echo))).rtt < 0.05
+    assert info_of(gateway, answered(gateway, listen(client, answer=echo))).rtt < 0.1
 
 
 def test_clients_behind_nat_may_be_far_from_the_server(lab: Lab) -> None:
     net = behind_nat(lab, 2, delay=0.05)
-    assert 0.1 <= info_of(net.clients[0], answered(net.clients[0], listen(net.server, answer=echo))).rtt <= 0.2
+    assert (
+        0.1
+        <= info_of(net.clients[0], answered(net.clients[0], listen(net.server, answer=echo))).rtt
+        <= (0.2 if SIMULATED else 1.0)
+    )
 
 
 def test_a_cable_that_is_in_use_is_not_laid_anew(lab: Lab) -> None:
