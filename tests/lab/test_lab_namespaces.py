@@ -180,7 +180,7 @@ def test_a_lab_without_traffic_is_not_handed_over(lab: Lab) -> None:
         (lambda _, a: a.ip, "host a has no interface yet"),
         (lambda lab, a: lab.link(a, a), "host a cannot be linked to itself"),
         (lambda lab, a: lab.cable_of(a), "host a is not on any cable yet"),
-        (lambda lab, _: [lab._cable() for _ in range(251)], "at most 250 cables"),
+        (lambda lab, a: (lab.cables.extend([lab.switch(a)] * 249), lab.switch()), "at most 250 cables"),
         (lambda lab, a: lab.gateway(a, inside=lab.switch(), outside=lab.switch()), "host a is not on cable 1"),
     ],
     ids=["no interface", "itself", "no cable", "too many cables", "gateway elsewhere"],
