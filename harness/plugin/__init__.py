@@ -17,6 +17,7 @@ from harness.plugin import (
     memory,
     options,
     order,
+    own_errors,
     parameter,
     trouble,
 )
@@ -50,7 +51,7 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object
 
 def pytest_configure(config: pytest.Config) -> None:
     """Markers, whose machine it is, and who collects the results."""
-    from harness.plugin import attendance, formats, hold, progress, summary, telling
+    from harness.plugin import attendance, baseline, formats, hold, progress, skips, summary, telling
 
     options.add_markers(config)
     machine.settle(config)
@@ -62,7 +63,10 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     hold.begin(config)
     attendance.begin(config)
-    formats.begin(config, summary.begin(config))
+    results = summary.begin(config)
+    formats.begin(config, results)
+    baseline.begin(config, results)
+    skips.begin(config)
     progress.begin(config)
 
 
@@ -153,6 +157,12 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
     """What the kernel complains of while a lab is taken down is its test's error."""
     with complaints.plainly(), complaints.fail(item, "teardown"):
         yield
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -> tuple[str, str, str] | None:
+    """An error of ours is called one."""
+    return own_errors.status(report)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -148,6 +148,15 @@ class Attendance:
 
     # At the end.
 
+    def skipped(self) -> list[tuple[str, str]]:
+        """The modules and directories that have skipped themselves in workers, each with the reason."""
+        found: dict[tuple[str, str], None] = {}
+        for worker in self._workers.values():
+            where = f" on Linux {worker.kernel}" if worker.kernel else ""
+            for place, reason in worker.collected.skipped.items() if worker.collected else ():
+                found[f"{place}{where}", reason] = None
+        return list(found)
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, object, object]:
         """When nobody has stopped the run: whatever is missing is an error."""

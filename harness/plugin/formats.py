@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import HarnessError
+from harness.plugin import own_errors
 from harness.plugin.text import last_line, shortest
 
 if TYPE_CHECKING:
@@ -46,13 +47,13 @@ class Reports:
         self._told: list[tuple[str, bool]] = []
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Note kernels that did not run, and what could not be collected: no evidence has them."""
+        """Note kernels that did not run, and what could not be collected, for no evidence has them; and differences."""
         if report.failed:
             from harness.report.table import Missing
 
             crash = getattr(report.longrepr, "reprcrash", None)
             why = crash.message if crash else f"could not be collected: {last_line(report.longreprtext)}"
-            self._missing.append(Missing(report.nodeid, why))
+            self._missing.append(Missing(report.nodeid, why, ran=getattr(report, own_errors.RAN, False)))
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write them; one that cannot be written makes the run a failed one."""

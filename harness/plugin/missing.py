@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pytest
-
+from harness.plugin import own_errors
 from harness.plugin.parameter import without_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from _pytest._io import TerminalWriter
+    import pytest
 
     from harness.plugin.telling import Collected
 
@@ -37,27 +36,7 @@ class Absence:
 
     def report(self) -> pytest.CollectReport:
         """The error that pytest and its plugins take it for."""
-        return pytest.CollectReport(self.where, "failed", _Said(self), [])  # type: ignore[arg-type]
-
-
-class _Said:
-    """A text as pytest shows errors: by itself, and in the line of the short summary."""
-
-    def __init__(self, absence: Absence) -> None:
-        self.message = absence.why
-        self._whole = str(absence)
-
-    @property
-    def reprcrash(self) -> _Said:
-        """Where the line of the short summary comes from."""
-        return self
-
-    def toterminal(self, writer: TerminalWriter) -> None:
-        """Show it."""
-        writer.line(self._whole, red=True)
-
-    def __str__(self) -> str:
-        return self._whole
+        return own_errors.error(self.where, self.why)
 
 
 def never_came(reason: str) -> str:

@@ -2,7 +2,7 @@
 
 Options: `--evidence DIR` (default: out/evidence below the directory that pytest was started in), `--hold`, `--claim`,
 `--own-kernel`, `--full-size`; of other kernels `--kernel`, `--mirror`, `--suite`, `--keyring`, `--ssh-config`,
-`--real-time`; of results `--report`, `--ktap`, `--kcidb`.
+`--real-time`; of results `--report`, `--ktap`, `--kcidb`, `--baseline`, `--fail-on-skip`.
 Ini options: `claims` (directories or files with claims; default: claims/ beside the test or above it, up to the
 root directory), `lab_isolation` ("first-use", or "startup", which ordinary users need with xdist).
 """
@@ -94,3 +94,12 @@ def _of_results(group: pytest.OptionGroup) -> None:
     group.addoption("--report", metavar="PATH", help="write the results as one HTML page that needs no network")
     group.addoption("--ktap", metavar="PATH", help="write the results in the kernel's own test format")
     group.addoption("--kcidb", metavar="PATH", help="write the results as JSON for KCIDB")
+    group.addoption(
+        "--baseline",
+        metavar="DIR",
+        help="the evidence of an earlier run, or an archive of it: where a verdict or a measurement differs from it on "
+        "the same line of kernels, the run fails",
+    )
+    group.addoption(
+        "--fail-on-skip", action="store_true", help="what was chosen and is skipped, or not settled, fails the run"
+    )

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from harness.plugin import claims
-from harness.plugin.text import last_line
+from harness.plugin.text import last_line, skip_reason
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -33,12 +33,12 @@ class Collected(msgspec.Struct, frozen=True, tag=True):
     """A worker has collected, on the kernel with this release.
 
     `tests` are all that it found, before any was left out by an option; `skipped` are the modules and directories that
-    skipped themselves, `failed` those that could not be collected, with the reason; `claims` are those of the tests.
+    skipped themselves, `failed` those that could not be collected, each with the reason; `claims` are those of tests.
     """
 
     release: str
     tests: tuple[str, ...]
-    skipped: tuple[str, ...]
+    skipped: dict[str, str]
     failed: dict[str, str]
     claims: dict[str, ClaimOfTest]
 
@@ -70,7 +70,7 @@ class Telling:
     def __init__(self, channel: Any) -> None:
         self._channel = channel
         self._tests: tuple[str, ...] = ()
-        self._skipped: list[str] = []
+        self._skipped: dict[str, str] = {}
         self._failed: dict[str, str] = {}
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -85,7 +85,7 @@ class Telling:
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Note what could not be collected, or did not want to be."""
         if report.skipped:
-            self._skipped.append(report.nodeid)
+            self._skipped[report.nodeid] = skip_reason(report)
         elif report.failed:
             self._failed[report.nodeid] = last_line(report.longreprtext)
 
@@ -99,7 +99,7 @@ class Telling:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Tell before pytest-xdist does."""
         known = {item.nodeid: ClaimOfTest(*claim) for item in session.items if (claim := claims.of_test(item))}
-        collected = Collected(os.uname().release, self._tests, tuple(self._skipped), self._failed, known)
+        collected = Collected(os.uname().release, self._tests, self._skipped, self._failed, known)
         self._tell(collected)
 
     @pytest.hookimpl(tryfirst=True)

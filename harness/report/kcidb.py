@@ -188,14 +188,14 @@ def _column_of(missing: Missing, table: Table) -> Column:
 
 
 def _missing(missing: Missing, column: Column, origin: str) -> Test:
-    """A test that was to be run, and was not."""
+    """A test that was to be run, and was not; or something else that makes the run a failed one."""
     return Test(
         id=_id(origin, "test", column.kernel.release, column.place, missing.what),
         build_id=_id(origin, "build", column.kernel.release, column.place),
         origin=origin,
         path="tcp_harness",
         comment=str(missing),
-        status="MISS",
+        status="FAIL" if missing.ran else "MISS",
         log_excerpt=missing.why[:16000],
     )
 

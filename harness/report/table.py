@@ -94,10 +94,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Missing:
-    """What was to run and did not: a kernel, "Linux 6.12.117", or a module; `why` is the rest of a sentence."""
+    """What was to run and did not: a kernel, "Linux 6.12.117", a module or a test; `why` is the rest of a sentence.
+
+    What `ran` is not missing: it is something else that makes the run a failed one, a difference from its baseline.
+    """
 
     what: str
     why: str
+    ran: bool = False
 
     def __str__(self) -> str:
         return f"{self.what} {self.why}"
