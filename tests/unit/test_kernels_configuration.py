@@ -212,6 +212,7 @@ def test_what_cannot_be_checked_is_bad_input(tmp_path: Path, files: dict[str, by
 
 def test_the_small_kernel_of_the_mutants_has_all_of_it() -> None:
     """It is known to run every scenario."""
-    options = configuration.parse((PROJECT / "bench" / "mutants" / "kernel.config").read_text())
+    files = [PROJECT / "bench" / "mutants" / name for name in ("kernel.config", "older.config")]
+    options = configuration.parse("".join(file.read_text() for file in files))
     for table in (needs.HARNESS, needs.SCENARIOS):
         assert configuration.missing(options, None, table) == []
