@@ -89,7 +89,8 @@ class Done:
     """What was done to frames to a port: how many passed, and what became of others.
 
     `lost` by chance; `overflowed`, for which the queue had no room; `crowded`, too many under way; `overrun`, that came
-    faster than the box reads. `latest` is the longest time, in nanoseconds, by which one left later than it was to.
+    faster than the box reads; `waiting`, that are on the way now. `latest` is the longest time, in nanoseconds, by
+    which one left later than it was to.
     """
 
     passed: int = 0
@@ -99,6 +100,7 @@ class Done:
     overflowed: int = 0
     crowded: int = 0
     overrun: int = 0
+    waiting: int = 0
     latest: int = 0
 
 
@@ -184,6 +186,7 @@ class Box:
         for port in self.ports:
             _, dropped = STATISTICS.unpack(port.socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, STATISTICS.size))
             port.done.overrun += dropped
+            port.done.waiting = sum(due[2] is port for due in self._due)
         return [asdict(port.done) for port in self.ports]
 
     def run(self) -> None:

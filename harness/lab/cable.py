@@ -94,6 +94,10 @@ class Cable:
             return {}
         return {each.host: each for each in self.hub.towards([host.name for host, _ in self.members])}
 
+    def waiting(self) -> int:
+        """How many frames are on the way now. HarnessError, where the box that has them has died."""
+        return self.hub.waiting() if self.hub is not None else 0
+
     def used(self) -> LineUsed | None:
         """The line as evidence tells it; None where the cable does nothing to frames."""
         if self.hub is None or self.hub.by is None:

@@ -146,6 +146,14 @@ class Hub:
             Towards(host, each.passed, each.lost, each.overflowed) for host, each in zip(hosts, counted, strict=True)
         ]
 
+    def waiting(self) -> int:
+        """How many frames are on the way now, to all hosts; HarnessError if the box has died."""
+        if self._last is not None or self.by is None or not self._armed:
+            return 0
+        if self._box is not None:
+            return sum(done.waiting for done in self._box.tell())
+        return sum(netem.counted(self._host.namespace, port).waiting for port in self._ports)
+
     def _index(self, interface: str) -> int:
         with self._host:
             return socket.if_nametoindex(interface)

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import resource
+import socket
+import struct
 import subprocess
 import threading
 from dataclasses import dataclass
@@ -25,6 +28,9 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 MS_NOSUID, MS_NODEV, MS_REC, MS_SLAVE = 0x2, 0x4, 0x4000, 0x80000
+# include/uapi/linux/sockios.h, and struct ifreq with its flags (include/uapi/linux/if.h)
+SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1
+INTERFACE_FLAGS = struct.Struct("16sh22x")
 
 # Sysctls that keep ordinary users from user namespaces, and the value that does: Debian's, Ubuntu's, the kernel's own.
 CLOSED_BY = {
@@ -40,7 +46,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class World:
     """What isolate() made: the process that owns it, and its namespaces.
 
-    `machine` is the network namespace that the process started in, `network` the empty one that it lives in, `programs`
+    `machine` is the network namespace that the process started in, `network` the one that it lives in, `programs`
     the PID namespace of what it starts.
     """
 
@@ -149,6 +155,7 @@ def isolate(*, user_only: bool = False) -> None:
         machine_sysctls = frozenset(_sysctls_of_the_machine())
         machine = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         _unshare(CLONE_NEWNS | CLONE_NEWNET)
+        _loopback_up()
         # Slave, not private: what the machine unmounts must not stay busy because of us.
         try:
             mount("none", "/", "none", MS_REC | MS_SLAVE)
@@ -206,6 +213,12 @@ def _name_of(user: int) -> str:
         return pwd.getpwuid(user).pw_name
     except KeyError:
         return str(user)
+
+
+def _loopback_up() -> None:
+    """What a test starts outside its labs (a plugin's server, a pytest of its own) finds 127.0.0.1 and ::1 as usual."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, SIOCSIFFLAGS, INTERFACE_FLAGS.pack(b"lo", IFF_UP))
 
 
 def _raise_descriptor_limit() -> None:

@@ -120,23 +120,27 @@ def without_chatter(namespace: Namespace, interfaces: list[str]) -> None:
 
 @dataclass(frozen=True)
 class Counted:
-    """What netem has counted: frames that have passed, that it lost on the way, that found no room in the queue."""
+    """What netem has counted: frames that passed, that it lost on the way, that found no room, that are on the way."""
 
     passed: int
     lost: int
     overflowed: int
+    waiting: int
 
 
 def counted(namespace: Namespace, interface: str) -> Counted:
     """What has become of the frames at an interface that has a line."""
     passed = {WAY: 0, BOTTLENECK: 0}
     dropped = dict(passed)
+    waiting = 0
     for handle, _, statistics in _disciplines(namespace, interface):
         if handle in passed:
             passed[handle] = PACKETS.unpack_from(statistics[BASIC])[1]
-            dropped[handle] = DROPS.unpack_from(statistics[QUEUE])[2]
+            length, _, dropped[handle] = DROPS.unpack_from(statistics[QUEUE])
+            # The one without counts also what the one within holds (netem_enqueue()).
+            waiting = max(waiting, length)
     # What the one within drops is counted by the one without as well (netem_dequeue()).
-    return Counted(passed[WAY], dropped[WAY] - dropped[BOTTLENECK], dropped[BOTTLENECK])
+    return Counted(passed[WAY], dropped[WAY] - dropped[BOTTLENECK], dropped[BOTTLENECK], waiting)
 
 
 def _add(namespace: Namespace, interface: str, parent: int, handle: int, options: bytes) -> None:

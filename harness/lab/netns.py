@@ -33,7 +33,7 @@ class Namespace:
 
     @classmethod
     def of_this_process(cls) -> Namespace:
-        """The empty namespace that the process itself lives in."""
+        """The namespace that the process itself lives in, outside all hosts."""
         return cls(isolation.world().network)
 
     def __enter__(self) -> None:

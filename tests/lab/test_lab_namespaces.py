@@ -204,3 +204,16 @@ def test_old_names_of_a_cable_say_the_new_ones(pair: Pair) -> None:
     with pytest.warns(Renamed, match=r"harness.lab.Segment is harness.lab.Cable now"):
         from harness.lab import Segment
     assert isinstance(pair.cable, Segment)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_outside_the_hosts_there_is_a_loopback(lab: Lab, address: str) -> None:
+    """A plugin's workers, a pytest within a test: they talk to each other by it."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as listening, socket.socket(family) as connecting:
+        listening.bind((address, 0))
+        listening.listen()
+        connecting.connect(listening.getsockname())
+        accepted, peer = listening.accept()
+        with accepted:
+            assert peer == connecting.getsockname()
