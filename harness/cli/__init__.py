@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,10 +23,44 @@ from harness.cli import (
     snapshot,
     vagrant,
 )
+from harness.cli.checking import NOTHING_KNOWN
 from harness.errors import HarnessError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-@click.group()
+
+class Commands(click.Group):
+    """A mistake that is made before a command is known ends with 128: it may have been `git bisect run harness chek`.
+
+    git takes 2, with which the commands' own mistakes end, for a kernel that is bad, and stops at 128.
+    """
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read what stands before the command."""
+        with _nothing_known():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command."""
+        with _nothing_known():
+            return super().resolve_command(ctx, args)
+
+
+@contextlib.contextmanager
+def _nothing_known() -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as error:
+        error.show()
+        raise click.exceptions.Exit(NOTHING_KNOWN) from None
+
+
+@click.group(cls=Commands)
 def cli() -> None:
     """Settles claims about Linux TCP on real kernels. The claims themselves are run by `pytest scenarios/`."""
 
@@ -48,7 +84,7 @@ for _command in (
 
 
 def main() -> None:
-    """Run the command; what was wrong with the input is one line, and exit code 2."""
+    """Run the command; what was wrong with the input is one line, and exit code 2, or 128 before a command is known."""
     try:
         cli()
     except HarnessError as error:

@@ -144,6 +144,16 @@ def test_wrong_use_stops_git_bisect(check: Callable[..., Ran], tmp_path: Path, w
     assert why in ran.stderr
 
 
+@pytest.mark.parametrize("words", [["chek", "running"], ["--nope", "check", "running"], []])
+def test_a_mistake_before_the_command_is_known_stops_git_bisect(words: list[str]) -> None:
+    """It may have been `git bisect run harness chek`: 2 would be a kernel that is bad."""
+    ran = subprocess.run([sys.executable, "-c", RUN, *words], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (NOTHING_KNOWN, ""), ran
+    # A command that is no question about a kernel keeps its own.
+    ran = subprocess.run([sys.executable, "-c", RUN, "report", "--nope"], capture_output=True, text=True, check=False)
+    assert ran.returncode == 2, ran
+
+
 def test_a_mistake_of_ours_stops_git_bisect(check: Callable[..., Ran], tmp_path: Path) -> None:
     """A directory that cannot be what it is taken for."""
     (tmp_path / "linux").mkdir()
