@@ -34,6 +34,11 @@ def wanted(config: pytest.Config) -> dict[str, Path]:
     for path in files.values():
         if path.is_dir():
             raise pytest.UsageError(f"{path} is a directory: name the file to write")
+    if "kcidb" in files:
+        from harness.report import kcidb
+
+        if absent := kcidb.lacking():
+            raise pytest.UsageError(f"--kcidb: {absent}")
     return files
 
 

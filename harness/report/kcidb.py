@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import re
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from harness.report.table import Entry, Missing, Row, Table
 
 ORIGIN = "tcp_harness"
+NEEDED = "KCIDB's schema needs kcidb-io; pip install 'tcp-harness[report]'"
 # Ours to KCIDB's: FAIL blames the kernel, ERROR the test, SKIP nobody. An unexpected verdict may be either's fault; it
 # is for a reader to find out, and FAIL is what is looked at.
 STATUS = {
@@ -106,6 +108,11 @@ class Submission(msgspec.Struct):
     tests: list[Test]
 
 
+def lacking() -> str:
+    """What is not installed that KCIDB's format needs, in a line; "" if nothing is."""
+    return "" if find_spec("kcidb_io") else NEEDED
+
+
 def submission(table: Table, origin: str = ORIGIN) -> Submission:
     """The evidence as KCIDB's objects, checked against the newest schema of the installed kcidb-io.
 
@@ -117,7 +124,7 @@ def submission(table: Table, origin: str = ORIGIN) -> Submission:
     try:
         from kcidb_io.schema import LATEST
     except ImportError:
-        raise Unsupported("KCIDB's schema needs kcidb-io; pip install 'tcp-harness[report]'") from None
+        raise Unsupported(NEEDED) from None
     missing = {missing: _column_of(missing, table) for missing in table.missing}
     columns = list(dict.fromkeys([*table.columns, *missing.values()]))
     tests = [_test(row, column, entry, origin) for row, column, cell in table.cells() for entry in cell.entries]

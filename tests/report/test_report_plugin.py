@@ -69,6 +69,19 @@ def test_all_three_are_written_at_the_end(
     assert len(json.loads((pytester.path / "r.json").read_text())["tests"]) == 3
 
 
+def test_a_format_whose_library_is_missing_is_named_before_anything_runs(
+    scenario: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+) -> None:
+    hidden = "import sys\nsys.modules['kcidb_io'] = None\nimport importlib.util\n"
+    hidden += "found = importlib.util.find_spec\n"
+    hidden += "importlib.util.find_spec = lambda name, *more: None if name == 'kcidb_io' else found(name, *more)\n"
+    (pytester.path / "hidden.py").write_text(hidden)
+    ran = scenario("-p", "hidden", "--kcidb", "r.json")
+    assert ran.ret == pytest.ExitCode.USAGE_ERROR
+    assert ran.errlines[0] == "ERROR: --kcidb: KCIDB's schema needs kcidb-io; pip install 'tcp-harness[report]'"
+    assert "passed" not in ran.stdout.str()
+
+
 def test_the_command_of_a_run_makes_exactly_that_run_again(
     scenario: Callable[..., pytest.RunResult], pytester: pytest.Pytester
 ) -> None:
