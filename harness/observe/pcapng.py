@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from harness.errors import BadInput
 from harness.observe.packet import Packet
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Captured(Protocol):
 SECTION_HEADER, INTERFACE, ENHANCED_PACKET = 0x0A0D0D0A, 1, 6
 BYTE_ORDER_MAGIC, UNKNOWN_LENGTH = 0x1A2B3C4D, 0xFFFFFFFFFFFFFFFF
 END_OF_OPTIONS, USER_APPLICATION, IF_NAME, IF_TIMESTAMP_RESOLUTION, EPB_FLAGS = 0, 4, 2, 9, 2
+# What a classic pcap begins with: its times are in microseconds, or in nanoseconds (draft-ietf-opsawg-pcap, section 4).
+CLASSIC = (bytes.fromhex("a1b2c3d4"), bytes.fromhex("a1b23c4d"))
 NANOSECONDS = b"\x09"
 LINKTYPE_ETHERNET, LINKTYPE_RAW = 1, 101
 INBOUND, OUTBOUND = 1, 2
@@ -110,20 +113,36 @@ class Recording(NamedTuple):
 
 
 def read_pcapng(content: bytes) -> Recording:
-    """The packets of a file that pcapng() made, as far as it goes: one that was cut off gives those before the cut."""
+    """The packets of a file that pcapng() made, as far as it goes: one that was cut off gives those before the cut.
+
+    BadInput for a file of another kind: a classic pcap, times in other units than nanoseconds, no capture at all.
+    """
     packets: list[tuple[str, Packet]] = []
     interfaces: list[tuple[str, bool]] = []
+    _refuse_other_kinds(content)
     try:
         for kind, body in _blocks(content):
             if kind == INTERFACE:
                 (link,) = struct.unpack_from("=H", body)
-                name = dict(_options(body[8:])).get(IF_NAME, b"").decode(errors="replace")
-                interfaces.append((name, link == LINKTYPE_ETHERNET))
+                options = dict(_options(body[8:]))
+                if options.get(IF_TIMESTAMP_RESOLUTION) != NANOSECONDS:
+                    raise BadInput("its times are not in nanoseconds, as those of the captures of the harness are")
+                interfaces.append((options.get(IF_NAME, b"").decode(errors="replace"), link == LINKTYPE_ETHERNET))
             elif kind == ENHANCED_PACKET:
                 packets.append(_read_packet(body, interfaces))
     except (struct.error, IndexError, ValueError):
         return Recording(packets, False)
     return Recording(packets, bool(content))
+
+
+def _refuse_other_kinds(content: bytes) -> None:
+    """An empty file is one that was cut off, and so is one whose first bytes are ours."""
+    magic = content[:4]
+    if magic in CLASSIC or magic[::-1] in CLASSIC:
+        raise BadInput("it is a classic pcap, not a pcapng; `editcap -F pcapng -T ether IN OUT` makes one of it")
+    ours = struct.pack("=I", SECTION_HEADER), struct.pack("=I", BYTE_ORDER_MAGIC)
+    if magic != ours[0][: len(magic)] or content[8:12] != ours[1][: len(content[8:12])]:
+        raise BadInput("it is no pcapng that a machine of this byte order has written")
 
 
 def _blocks(content: bytes) -> Iterator[tuple[int, bytes]]:
@@ -132,8 +151,6 @@ def _blocks(content: bytes) -> Iterator[tuple[int, bytes]]:
         kind, length = struct.unpack_from("=II", content, position)
         if length < 12 or position + length > len(content):
             raise ValueError(f"a block of {length} bytes at {position}")
-        if position == 0 and kind != SECTION_HEADER:
-            raise ValueError("no section header")
         yield kind, content[position + 8 : position + length - 4]
         position += length
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
-from harness.errors import Unsupported
+from harness.errors import BadInput, Unsupported
 from harness.evidence.moved import attempts
 from harness.evidence.types import WRONG, Outcome, PhaseKind
 from harness.observe.pcapng import read_pcapng
@@ -140,6 +140,8 @@ def _packets(file: Path, run: Run) -> Packets:
         return Packets(file.name, f"cannot be read: {error.strerror}", [], 0)
     except ValueError:
         return Packets(file.name, "cannot be read: that is no name of a file", [], 0)
+    except BadInput as error:
+        return Packets(file.name, f"cannot be read: {error}", [], 0)
     trouble = "" if recording.whole else "is not whole: the packets before the cut are shown"
     seen = exchanges(recording.packets, run.phases, run.impairments, run.lines)
     drawn = [_diagram(exchange, run.phases) for exchange in seen[:MOST_DIAGRAMS]]

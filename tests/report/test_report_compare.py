@@ -224,6 +224,8 @@ def test_a_capture_is_compared_too(place: Path, complaint: Callable[..., str]) -
     code, said = called("--exact")
     assert code == 0
     assert "0 identical, 1 the same but for stamps" in said
+    (place / "b" / "p.pcapng").write_bytes(bytes.fromhex("d4c3b2a1") + bytes(20))
+    assert complaint("a", "b", "--exact").startswith("harness: b/p.pcapng: cannot be read: it is a classic pcap, not")
     (place / "b" / "p.pcapng").unlink()
     assert complaint("a", "b", "--exact") == "harness: b/p.pcapng: cannot be read: No such file or directory\n"
 

@@ -368,13 +368,17 @@ def test_colours_are_never_alone(report: Path, look: Callable[..., Any]) -> None
 
 
 def test_packets_that_are_gone_or_cut_off_are_said_so(tmp_path: Path, look: Callable[..., Any]) -> None:
-    save(tmp_path, claim(), run("test_a", packets="gone.pcapng"), run("test_cut", packets="cut.pcapng"))
+    runs = [run(f"test_{name}", packets=f"{name}.pcapng") for name in ("gone", "cut", "pcap")]
+    save(tmp_path, claim(), *runs)
     (tmp_path / "cut.pcapng").write_bytes(dropped_ack()[:-30])
+    (tmp_path / "pcap.pcapng").write_bytes(bytes.fromhex("d4c3b2a1") + bytes(20))
     page = look(page_of(tmp_path, to=tmp_path / "report.html")).page
     unfold(page, "queue.limit")
     told = page.locator(".packets .notice").all_text_contents()
-    assert told == ["gone.pcapng cannot be read: No such file or directory",
-                    "cut.pcapng is not whole: the packets before the cut are shown"]  # fmt: skip
+    assert told == ["cut.pcapng is not whole: the packets before the cut are shown",
+                    "gone.pcapng cannot be read: No such file or directory",
+                    "pcap.pcapng cannot be read: it is a classic pcap, not a pcapng; "
+                    "`editcap -F pcapng -T ether IN OUT` makes one of it"]  # fmt: skip
 
 
 def test_of_a_flood_some_diagrams_are_drawn_and_the_rest_counted(tmp_path: Path, look: Callable[..., Any]) -> None:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from harness.errors import HarnessError
+from harness.errors import BadInput, HarnessError
 from harness.lab.netlink import attributes
 from harness.observe import pcapng, tcp_info
 from harness.observe.diag import extension
 from harness.observe.kernel_log import Record, parse_record
 from harness.observe.packet import Packet
-from harness.observe.pcapng import write_pcapng
+from harness.observe.pcapng import read_pcapng, write_pcapng
 from harness.observe.sockets import Timer, timer_of
 from harness.observe.tracepoint import parse_format
 
@@ -146,6 +146,36 @@ def test_a_pcapng_file_read_by_scapy() -> None:
     assert times == [packet.time_ns for packet in (tunnel, first, second)]
     assert {meta.tsresol for _, meta in read} == {10**9}
     assert [meta.direction for _, meta in read] == [2, 2, 1]
+
+
+@pytest.mark.parametrize(("order", "nanoseconds"), [("<", False), (">", False), ("<", True), (">", True)])
+def test_a_classic_pcap_is_called_so(tmp_path: Path, order: str, nanoseconds: bool) -> None:
+    """Not read as a recording without packets."""
+    from scapy.layers.l2 import Ether
+    from scapy.utils import PcapWriter
+
+    path = tmp_path / "x.pcap"
+    with PcapWriter(str(path), endianness=order, nano=nanoseconds) as writer:
+        writer.write(Ether() / b"x")
+    with pytest.raises(BadInput, match=r"it is a classic pcap, not a pcapng; `editcap -F pcapng"):
+        read_pcapng(path.read_bytes())
+
+
+def test_captures_of_others_are_not_misread(tmp_path: Path) -> None:
+    from scapy.layers.l2 import Ether
+    from scapy.utils import PcapNgWriter
+
+    path = tmp_path / "x.pcapng"
+    with cast("Any", PcapNgWriter)(str(path)) as writer:
+        writer.write(Ether() / b"x")
+    with pytest.raises(BadInput, match="its times are not in nanoseconds"):
+        read_pcapng(path.read_bytes())
+    whole = pcapng([captured("client", Packet(1, "out", "eth0", 2, b"ab", True))])
+    with pytest.raises(BadInput, match="no pcapng that a machine of this byte order"):
+        read_pcapng(whole[:8] + whole[8:12][::-1] + whole[12:])
+    with pytest.raises(BadInput, match="no pcapng"):
+        read_pcapng(b"no capture at all")
+    assert len(read_pcapng(whole).packets) == 1
 
 
 def test_a_capture_file_is_whole_or_absent(tmp_path: Path) -> None:

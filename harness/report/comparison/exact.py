@@ -117,4 +117,7 @@ def _form(entry: Entry) -> tuple[Form, bytes]:
             raise BadInput(f"{entry.packets}: cannot be read: {error.strerror}") from None
         except ValueError:
             raise BadInput(f"{entry.packets}: cannot be read: that is no name of a file") from None
-    return canonical(entry.run, read_pcapng(content).packets if content else ()), content
+    try:
+        return canonical(entry.run, read_pcapng(content).packets if content else ()), content
+    except BadInput as error:
+        raise BadInput(f"{entry.packets}: cannot be read: {error}") from None
