@@ -41,11 +41,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
-    """With --kernel, choose the workers before pytest-xdist does."""
+    """With --kernel, choose the workers before pytest-xdist does; isolate before any plugin starts a thread."""
     if is_worker(config):
         memory.remember(config)
     elif config.getoption("kernel"):
         kernels.choose(config)
+    machine.isolate_early(config)
     return (yield)
 
 
@@ -72,9 +73,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> Generator[None, None, None]:
-    """Refuse malformed claim files before workers start; make an ordinary user's namespace before threads do."""
+    """Refuse malformed claim files before workers start."""
     claims.refuse_malformed(session.config)
-    machine.isolate_early(session.config)
     with trouble.is_told(session.config):
         yield
 

@@ -14,6 +14,7 @@ import pytest
 from harness.errors import Forbidden
 from harness.evidence import codec
 from harness.evidence.types import Moved
+from tests import nobody
 from tests.claim_file import claim_file
 
 if TYPE_CHECKING:
@@ -211,6 +212,30 @@ def test_hold_prints_how_to_enter_and_waits(pytester: pytest.Pytester) -> None:
         rest, _ = session.communicate("\n", timeout=60)
     assert session.returncode == pytest.ExitCode.TESTS_FAILED
     assert "1 failed" in rest
+
+
+THREAD = """
+import threading
+
+def pytest_configure(config):
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_an_ordinary_user_has_labs_though_a_plugin_starts_a_thread(workers: str) -> None:
+    """As pytest-rerunfailures does: a process with two threads cannot enter a user namespace."""
+    with nobody.home_of_nobody() as home:
+        (home / "threaded.py").write_text(THREAD)
+        (home / "test_a.py").write_text("def test_lab(pair):\n    pair.client.run('true')\n")
+        (home / "pytest.ini").write_text("[pytest]\nlab_isolation = startup\n")
+        options = ("-p", "threaded", "-p", "no:cacheprovider", "-n", workers, "-rs", "--evidence", "/nowhere")
+        variables = {"PYTHONPATH": f"{home}:{PROJECT}", "HOME": str(home), "TMPDIR": "/var/tmp"}
+        ran = subprocess.run(
+            [*nobody.NOBODY, sys.executable, "-m", "pytest", *options], cwd=home, check=False, capture_output=True,
+            text=True, env={**os.environ, **variables, "PYTEST_DEBUG_TEMPROOT": ""}, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    assert "2 passed" in ran.stdout, ran.stdout + ran.stderr
 
 
 def test_hold_is_quiet_for_tests_without_a_lab(scenario: Callable[..., pytest.RunResult]) -> None:

@@ -1,0 +1,34 @@
+"""The user nobody, for what an ordinary user may do: a command line that becomes that user, and a home."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Root's own places are closed to nobody.
+WITHOUT = ("-u", "XDG_RUNTIME_DIR", "-u", "PYTEST_DEBUG_TEMPROOT")
+NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "env", *WITHOUT)
+
+
+@contextmanager
+def home_of_nobody() -> Iterator[Path]:
+    """A home for the user nobody, whom pytest's own directories for temporary files keep out; skips who is not root."""
+    if os.geteuid() != 0:
+        pytest.skip("the other tests are an ordinary user's already")
+    with tempfile.TemporaryDirectory() as directory:
+        home = Path(directory)
+        home.chmod(0o755)
+        for needed in (sys.executable, __file__):
+            if subprocess.run([*NOBODY, "test", "-r", needed], check=False).returncode:
+                pytest.skip(f"the user nobody cannot read {needed}")
+        yield home
