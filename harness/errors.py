@@ -28,16 +28,22 @@ class Unsupported(HarnessError):
 class MissingProgram(HarnessError):
     """A program of the distribution is not installed.
 
-    Attributes: program, the command's name; package, the Debian package that brings it.
+    Attributes: program, the command's name; package, the Debian package that brings it; in_guest, whether it is missing
+    in a virtual machine of ours, which has of this machine's programs what it was given.
     """
 
-    def __init__(self, program: str, package: str) -> None:
-        super().__init__(f"{program} is not installed; on Debian: apt-get install {package}")
+    def __init__(self, program: str, package: str, in_guest: bool = False) -> None:
+        advice = (
+            f"{program} is not in this virtual machine; pytest's --guest-program {program} brings it from the machine "
+            f"outside, --guest-package {package} if it is not installed there"
+        )
+        super().__init__(advice if in_guest else f"{program} is not installed; on Debian: apt-get install {package}")
         self.program = program
         self.package = package
+        self.in_guest = in_guest
 
-    def __reduce__(self) -> tuple[type[MissingProgram], tuple[str, str]]:
-        return type(self), (self.program, self.package)
+    def __reduce__(self) -> tuple[type[MissingProgram], tuple[str, str, bool]]:
+        return type(self), (self.program, self.package, self.in_guest)
 
 
 class ProgramFailed(HarnessError):

@@ -1,7 +1,7 @@
 """What execnet takes for a Python interpreter: standard input and output are those of one inside a virtual machine.
 
     python -m harness.kernels.gateway (--release RELEASE | --image FILE [--modules DIR]) --root DIR [--directory DIR]
-                                      [--real-time] [--user UID] ARGUMENT…
+                                      [--world FILE] [--real-time] [--user UID] ARGUMENT…
 
 The machine is restored, or made ready first, before anything is relayed: what is sent to a guest that does not listen
 yet is lost. Ends with the machine, and the machine with it.
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 def command(kernel: Sequence[str], project: Project, *, real_time: bool = False, user: int = 0) -> str:
     """This gateway as the value of python= in execnet's word for a worker; `kernel` are the options that say which."""
     words = [*kernel, "--root", str(project.root), "--directory", str(project.place), "--user", str(user)]
+    words += [] if project.world is None else ["--world", str(project.world)]
+    words += [word for place in project.written for word in ("--written", str(place))]
     return interpreters.command(__name__, [*words, *["--real-time"] * real_time, *project.arguments])
 
 
@@ -45,6 +47,8 @@ def main() -> None:
     parser.add_argument("--modules", type=_path)
     parser.add_argument("--root", required=True, type=_path)
     parser.add_argument("--directory", type=_path)
+    parser.add_argument("--world", type=_path)
+    parser.add_argument("--written", action="append", default=[], type=_path)
     parser.add_argument("--real-time", action="store_true")
     parser.add_argument("--user", type=int, default=0)
     parser.add_argument("arguments", nargs="*", type=unquote)
@@ -66,11 +70,11 @@ def _path(value: str) -> Path:
 def bring_up(asked: argparse.Namespace) -> VirtualMachine:
     """The machine asked for, in which an interpreter waits."""
     mode = Mode(simulated=not asked.real_time)
-    project = Project(asked.root, tuple(asked.arguments), asked.directory)
+    project = Project(asked.root, tuple(asked.arguments), asked.directory, tuple(asked.written), asked.world)
     with places.writing(places.cache(), "what machines are made of"):
         machine = warm.start(_kernel(asked), mode, project, say=warm.Say())
     try:
-        variables = {"TCP_HARNESS_OWN_KERNEL": "1"}
+        variables = {"TCP_HARNESS_OWN_KERNEL": "1", "TCP_HARNESS_GUEST": "1"}
         if mode.simulated:
             variables["TCP_HARNESS_SIMULATED_TIME"] = "1"
         warm.become_interpreter(machine, project, variables=variables, user=asked.user)

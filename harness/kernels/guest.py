@@ -4,7 +4,7 @@ Runs by itself, without the rest of the package and without a shell. It is /init
 virtio serial port: a line of JSON for each thing to do, followed by as many bytes as the line says; the guest answers
 "ready" when it waits for the next. In that state the machine is saved, and restored for each run.
 
-    {"do": "deliver", "bytes": N}     a tar archive to unpack at the root: the project
+    {"do": "deliver", "bytes": N}     a tar archive to unpack at the root: the project, what it needs beside it
     {"do": "import", "modules": […]}  import these now, so that they need not be imported after each restore
     {"do": "check"}                   say what the kernel lacks that every lab needs
     {"do": "collect", "argv": […]}    let pytest collect, for the same reason
@@ -12,7 +12,7 @@ virtio serial port: a line of JSON for each thing to do, followed by as many byt
 """
 
 # Every import costs the guest time; pathlib is not needed here.
-# ruff: noqa: PTH103, PTH108, PTH123, PTH211
+# ruff: noqa: PTH101, PTH103, PTH108, PTH114, PTH115, PTH120, PTH123, PTH202, PTH211
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import contextlib
 import ctypes
 import fcntl
 import gc
+import importlib
 import io
 import json
 import os
@@ -182,14 +183,69 @@ class Port:
             data = data[os.write(self.fd, data) :]
 
 
-def unpack(archive: bytes) -> None:
+class Archive(io.RawIOBase):
+    """So many bytes from the host, as a file that is read as it comes: there is no room for it twice."""
+
+    def __init__(self, port: Port, size: int) -> None:
+        self.port, self.left = port, size
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes; none when there are no more."""
+        size = self.left if size < 0 else min(size, self.left)
+        self.left -= size
+        return self.port.exactly(size)
+
+
+def unpack(archive: Archive) -> None:
     """Deliver files; names are from the root."""
-    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-        for member in files:
-            member.uid = member.gid = 0
-            files.extract(member, "/", set_attrs=True, filter="fully_trusted") if sys.version_info >= (3, 12) else (
-                files.extract(member, "/")
-            )
+    try:
+        with tarfile.open(fileobj=archive, mode="r|", bufsize=1 << 20) as files:
+            for member in files:
+                content = files.extractfile(member) if member.isreg() else None
+                put(member, b"" if content is None else content.read())
+    finally:
+        while archive.left:
+            archive.read(1 << 20)
+    # Modules that have come are to be found where none was a moment ago.
+    importlib.invalidate_caches()
+
+
+def put(member: tarfile.TarInfo, content: bytes) -> None:
+    """Put a file, link or directory where it belongs.
+
+    What is there already may be in use, a library or the interpreter itself: it is not written to, but replaced.
+    """
+    path = f"/{member.name}"
+    if member.isdir():
+        os.makedirs(path, exist_ok=True)
+        os.chmod(path, member.mode)
+    elif not is_there(path, member, content):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        if member.issym():
+            os.symlink(member.linkname, path)
+        else:
+            with open(path, "wb") as file:
+                file.write(content)
+            os.chmod(path, member.mode)
+
+
+def is_there(path: str, member: tarfile.TarInfo, content: bytes) -> bool:
+    """Whether a path has what is to be put there."""
+    try:
+        if member.issym():
+            return os.path.islink(path) and os.readlink(path) == member.linkname
+        if os.path.islink(path) or os.path.getsize(path) != len(content):
+            return False
+        with open(path, "rb") as file:
+            return file.read() == content
+    except OSError:
+        return False
 
 
 def set_clock(seconds: float) -> None:
@@ -301,7 +357,7 @@ def serve(fd: int) -> None:
         answer = {}
         try:
             if words["do"] == "deliver":
-                unpack(port.exactly(words["bytes"]))
+                unpack(Archive(port, words["bytes"]))
                 sys.path[:0] = [path for path in words.get("path", ()) if path not in sys.path]
             elif words["do"] == "import":
                 for name in words["modules"]:

@@ -1,7 +1,7 @@
 """Hosts that one has ssh to, as workers.
 
     python -m harness.kernels.hosts --host HOST --root DIR --directory DIR [--config FILE] [--option KEY=VALUE]…
-                                   [--python PATH] [--sudo] [--ours]
+                                   [--python PATH] [--written PLACE]… [--sudo] [--ours]
 
 What execnet takes for a Python interpreter: the project is delivered, then this process becomes ssh, whose input and
 output are those of an interpreter over there. It ends when the connection does, whichever end that began at.
@@ -102,6 +102,7 @@ def command(host: RemoteHost, project: Project) -> str:
     words += ["--config", host.config] if host.config else []
     words += [word for key, value in host.options for word in ("--option", f"{key}={value}")]
     words += ["--python", host.python] if host.python else []
+    words += [word for place in project.written for word in ("--written", str(place))]
     words += ["--sudo"] * host.sudo + ["--ours"] * host.ours
     return interpreters.command(__name__, words)
 
@@ -116,13 +117,14 @@ def main() -> None:
     parser.add_argument("--config", type=unquote)
     parser.add_argument("--option", action="append", default=[], type=unquote)
     parser.add_argument("--python", type=unquote)
+    parser.add_argument("--written", action="append", default=[], type=lambda value: Path(unquote(value)))
     parser.add_argument("--sudo", action="store_true")
     parser.add_argument("--ours", action="store_true")
     asked = parser.parse_args(interpreters.own_words())
     options = tuple((key, value) for key, _, value in (option.partition("=") for option in asked.option))
     host = RemoteHost(asked.host, asked.host, asked.config, options, asked.python, asked.sudo, asked.ours)
     try:
-        place, python = deliver(host, asked.root)
+        place, python = deliver(host, Project(asked.root, written=tuple(asked.written)))
         words = interpreter(host, place, python, asked.directory.relative_to(asked.root))
         os.execvp(words[0], words)
     except (HarnessError, OSError) as error:
@@ -130,9 +132,9 @@ def main() -> None:
         sys.exit(2)
 
 
-def deliver(host: RemoteHost, root: Path) -> tuple[str, str]:
+def deliver(host: RemoteHost, project: Project) -> tuple[str, str]:
     """Bring the project to a host; where it stands there, and the interpreter to run it with."""
-    packed = Project(root).archive(below=root)
+    packed = project.archive(below=project.root)
     digest = hashlib.sha256(packed).hexdigest()[:16]
     script = f"sh -c {shlex.quote(DELIVER)} deliver {digest} {shlex.quote(host.python or '')}"
     try:
@@ -156,7 +158,7 @@ def interpreter(host: RemoteHost, place: str, python: str, below: Path) -> list[
 
 def _environment(host: RemoteHost) -> Mapping[str, str]:
     """What of our environment matters there too."""
-    variables = {name: os.environ[name] for name in ("LANG", "TERM", "COLUMNS") if name in os.environ}
+    variables = interpreters.variables(("LANG", "TERM", "COLUMNS"))
     return variables | ({"TCP_HARNESS_OWN_KERNEL": "1"} if host.ours else {})
 
 

@@ -10,7 +10,6 @@ whoever owns them and whenever they were written.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.util
 import os
@@ -20,17 +19,20 @@ import stat
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tempfile
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.kernels import places
+from packaging.utils import canonicalize_name
+
+from harness.kernels import distributions, places
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
+    from importlib import metadata
 
-    from packaging.requirements import Requirement
+    from packaging.utils import NormalizedName
 
 # What scenarios start, and what those start; programs that are missing here are missing there.
 PROGRAMS = (
@@ -83,6 +85,8 @@ LEFT_OUT = re.compile(
     r"(^|/)(test|tests|idlelib|tkinter|turtledemo|lib2to3|ensurepip|pydoc_data|config-[^/]*|site-packages|dist-packages"
     r"|__pycache__|include)(/|$)"
 )
+# So many files are given to ldd.
+AT_ONCE = 500
 DIRECTORIES = (
     "dev",
     "proc",
@@ -129,30 +133,41 @@ class Tree:
         """A character device: the first program has these before anything is mounted."""
         self.entries[path.strip("/")] = (stat.S_IFCHR | 0o666, b"%d:%d" % (major, minor))
 
-    def copy(self, file: str | Path) -> None:
-        """A file of this machine at its own path; links on the way to it as they are here."""
+    def copy(self, file: str | Path, content: str | Path | None = None) -> None:
+        """A file of this machine at its own path; links on the way to it as they are here.
+
+        `content` is a file that is to stand at that path; by default the one that does here.
+        """
         path = os.path.abspath(file)
+        source = path if content is None else os.path.abspath(content)
         if path.strip("/") in self.entries:
             return
         # A link above it (/lib, /bin) stays a link, so that the path leads to the same file there.
         parts = path.strip("/").split("/")
-        for n in range(1, len(parts) + 1):
+        for n in range(1, len(parts) + (source == path)):
             above = "/" + "/".join(parts[:n])
             if os.path.islink(above):
                 if above.strip("/") not in self.entries:
                     self.link(above, os.readlink(above))
-                target = os.path.join(os.path.dirname(above), os.readlink(above), *parts[n:])
-                self.copy(os.path.normpath(target))
+                target = os.path.normpath(os.path.join(os.path.dirname(above), os.readlink(above), *parts[n:]))
+                self.copy(target, None if source == path else source)
                 return
-        if os.path.isfile(path):
+        if os.path.islink(source):
+            self.link(path, os.readlink(source))
+        elif os.path.isfile(source):
             self.directory(os.path.dirname(path))
-            executable = os.stat(path).st_mode & 0o111
-            self.entries[path.strip("/")] = (stat.S_IFREG | (0o755 if executable else 0o644), Path(path))
+            executable = os.stat(source).st_mode & 0o111
+            self.entries[path.strip("/")] = (stat.S_IFREG | (0o755 if executable else 0o644), Path(source))
 
     def content(self, path: str) -> bytes:
         """The bytes of an entry."""
         content = self.entries[path][1]
         return content.read_bytes() if isinstance(content, Path) else content
+
+    def size(self) -> int:
+        """How many bytes its files have."""
+        contents = (content for _, content in self.entries.values())
+        return sum(content.stat().st_size if isinstance(content, Path) else len(content) for content in contents)
 
     def digest(self) -> str:
         """What identifies the image: names, kinds and contents."""
@@ -171,6 +186,21 @@ class Tree:
             mode, _ = self.entries[path]
             yield from _newc(path, mode, self.content(path), number)
         yield from _newc("TRAILER!!!", 0, b"", 0)
+
+    def tar(self) -> Iterator[bytes]:
+        """The archive that is unpacked in a guest that runs already."""
+        for path in sorted(self.entries):
+            mode, _ = self.entries[path]
+            about, content = tarfile.TarInfo(path), self.content(path)
+            about.mode = stat.S_IMODE(mode)
+            if stat.S_ISDIR(mode):
+                about.type, content = tarfile.DIRTYPE, b""
+            elif stat.S_ISLNK(mode):
+                about.type, about.linkname, content = tarfile.SYMTYPE, content.decode(), b""
+            about.size = len(content)
+            yield about.tobuf(tarfile.PAX_FORMAT)
+            yield content + bytes(-len(content) % tarfile.BLOCKSIZE)
+        yield bytes(2 * tarfile.BLOCKSIZE)
 
 
 def _newc(name: str, mode: int, content: bytes, number: int) -> Iterator[bytes]:
@@ -200,16 +230,26 @@ def system(extra: Iterable[str] = ()) -> Tree:
         if os.path.exists(file):
             tree.copy(file)
     _interpreter(tree)
-    libraries = _distributions(tree)
+    _distributions(tree)
     for program in (*PROGRAMS, *extra):
-        executable = _program(program)
+        executable = where(program)
         if executable:
             tree.copy(executable)
     _nginx_modules(tree)
-    binaries = [entry for entry in (_binary(tree, path) for path in list(tree.entries)) if entry]
-    for library in _shared_libraries([*binaries, *libraries]):
-        tree.copy(library)
+    add_libraries(tree)
     return tree
+
+
+def add_libraries(tree: Tree, below: Path | None = None) -> None:
+    """The shared libraries that programs and extension modules of a tree are linked with.
+
+    Those that stand below a directory are in the tree already, where they belong.
+    """
+    binaries = [entry for entry in (_binary(tree, path) for path in list(tree.entries)) if entry]
+    folders = sorted({os.path.dirname(file) for file in binaries if below and Path(file).is_relative_to(below)})
+    for library in _shared_libraries(binaries, folders):
+        if below is None or not Path(library).is_relative_to(below):
+            tree.copy(library)
 
 
 def witnesses() -> Iterator[Path]:
@@ -218,18 +258,27 @@ def witnesses() -> Iterator[Path]:
 
     yield from (Path(__file__), Path(guest.__file__), Path(os.path.realpath(sys.executable)))
     for program in PROGRAMS:
-        file = _program(program)
+        file = where(program)
         if file:
             yield Path(os.path.realpath(file))
-    for name in sorted(_needed("tcp-harness", extras=("scenarios",))):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            listed = metadata.distribution(name)._path / "RECORD"  # type: ignore[attr-defined]  # noqa: SLF001
-            if listed.exists():
-                yield listed
+    yield from map(distributions.record_of, needed().values())
 
 
-def _program(name: str) -> str | None:
-    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin")
+def needed() -> dict[NormalizedName, metadata.Distribution]:
+    """The distributions that every guest has: what this package and its scenarios require."""
+    return distributions.needed({"tcp-harness": ("scenarios",)})
+
+
+def modules() -> set[str]:
+    """The modules of those distributions, by the first part of their names; this package among them."""
+    owners = distributions.owners()
+    own = set(needed())
+    return {"harness", *(name for name, by in owners.items() if {canonicalize_name(each) for each in by} & own)}
+
+
+def where(program: str) -> str | None:
+    """The path of a program of this machine, also of one that is only in root's path."""
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin")
 
 
 def _binary(tree: Tree, path: str) -> str | None:
@@ -252,64 +301,26 @@ def _interpreter(tree: Tree) -> None:
         _python_files(tree, Path(sysconfig.get_path(key)))
 
 
-def _distributions(tree: Tree) -> list[str]:
+def _distributions(tree: Tree) -> None:
     """The libraries that this package and its scenarios need, with what says which they are (*.dist-info)."""
-    binaries = []
-    for name in sorted(_needed("tcp-harness", extras=("scenarios",))):
-        try:
-            distribution = metadata.distribution(name)
-        except metadata.PackageNotFoundError:
-            continue
-        for file in distribution.files or ():
-            path = Path(os.path.abspath(str(distribution.locate_file(file))))
-            if "__pycache__" in path.parts or not path.is_file() or LEFT_OUT.search(str(file)):
+    for distribution in needed().values():
+        for path in distributions.files_of(distribution):
+            if LEFT_OUT.search(os.path.relpath(path, str(distribution.locate_file("")))):
                 continue
-            _python_file(tree, path)
-            if path.suffix == ".so":
-                binaries.append(str(path))
+            python_file(tree, path)
     for site in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
         for pointer in Path(site).glob("*.pth"):
             tree.copy(pointer)
-    return binaries
-
-
-def _needed(name: str, extras: tuple[str, ...]) -> set[str]:
-    """A distribution and all that it requires."""
-    from packaging.requirements import Requirement
-
-    names: set[str] = set()
-    todo = [(name, extras)]
-    while todo:
-        name, wanted = todo.pop()
-        if name in names:
-            continue
-        names.add(name)
-        try:
-            requires = metadata.requires(name) or []
-        except metadata.PackageNotFoundError:
-            continue
-        todo += [
-            (requirement.name, tuple(requirement.extras))
-            for requirement in map(Requirement, requires)
-            if _applies(requirement, (*wanted, ""))
-        ]
-    return names
-
-
-def _applies(requirement: Requirement, extras: Iterable[str]) -> bool:
-    """Whether a requirement is one on this machine, with one of these extras."""
-    marker = requirement.marker
-    return marker is None or any(marker.evaluate({"extra": extra}) for extra in extras)
 
 
 def _python_files(tree: Tree, directory: Path) -> None:
     for folder, folders, files in os.walk(directory):
         folders[:] = sorted(name for name in folders if not LEFT_OUT.search(name))
         for name in sorted(files):
-            _python_file(tree, Path(folder, name))
+            python_file(tree, Path(folder, name))
 
 
-def _python_file(tree: Tree, path: Path) -> None:
+def python_file(tree: Tree, path: Path) -> None:
     """A file; Python source with its compiled form, which the guest takes without looking at times."""
     tree.copy(path)
     if path.suffix == ".py":
@@ -338,12 +349,14 @@ def _nginx_modules(tree: Tree) -> None:
             tree.copy(file)
 
 
-def _shared_libraries(binaries: list[str]) -> list[str]:
-    """What the dynamic linker loads for them, itself included."""
-    if not binaries:
-        return []
-    listed = subprocess.run(["ldd", *binaries], check=False, capture_output=True, text=True, env={"LC_ALL": "C"})
-    files = set(re.findall(r"(?:=> |^\s+)(/\S+) \(0x", listed.stdout, re.MULTILINE))
+def _shared_libraries(binaries: Sequence[str], folders: Sequence[str] = ()) -> list[str]:
+    """What the dynamic linker loads for them, itself included; it looks for libraries in these folders first."""
+    environment = {"LC_ALL": "C", **({"LD_LIBRARY_PATH": ":".join(folders)} if folders else {})}
+    files: set[str] = set()
+    for start in range(0, len(binaries), AT_ONCE):
+        words = ["ldd", *binaries[start : start + AT_ONCE]]
+        listed = subprocess.run(words, check=False, capture_output=True, text=True, env=environment)
+        files.update(re.findall(r"(?:=> |^\s+)(/\S+) \(0x", listed.stdout, re.MULTILINE))
     return sorted(files)
 
 

@@ -7,17 +7,20 @@ percent-encoded. What goes wrong before there is an interpreter goes to whoever 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 # The variables that name the files in which whoever starts interpreters looks for why one has not come up, and for how
 # one was lost that had. What is written there ends with NUL.
 TROUBLE, LOSS = "TCP_HARNESS_TROUBLE", "TCP_HARNESS_LOSS"
+# Variables of pytest's that are about this process, or this machine's directories.
+_OF_HERE = re.compile(r"PYTEST_(XDIST_|CURRENT_TEST$|VERSION$|DEBUG_TEMPROOT$)")
 
 
 def command(module: str, words: Iterable[str]) -> str:
@@ -27,6 +30,15 @@ def command(module: str, words: Iterable[str]) -> str:
     """
     encoded = [word if word.startswith("--") else quote(word, safe="") for word in words]
     return shlex.join([os.path.normpath(sys.executable), "-m", module, *encoded])
+
+
+def variables(names: Collection[str]) -> dict[str, str]:
+    """What of our environment matters to pytest elsewhere too: these variables, and pytest's own."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in names or name in ("CI", "BUILD_NUMBER") or (name.startswith("PYTEST_") and not _OF_HERE.match(name))
+    }
 
 
 def own_words() -> list[str]:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CACHE = "HARNESS_CACHE"
+SWEPT = (
+    *("kernels/.fetch-*", "packages/.fetch-*", "images/.part-*", "modules/.part-*", "states/.*.part"),
+    "worlds/*",
+)
 
 
 def cache() -> Path:
@@ -39,6 +43,11 @@ def images() -> Path:
     return cache() / "images"
 
 
+def worlds() -> Path:
+    """Where what tests need beside their projects is, an archive for each combination."""
+    return cache() / "worlds"
+
+
 def states() -> Path:
     """Where the states of machines are that others are restored from."""
     return cache() / "states"
@@ -57,9 +66,12 @@ def writing(where: Path, what: str) -> Iterator[None]:
 
 
 def sweep(*, older_than: float = 24 * 3600.0) -> None:
-    """Remove what was being written when its process was killed: whatever has another name while it is made."""
+    """Remove what was being written when its process was killed: whatever has another name while it is made.
+
+    Also what was delivered to no machine for a day: it is made again when it is wanted.
+    """
     made_long_ago = time.time() - older_than
-    for pattern in ("kernels/.fetch-*", "packages/.fetch-*", "images/.part-*", "modules/.part-*", "states/.*.part"):
+    for pattern in SWEPT:
         for left in cache().glob(pattern):
             with contextlib.suppress(OSError):
                 if left.stat().st_mtime > made_long_ago:

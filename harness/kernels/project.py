@@ -14,26 +14,34 @@ from typing import TYPE_CHECKING
 from harness.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-# Of a project, in bytes: it has to fit into the guest's memory, twice.
+# Of a project, in bytes: it has to fit into the guest's memory.
 LARGEST = 256 << 20
-# Never part of a project.
-LEFT_OUT = (
-    *(".git", ".venv", "out", ".hypothesis", "node_modules", "__pycache__"),
-    *(".pytest_cache", ".mypy_cache", ".ruff_cache"),
+# Never part of a project, unless git has them.
+LEFT_OUT = frozenset(
+    {".git", ".venv", "out", ".hypothesis", "node_modules", "__pycache__"}
+    | {".pytest_cache", ".mypy_cache", ".ruff_cache"}
 )
+# What makes a directory a virtual environment.
+ENVIRONMENT = "pyvenv.cfg"
 # This package, and the directory that it is imported from.
 PACKAGE = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
 class Project:
-    """The files that pytest needs elsewhere, and what it is asked to collect there, in which directory of them."""
+    """The files that pytest needs elsewhere, and what it is asked to collect there, in which directory of them.
+
+    `written` are files and directories that the run itself writes, and no part of it. `world` is an archive of what the
+    tests need beside it (harness.kernels.world).
+    """
 
     root: Path
     arguments: tuple[str, ...] = ()
     directory: Path | None = None
+    written: tuple[Path, ...] = ()
+    world: Path | None = None
 
     @property
     def place(self) -> Path:
@@ -61,18 +69,55 @@ class Project:
         return packed.getvalue()
 
     def _files(self) -> Iterator[Path]:
-        listed = subprocess.run(
-            ["git", "-C", self.root, "ls-files", "-coz", "--exclude-standard"], check=False, capture_output=True
-        )
-        if listed.returncode == 0:
-            files = [self.root / os.fsdecode(name) for name in sorted(set(listed.stdout.split(b"\0")) - {b""})]
+        tracked = self._git("ls-files", "-cz")
+        if tracked is None:
+            files = set(all_files(self.root))
         else:
-            files = sorted(
-                file for file in self.root.rglob("*") if not set(file.relative_to(self.root).parts) & set(LEFT_OUT)
-            )
-        yield from (file for file in files if file.is_file())
+            files = set(tracked) | self._own(self._git("ls-files", "-oz", "--exclude-standard") or ())
+        yield from (file for file in sorted(files) if file.is_file() and not self._is_written(file))
         # An editable installation of this package: the image has only the pointer to it.
         if not PACKAGE.is_relative_to(self.root) and not PACKAGE.is_relative_to(sys.prefix):
             yield from (
                 file for file in sorted(PACKAGE.rglob("*")) if file.is_file() and "__pycache__" not in file.parts
             )
+
+    def _own(self, untracked: Iterable[Path]) -> set[Path]:
+        """Those of the files that git does not have which are the project's, for all that git says."""
+        left_out: dict[Path, bool] = {self.root: False}
+
+        def is_left_out(folder: Path) -> bool:
+            if folder not in left_out:
+                left_out[folder] = is_no_part(folder) or is_left_out(folder.parent)
+            return left_out[folder]
+
+        return {file for file in untracked if not is_left_out(file.parent)}
+
+    def _is_written(self, file: Path) -> bool:
+        return any(file.is_relative_to(place) for place in self.written)
+
+    def _git(self, *words: str) -> list[Path] | None:
+        """The files that git names; None where there is no repository."""
+        try:
+            listed = subprocess.run(["git", "-C", self.root, *words], check=False, capture_output=True)
+        except FileNotFoundError:
+            return None
+        if listed.returncode:
+            return None
+        return [self.root / os.fsdecode(name) for name in listed.stdout.split(b"\0") if name]
+
+
+def is_no_part(folder: Path) -> bool:
+    """Whether a directory is no part of any project: made by a run, or a virtual environment."""
+    return folder.name in LEFT_OUT or (folder / ENVIRONMENT).is_file()
+
+
+def all_files(directory: Path) -> Iterator[Path]:
+    """The files below a directory that may be a project's."""
+    for folder, folders, names in os.walk(directory):
+        folders[:] = sorted(name for name in folders if not is_no_part(Path(folder, name)))
+        yield from (Path(folder, name) for name in sorted(names))
+
+
+def python_files(directory: Path) -> Iterator[Path]:
+    """Those of them that are Python."""
+    return (file for file in all_files(directory) if file.suffix == ".py")

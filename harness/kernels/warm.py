@@ -1,8 +1,8 @@
 """Machines that are ready at once: the states they are restored from, made when they are missing.
 
 Two states a kernel. The first is saved when the system has booted and the libraries are imported; the second is made
-from it when the project has been delivered and its tests have been collected once, so that a changed scenario costs
-seconds, and no boot. Each is named for everything that went into it.
+from it when the project, with what its tests need beside it, has been delivered and they have been collected once, so
+that a changed scenario costs seconds, and no boot. Each is named for everything that went into it.
 """
 
 from __future__ import annotations
@@ -50,19 +50,27 @@ def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = Non
     """A machine with the project in it, ready to become an interpreter; made ready first if need be."""
     initrd, booted = boot(kernel, mode, say=say)
     packed = project.archive()
-    collected = booted.with_name(f"{booted.name}-{_digest(packed, str(project.place), *project.arguments)}")
+    world = project.world
+    beside = "" if world is None else world.stem
+    collected = booted.with_name(f"{booted.name}-{_digest(packed, beside, str(project.place), *project.arguments)}")
     with _only_one(collected):
         if not collected.exists():
             _say(say, f"{kernel.release}: delivering the project")
             with VirtualMachine(kernel, mode, initrd=initrd, state=booted) as machine:
                 machine.resume()
-                machine.tell(packed, do="deliver", bytes=len(packed), path=[str(project.root), str(PACKAGE.parent)])
-                machine.ready()
+                for archive in (packed,) if world is None else (world.read_bytes(), packed):
+                    machine.tell(archive, do="deliver", bytes=len(archive), path=_path(project))
+                    machine.ready()
                 machine.tell(do="collect", argv=list(project.arguments), directory=str(project.place))
                 machine.ready()
                 _forget(booted.parent.glob(f"{booted.name}-*"), but=collected)
                 machine.save(collected)
     return VirtualMachine(kernel, mode, initrd=initrd, state=collected)
+
+
+def _path(project: Project) -> list[str]:
+    """Where modules are to be found beside what the guest's interpreter knows by itself."""
+    return [str(project.root), str(PACKAGE.parent), *(place for place in sys.path[1:] if place)]
 
 
 def boot(kernel: Stored, mode: Mode, *, say: Say | None = None) -> tuple[Path, Path]:

@@ -28,14 +28,18 @@ SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/s
 PACKAGES = {
     "nginx": "nginx-light",
     "netstat": "net-tools",
-    "ip": "iproute2",
-    "ss": "iproute2",
-    "nstat": "iproute2",
-    "sysctl": "procps",
+    **dict.fromkeys(("ip", "ss", "nstat", "tc", "bridge"), "iproute2"),
+    **dict.fromkeys(("sysctl", "ps", "pgrep", "pkill", "free", "top", "vmstat"), "procps"),
+    **dict.fromkeys(("dmesg", "nsenter", "unshare", "setpriv", "taskset"), "util-linux"),
+    **dict.fromkeys(("ifconfig", "route", "arp"), "net-tools"),
     "nft": "nftables",
-    "dmesg": "util-linux",
-    "nsenter": "util-linux",
+    "nc": "netcat-openbsd",
+    "ping": "iputils-ping",
+    "redis-cli": "redis-tools",
+    "psql": "postgresql-client",
 }
+# Set in a virtual machine of ours (harness.kernels.gateway).
+GUEST = "TCP_HARNESS_GUEST"
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def find(program: str) -> str:
     """The path of a program; MissingProgram, with the Debian package, if there is none."""
     path = shutil.which(program, path=SEARCH_PATH)
     if path is None:
-        raise MissingProgram(program, PACKAGES.get(program, program))
+        raise MissingProgram(program, PACKAGES.get(program, program), GUEST in os.environ)
     return path
 
 

@@ -108,9 +108,9 @@ def _ways(config: pytest.Config) -> Ways:
 
 def _workers(config: pytest.Config, targets: list[Target]) -> list[str]:
     """execnet's words for a worker on each."""
-    from harness.kernels.project import Project
+    from harness.plugin import world
 
-    project = Project(config.rootpath, tuple(map(str, config.args)), config.invocation_params.dir)
+    project = world.project_of(config, targets)
     real_time: bool = config.getoption("real_time")
     return [target.worker(project, real_time=real_time) for target in targets]
 

@@ -2,7 +2,8 @@
 
 Options: `--evidence DIR` (default: out/evidence below the directory that pytest was started in), `--hold`, `--claim`,
 `--own-kernel`, `--full-size`; of other kernels `--kernel`, `--mirror`, `--suite`, `--keyring`, `--ssh-config`,
-`--real-time`; of results `--report`, `--ktap`, `--kcidb`, `--baseline`, `--fail-on-skip`.
+`--real-time`, `--guest-program`, `--guest-package`; of results `--report`, `--ktap`, `--kcidb`, `--baseline`,
+`--fail-on-skip`.
 Ini options: `claims` (directories or files with claims; default: claims/ beside the test or above it, up to the
 root directory), `lab_isolation` ("first-use", or "startup", which ordinary users need with xdist).
 """
@@ -88,6 +89,21 @@ def _of_kernels(group: pytest.OptionGroup) -> None:
     group.addoption("--keyring", metavar="FILE", help="the keys that sign the archive of --mirror (default: Debian's)")
     group.addoption("--ssh-config", metavar="FILE", help="the file that says how to reach the HOST of ssh:HOST")
     group.addoption("--real-time", action="store_true", help="let the virtual machines' time be real")
+    group.addoption(
+        "--guest-program",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="bring this program into the virtual machines, with its libraries and what its package has (repeatable)",
+    )
+    group.addoption(
+        "--guest-package",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="bring this Debian package and what it depends on into the virtual machines, installed here or not; it is "
+        "unpacked, and none of its scripts runs (repeatable)",
+    )
 
 
 def _of_results(group: pytest.OptionGroup) -> None:

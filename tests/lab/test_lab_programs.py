@@ -13,6 +13,7 @@ import pytest
 
 from harness.errors import MissingProgram, NotReady, ProgramFailed
 from harness.lab import Lab, Ran
+from harness.lab.program import GUEST
 from harness.waiting import until
 
 if TYPE_CHECKING:
@@ -60,6 +61,11 @@ def test_a_missing_program_names_its_package(host: Host, monkeypatch: pytest.Mon
     monkeypatch.setattr("harness.lab.program.SEARCH_PATH", "/nowhere")
     with pytest.raises(MissingProgram, match=r"nginx is not installed; on Debian: apt-get install nginx-light"):
         host.run("nginx")
+    # In a virtual machine nothing can be installed.
+    monkeypatch.setenv(GUEST, "1")
+    brings = r"tc is not in this virtual machine; pytest's --guest-program tc brings it .*, --guest-package iproute2 if"
+    with pytest.raises(MissingProgram, match=brings):
+        host.run("tc")
 
 
 def test_output_in_the_background_is_kept_in_order(host: Host) -> None:

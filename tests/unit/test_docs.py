@@ -58,7 +58,18 @@ def options() -> set[str]:
 
 
 # Of other programs (docker, ip, hping3, ruff, vagrant), and pytest's in its shorter spelling.
-FOREIGN = {"--privileged", "--batch", "--flood", "--check", "--provider", "--junitxml", "--reruns", "--timeout"}
+FOREIGN = {
+    "--privileged",
+    "--batch",
+    "--flood",
+    "--check",
+    "--provider",
+    "--junitxml",
+    "--reruns",
+    "--timeout",
+    "--session-timeout",
+    "--bind",
+}
 
 
 def test_options_that_are_named_exist() -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from harness.kernels import hosts
+from harness.kernels import hosts, interpreters
 from harness.kernels.project import Project
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_a_host_survives_the_words_of_execnet() -> None:
@@ -20,6 +24,18 @@ def test_a_host_survives_the_words_of_execnet() -> None:
     assert {"u@a", "/p=1/2", "/p=1/2/below", strange, f'IdentityFile="{strange}"', f"{strange}/python"} <= {*values}
     assert "--sudo" in values
     assert "--ours" not in values
+
+
+def test_settings_of_pytest_go_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker here would inherit; nothing that is about this process or its directories."""
+    there = {"PYTEST_ADDOPTS": "--timeout 9", "PYTEST_TIMEOUT": "9", "CI": "true", "LANG": "C.UTF-8"}
+    for name, value in {**there, "PYTEST_XDIST_WORKER": "gw0", "PYTEST_DEBUG_TEMPROOT": "/x", "SECRET": "x"}.items():
+        monkeypatch.setenv(name, value)
+    known = interpreters.variables(("LANG",))
+    assert {name: known.get(name) for name in there} == there
+    assert not {"PYTEST_XDIST_WORKER", "PYTEST_DEBUG_TEMPROOT", "PYTEST_CURRENT_TEST", "SECRET"} & {*known}
+    words = hosts.interpreter(hosts.RemoteHost("a", "a"), "/p", "/python", Path())
+    assert "PYTEST_TIMEOUT=9" in shlex.split(shlex.split(words[-1])[-1])
 
 
 def test_one_who_is_not_alone_asks_nothing_of_the_host() -> None:

@@ -9,7 +9,6 @@ import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ import pytest
 
 from harness.kernels import places, targets, warm
 from harness.waiting import until
+from tests import nobody
 from tests.unit import debian_archive, distribution_packages
 from tests.unit.debian_archive import DebianArchive, Key
 
@@ -166,22 +166,6 @@ def test_a_guest_that_panics_is_reported_with_its_console_and_has_failed_its_cla
     assert (run["outcome"], run["kernel"]["release"]) == ("failed", project.kernels[0].release)
     assert re.search(r"died: .*\(Kernel panic - not syncing: sysrq triggered crash\)", run["reason"])
     assert "not ok 1 Linux" in ktap.read_text()
-
-
-def test_a_kernel_that_does_not_know_an_option_did_not_run(project: Project, tmp_path: Path) -> None:
-    """A plugin that is installed here is not in the machines."""
-    about = tmp_path / "lately-1.dist-info"
-    about.mkdir()
-    (tmp_path / "lately.py").write_text("def pytest_addoption(parser): parser.addoption('--lately')\n")
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: lately\nVersion: 1\n")
-    (about / "entry_points.txt").write_text("[pytest11]\nlately = lately\n")
-    kernel = project.kernels[0]
-    options = (*project.on(kernel), "--kernel", "running", "-k", "limit", "--lately", "60")
-    result = project.run(*options, PYTHONPATH=str(tmp_path), CI="true")
-    assert result.returncode == pytest.ExitCode.TESTS_FAILED, result.stdout + result.stderr
-    assert counts(result) == {"passed": 2}
-    wanted = f"ERROR Linux {kernel.version} - did not run: unrecognized arguments: --lately"
-    assert wanted in result.stdout.splitlines()
 
 
 def test_a_machine_that_is_silent_is_left_alone_while_it_computes_and_reported_when_it_is_dead(
@@ -444,21 +428,10 @@ def test_in_real_time_too(project: Project) -> None:
 # Not root, no room, no QEMU, no network.
 
 
-WITHOUT = ("-u", "XDG_RUNTIME_DIR", "-u", "PYTEST_DEBUG_TEMPROOT")
-NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "env", *WITHOUT)
-
-
 @pytest.fixture
 def home_of_nobody() -> Iterator[Path]:
-    """A home for the user nobody, whom pytest's own directories for temporary files keep out."""
-    if os.geteuid() != 0:
-        pytest.skip("the other tests are an ordinary user's already")
-    with tempfile.TemporaryDirectory() as directory:
-        home = Path(directory)
-        home.chmod(0o755)
-        for needed in (sys.executable, __file__):
-            if subprocess.run([*NOBODY, "test", "-r", needed], check=False).returncode:
-                pytest.skip(f"the user nobody cannot read {needed}")
+    """A home for the user nobody."""
+    with nobody.home_of_nobody() as home:
         yield home
 
 
@@ -472,7 +445,7 @@ def test_as_an_ordinary_user(project: Project, home_of_nobody: Path) -> None:
     states = places.states().glob(f"{old.release}-*-simulated-*")
     shutil.copy(min(states, key=lambda file: len(file.name)), home / "cache" / "states")
     subprocess.run(["chown", "-R", "nobody:", str(home)], check=True)
-    argv = [*NOBODY, "-C", f"{home}/project", f"HOME={home}", f"{places.CACHE}={home}/cache"]
+    argv = [*nobody.NOBODY, "-C", f"{home}/project", f"HOME={home}", f"{places.CACHE}={home}/cache"]
     result = project.start([*argv, *project.argv(*project.on(old), "-k", "limit or fails")])
     assert counts(result) == {"failed": 1, "passed": 2}, result.stdout + result.stderr
 
