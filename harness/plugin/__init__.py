@@ -10,6 +10,7 @@ from harness.plugin import (
     claims,
     complaints,
     counting,
+    deadline,
     drops,
     kernels,
     lines,
@@ -19,6 +20,7 @@ from harness.plugin import (
     order,
     own_errors,
     parameter,
+    relay,
     trouble,
 )
 from harness.plugin.fixtures import behind_nat, claim, family, lab, lan, pair, restrict_family
@@ -42,8 +44,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
     """With --kernel, choose the workers before pytest-xdist does; isolate before any plugin starts a thread."""
+    deadline.begin(config)
     if is_worker(config):
         memory.remember(config)
+        relay.begin(config)
     elif config.getoption("kernel"):
         kernels.choose(config)
     machine.isolate_early(config)
@@ -75,21 +79,22 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> Generator[None, None, None]:
     """Refuse malformed claim files before workers start."""
     claims.refuse_malformed(session.config)
-    with trouble.is_told(session.config):
+    with trouble.is_kept(session.config):
         yield
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: WorkerController) -> None:
-    """Tell a worker its kernel, what pytest remembers, and where to say what it waits for."""
+    """Tell a worker its kernel, what pytest remembers, where to say what it waits for, and how to reach us."""
     from harness.plugin import progress
 
     kernels.tell_worker(node)
     memory.tell_worker(node)
+    relay.tell_worker(node)
     progress.tell_worker(node)
 
 
-@pytest.hookimpl(optionalhook=True)
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
 def pytest_testnodedown(node: WorkerController) -> None:
     """End the machine of a worker that has nothing more to do; another may take its place."""
     kernels.end_machine(node)
@@ -112,7 +117,10 @@ def pytest_xdist_node_collection_finished(node: WorkerController, ids: Sequence[
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
-    """Workers are started in place of those that died."""
+    """Workers are started in place of those that died; nothing is run where one of the first could not start."""
+    from harness.plugin import attendance
+
+    attendance.refuse(session.config)
     with trouble.is_told(session.config):
         ran = yield
     counting.correct(session)

@@ -15,18 +15,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.plugin import claims, missing, scheduler, telling, trouble
+from harness.kernels.targets import KERNEL
+from harness.plugin import claims, missing, relay, scheduler, telling, trouble
 from harness.plugin.kernels import RESTARTS, Plan, name_of, plan_of
 from harness.plugin.process import distributes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from xdist.workermanage import WorkerController
 
     # One of pytest-xdist's events: its name, and what DSession's method for it is called with.
     Event = tuple[str, dict[str, object]]
 
+NAME = "harness-attendance"
 # What pytest-xdist says of a worker that says nothing more, and what we do.
 LOST, WITHOUT_A_WORD = "Not properly terminated", "its worker ended without a word"
 # What a worker would have told of its end that has ended before it had run a test.
@@ -39,7 +41,17 @@ SPEAK_FOR_THEMSELVES = ("UsageError", "ConftestImportFailure")
 def begin(config: pytest.Config) -> None:
     """Take attendance in a session with workers."""
     if distributes(config) and not config.getoption("collectonly"):
-        config.pluginmanager.register(Attendance(config), "harness-attendance")
+        config.pluginmanager.register(Attendance(config), NAME)
+
+
+def refuse(config: pytest.Config) -> None:
+    """End a session of which a worker could not be started; the results say it too."""
+    error = config.stash.get(trouble.KEPT, None)
+    if error is not None:
+        attendance: Attendance | None = config.pluginmanager.get_plugin(NAME)
+        if attendance is not None:
+            attendance.could_not_start(trouble.why(config))
+        raise error
 
 
 @dataclass
@@ -64,8 +76,14 @@ class Attendance:
         self._lost: Counter[str | None] = Counter()
         self._to_run: dict[str | None, dict[str, None]] = {}
         self._reported: set[str] = set()
+        self._specs: Sequence[object] = ()
 
     # Workers come, collect, and end.
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_setupnodes(self, specs: Sequence[object]) -> None:
+        """Note which workers are to be started, one after the other."""
+        self._specs = specs
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: WorkerController) -> None:
@@ -82,13 +100,22 @@ class Attendance:
         """Note what is to be run."""
         self._to_run.setdefault(self._workers[node].kernel, {}).update(dict.fromkeys(ids))
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: WorkerController, error: object) -> None:
-        """A kernel's other workers need not wait for one that will run nothing."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True, optionalhook=True)
+    def pytest_testnodedown(self, node: WorkerController, error: object) -> Generator[None, object, object]:
+        """A kernel's other workers need not wait for one that will run nothing.
+
+        Plugins look here for what they left in the worker: where they never were, it is no error that it is not there.
+        """
         worker = self._workers[node]
         worker.reason = worker.reason or _reason(error)
         if worker.given_up:
             scheduler.give_up(self._config, node)
+        try:
+            return (yield)
+        except Exception:
+            if not worker.given_up and not self._absent_plugins(worker):
+                raise
+            return []
 
     def _hear(self, worker: Worker, message: bytes) -> None:
         """In execnet's thread: a worker tells something."""
@@ -135,6 +162,7 @@ class Attendance:
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
         """The claim of a test whose worker was lost has failed."""
         node: WorkerController = report.node
+        relay.settle(node)
         worker = self._workers[node]
         collected = worker.collected
         if collected is not None and (test := collected.claims.get(crashitem)):
@@ -143,8 +171,9 @@ class Attendance:
             claims.attach_lost(report, lost, self._config)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note which tests have a report."""
-        self._reported.add(report.nodeid)
+        """Note which tests have a report, other than that they are run again."""
+        if report.outcome != claims.RUN_AGAIN:
+            self._reported.add(report.nodeid)
 
     # At the end.
 
@@ -160,26 +189,56 @@ class Attendance:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, object, object]:
         """When nobody has stopped the run: whatever is missing is an error."""
-        ran = yield
-        for absence in self._missing():
-            self._config.hook.pytest_collectreport(report=absence.report())
+        try:
+            ran = yield
+        except (OSError, EOFError):  # no worker could be started in place of one that was lost
+            self._report(self._missing(trouble.why(self._config)))
+            raise
+        self._report(self._missing())
         return ran
 
-    def _missing(self) -> Sequence[missing.Absence]:
+    def could_not_start(self, why: str) -> None:
+        """The next of the workers could not be started, and so nothing will be run."""
+        kernels = [getattr(spec, KERNEL, None) for spec in self._specs]
+        self._report([missing.Absence(kernel, missing.never_came(why)) for kernel in kernels[len(self._workers) :][:1]])
+
+    def _report(self, absent: Iterable[missing.Absence]) -> None:
+        for absence in absent:
+            self._config.hook.pytest_collectreport(report=absence.report())
+
+    def _missing(self, why: str = "") -> Sequence[missing.Absence]:
         kernels = [None] if self._plan is None else self._plan.names
         workers = list(self._workers.values())
         absent = [
-            missing.Absence(kernel, missing.never_came(self._reason_of(kernel)))
+            missing.Absence(kernel, missing.never_came(why or self._reason_of(kernel)))
             for kernel in kernels
             if not any(worker.collected for worker in workers if worker.kernel == kernel)
         ]
         for kernel, ids in self._to_run.items():
             if left := [nodeid for nodeid in ids if nodeid not in self._reported]:
-                absent.append(missing.Absence(kernel, missing.not_run(left, len(ids), self._reason_of(kernel))))
+                absent.append(missing.Absence(kernel, missing.not_run(left, len(ids), why or self._reason_of(kernel))))
         if self._plan is not None and not self._config.getoption("lf", False):
             came = [(worker.kernel, worker.collected) for worker in workers if worker.kernel and worker.collected]
             absent += missing.not_collected(came)
+        own = telling.unknown_settings(self._config)
+        for kernel in [each for each in kernels if all(absence.kernel != each for absence in absent)]:
+            if unknown := {name for one in self._collected_by(kernel) for name in one.unknown - own}:
+                absent.append(missing.Absence(kernel, missing.not_known(unknown)))
         return absent
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Name the plugins that took no part where they are not installed."""
+        workers = [worker for worker in self._workers.values() if worker.kernel is not None]
+        absent = {worker.kernel: plugins for worker in workers if (plugins := self._absent_plugins(worker))}
+        for kernel, plugins in absent.items():
+            terminalreporter.write_line(missing.without_plugins(str(kernel), plugins), yellow=True)
+
+    def _collected_by(self, kernel: str | None) -> Iterable[telling.Collected]:
+        return (worker.collected for worker in self._workers.values() if worker.kernel == kernel and worker.collected)
+
+    def _absent_plugins(self, worker: Worker) -> frozenset[str]:
+        """The plugins of this session that a worker does not have."""
+        return telling.plugins_of(self._config) - worker.collected.plugins if worker.collected else frozenset()
 
     def _reason_of(self, kernel: str | None) -> str:
         """Why the workers of a kernel have ended; "" if none had a reason to."""

@@ -29,6 +29,8 @@ RECORD: pytest.StashKey[ClaimRun] = pytest.StashKey()
 # Attributes of a report: a run with its claim as harness.evidence.codec writes it, and the bytes of a pcapng file.
 EVIDENCE = "harness_evidence"
 PACKETS = "harness_packets"
+# The outcome that pytest-rerunfailures gives to the report of an attempt that is not the last.
+RUN_AGAIN = "rerun"
 
 
 @dataclass(frozen=True)

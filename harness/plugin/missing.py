@@ -52,6 +52,18 @@ def not_run(tests: Sequence[str], of: int, reason: str) -> str:
     return f"did not run {len(tests)} of {of} {_plural(of, 'test')}: {because}{_named(tests)}"
 
 
+def not_known(settings: Iterable[str]) -> str:
+    """Settings of pytest's configuration that plugins have which are not there."""
+    names = sorted(settings)
+    return f"does not know the {_plural(len(names), 'setting')} {', '.join(names)} of pytest's configuration"
+
+
+def without_plugins(kernel: str, plugins: Iterable[str]) -> str:
+    """Plugins of this environment that took no part."""
+    names = sorted(plugins)
+    return f"Linux {kernel} ran without the {_plural(len(names), 'plugin')} {', '.join(names)} of this environment"
+
+
 def not_collected(came: Iterable[tuple[str, Collected]]) -> Iterator[Absence]:
     """What a worker has not collected, and a worker on another kernel has; each difference once."""
     each = [

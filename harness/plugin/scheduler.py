@@ -64,7 +64,11 @@ class ByKernel:
         self._for(node).mark_test_complete(node, item_index, duration or 0)
 
     def mark_test_pending(self, item: str) -> None:
-        """A test has to be run again."""
+        """A test whose worker was lost is to be run again: by those of its kernel."""
+        for scheduler in self._of.values():
+            if item in (scheduler.collection or ()):
+                scheduler.mark_test_pending(item)
+                return
         raise NotImplementedError(item)
 
     def remove_pending_tests_from_node(self, node: WorkerController, indices: Sequence[int]) -> None:

@@ -13,7 +13,7 @@ from harness.evidence.codec import decode_settled
 from harness.evidence.directory import EvidenceDirectory
 from harness.evidence.moved import attempts, moved
 from harness.evidence.types import NOT_SETTLED, SAID, WRONG, Judgement, Run
-from harness.plugin.claims import EVIDENCE, PACKETS, claim_places
+from harness.plugin.claims import EVIDENCE, PACKETS, RUN_AGAIN, claim_places
 from harness.plugin.text import shortest
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 # The summary's headings in their order: the loudest last, nearest to the prompt.
 HEADINGS = ("holds", "refuted", "not applicable", *(said for said in reversed(SAID) if said in (NOT_SETTLED, *WRONG)))
 LOUD = (NOT_SETTLED, *WRONG)
-# The outcome that pytest-rerunfailures gives to the report of an attempt that is not the last.
-RUN_AGAIN = "rerun"
 # pytest's colours.
 GREEN, YELLOW, RED, BOLD = {"green": True}, {"yellow": True}, {"red": True}, {"red": True, "bold": True}
 COLOURS = {

@@ -34,6 +34,8 @@ class Collected(msgspec.Struct, frozen=True, tag=True):
 
     `tests` are all that it found, before any was left out by an option; `skipped` are the modules and directories that
     skipped themselves, `failed` those that could not be collected, each with the reason; `claims` are those of tests.
+    `plugins` are the distributions whose plugins it has, `unknown` the settings of pytest's configuration that it does
+    not know.
     """
 
     release: str
@@ -41,12 +43,24 @@ class Collected(msgspec.Struct, frozen=True, tag=True):
     skipped: dict[str, str]
     failed: dict[str, str]
     claims: dict[str, ClaimOfTest]
+    plugins: frozenset[str] = frozenset()
+    unknown: frozenset[str] = frozenset()
 
 
 class Ended(msgspec.Struct, frozen=True, tag=True):
     """A worker ends because of an error outside of any test."""
 
     reason: str
+
+
+def plugins_of(config: pytest.Config) -> frozenset[str]:
+    """The distributions whose plugins take part in a session."""
+    return frozenset(facade.project_name for _, facade in config.pluginmanager.list_plugin_distinfo())
+
+
+def unknown_settings(config: pytest.Config) -> frozenset[str]:
+    """The settings of pytest's configuration that nobody has said to know; pytest only warns of them."""
+    return frozenset(getattr(config, "_get_unknown_ini_keys", tuple)())
 
 
 _decoder = msgspec.json.Decoder(Collected | Ended)
@@ -99,7 +113,15 @@ class Telling:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Tell before pytest-xdist does."""
         known = {item.nodeid: ClaimOfTest(*claim) for item in session.items if (claim := claims.of_test(item))}
-        collected = Collected(os.uname().release, self._tests, self._skipped, self._failed, known)
+        collected = Collected(
+            os.uname().release,
+            self._tests,
+            self._skipped,
+            self._failed,
+            known,
+            plugins_of(session.config),
+            unknown_settings(session.config),
+        )
         self._tell(collected)
 
     @pytest.hookimpl(tryfirst=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 END = "\0"
+WITHOUT_A_WORD = "a worker could not be started: its program ended without a word"
 
 
 class Said:
@@ -48,6 +49,8 @@ class Said:
 
 
 SAID = pytest.StashKey[Said]()
+# Why a worker could not be started.
+KEPT = pytest.StashKey[pytest.UsageError]()
 
 
 def listen(config: pytest.Config) -> None:
@@ -61,10 +64,31 @@ def is_told(config: pytest.Config) -> Iterator[None]:
     """While workers are started: why one has not come up becomes the error, in place of what execnet makes of it."""
     try:
         yield
-    except (OSError, EOFError):
-        if SAID in config.stash and (text := config.stash[SAID].trouble()):
-            raise pytest.UsageError(text) from None
-        raise
+    except (OSError, EOFError) as error:
+        if SAID not in config.stash:
+            raise
+        raise pytest.UsageError(config.stash[SAID].trouble() or f"{WITHOUT_A_WORD} ({type(error).__name__})") from None
+
+
+@contextlib.contextmanager
+def is_kept(config: pytest.Config) -> Iterator[None]:
+    """While the first workers are started: why one has not come up becomes the error, but later.
+
+    A session that ends before it has begun writes no results: attendance.refuse() ends it when it has.
+    """
+    try:
+        with is_told(config):
+            yield
+    except pytest.UsageError as error:
+        if SAID not in config.stash:
+            raise
+        config.stash[KEPT] = error
+
+
+def why(config: pytest.Config) -> str:
+    """Why a machine has not come up, in a line."""
+    said = config.stash[SAID].trouble() if SAID in config.stash else ""
+    return said.partition("\n")[0] or WITHOUT_A_WORD
 
 
 def loss(config: pytest.Config, release: str) -> str:

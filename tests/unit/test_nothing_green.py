@@ -32,6 +32,9 @@ ELSEWHERE = """#!/bin/sh
 export ELSEWHERE=1 PYTHONPATH={}
 exec {} "$@"
 """
+CANNOT_START = """
+PYTHONPATH={} exec {} -c 'from harness.kernels.interpreters import report; report("the machine is out", came_up=False)'
+"""
 # A plugin that is installed here and not there.
 PLUGIN = """
 def pytest_addoption(parser):
@@ -147,6 +150,28 @@ def test_a_setting_that_is_not_known_there(run: Run, pytester: pytest.Pytester, 
     assert "INTERNALERROR" not in ran.stdout.str()
 
 
+def test_a_setting_that_is_not_known_there_and_only_warned_of(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nlately = 1\n")
+    ran = run()
+    wanted = "Linux elsewhere does not know the setting lately of pytest's configuration"
+    assert error_of(ran, pytester) == wanted
+    ran.assert_outcomes(passed=6, errors=1)
+
+
+def test_a_plugin_that_is_not_there_and_finds_nothing_of_itself(run: Run, pytester: pytest.Pytester) -> None:
+    """As pytest-metadata: what it left in a worker is looked for here when that ends."""
+    site = pytester.path / "site" / "lately.py"
+    site.write_text(f"{PLUGIN}\ndef pytest_testnodedown(node):\n    return node.workeroutput['lately']\n")
+    left = "def pytest_configure(config):\n    getattr(config, 'workeroutput', {})['lately'] = 1\n"
+    site.write_text(f"{site.read_text()}\n{left}")
+    ran = run()
+    assert ran.ret == pytest.ExitCode.OK, ran.stdout.str()
+    ran.assert_outcomes(passed=6)
+    ran.stdout.fnmatch_lines(["Linux elsewhere ran without the plugin* lately* of this environment"])
+    # Nor does it matter where a worker ends before it has begun.
+    assert error_of(run("--lately", "60"), pytester) == "Linux elsewhere did not run: unrecognized arguments: --lately"
+
+
 def test_a_kernel_that_gives_up_while_it_collects(run: Run, pytester: pytest.Pytester) -> None:
     conftest = pytester.path / "conftest.py"
     gives_up = 'def pytest_collection_modifyitems(): pytest.exit("not here") if "ELSEWHERE" in os.environ else None'
@@ -168,6 +193,43 @@ def test_no_kernel_at_all(run: Run, pytester: pytest.Pytester) -> None:
         "1..1",
         "not ok 1 Linux elsewhere # did not run: unrecognized arguments: --lately",
     ]
+
+
+def test_a_worker_that_cannot_be_started(run: Run, pytester: pytest.Pytester) -> None:
+    """It ends as a mistake of usage, before anything is run; the results say which kernel it was."""
+    (pytester.path / "elsewhere").write_text(f"#!/bin/sh{CANNOT_START.format(PROJECT, sys.executable)}")
+    ran = run()
+    assert ran.ret == pytest.ExitCode.USAGE_ERROR
+    assert [line for line in ran.errlines if line.strip()] == ["ERROR: the machine is out"]
+    ran.assert_outcomes(errors=1)
+    assert "ERROR Linux elsewhere - did not run: the machine is out" in ran.outlines
+    assert (pytester.path / "r.ktap").read_text().splitlines()[1:] == [
+        "1..1",
+        "not ok 1 Linux elsewhere # did not run: the machine is out",
+    ]
+    (case,) = ET.parse(pytester.path / "r.xml").getroot().iter("testcase")
+    assert case.attrib["name"] == "Linux elsewhere"
+
+
+def test_a_worker_whose_program_ends_without_a_word(run: Run, pytester: pytest.Pytester) -> None:
+    (pytester.path / "elsewhere").write_text("#!/bin/sh\n")
+    ran = run()
+    assert ran.ret == pytest.ExitCode.USAGE_ERROR
+    (line,) = (line for line in ran.errlines if line.strip())
+    assert line.startswith("ERROR: a worker could not be started: its program ended without a word (")
+    assert "not ok 1 Linux elsewhere # did not run: a worker could not" in (pytester.path / "r.ktap").read_text()
+
+
+def test_a_worker_that_cannot_be_started_again(run: Run, pytester: pytest.Pytester) -> None:
+    script = pytester.path / "elsewhere"
+    again = f"[ ! -e {script}.once ] || {{{CANNOT_START.format(PROJECT, sys.executable)}}}\ntouch {script}.once\n"
+    script.write_text(script.read_text().replace("exec ", f"{again}exec "))
+    pytester.makepyfile(test_lost="import os\ndef test_lost():\n    'ELSEWHERE' in os.environ and os._exit(1)\n")
+    ran = run()
+    assert ran.ret == pytest.ExitCode.USAGE_ERROR
+    assert [line for line in ran.errlines if line.strip()][-1] == "ERROR: the machine is out"
+    ktap = (pytester.path / "r.ktap").read_text()
+    assert "Linux elsewhere # did not run 3 of 4 tests: the machine is out; " in ktap
 
 
 # Tests that are not the same, or have no result.
@@ -261,6 +323,13 @@ def test_fewer_than_one_worker_is_a_mistake_of_usage(run: Run) -> None:
         assert (
             ran.errlines[0] == f"ERROR: -n {number}: with --kernel, -n is how many workers each kernel has: 1 or more"
         )
+
+
+@pytest.mark.parametrize("option", ["--guest-program", "--guest-package"])
+def test_what_no_machine_could_have_is_a_mistake_of_usage(run: Run, option: str) -> None:
+    ran = run(option, "curl", kernels=("ssh:elsewhere", "running"))
+    assert ran.ret == pytest.ExitCode.USAGE_ERROR
+    assert ran.errlines[0] == f"ERROR: {option} curl: no kernel that was named runs in a virtual machine of ours"
 
 
 @pytest.mark.parametrize("option", ["--hold", "--pdb"])

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
@@ -122,3 +125,110 @@ def test_a_claim_that_never_comes_out_has_failed_with_its_last_attempt(
     run = kept(pytester)
     assert (run.said, run.is_flaky, measured(run)) == ("unexplained", False, [9, 0])
     assert [one.said for one in run.earlier] == ["unexplained", "failed"]
+
+
+# A worker whose 127.0.0.1 is another machine's.
+
+CONFTEST = """
+pytest_plugins = ["harness.plugin"]
+from harness.kernels.targets import Remote
+Remote.interpreter = lambda *_, **__: "{}"
+"""
+ALONE = ("unshare", "--user", "--map-root-user", "--net")
+ELSEWHERE = """#!/bin/sh
+export ELSEWHERE=1 PYTHONPATH={}
+exec {} sh -c 'ip link set lo up && exec "$@"' sh {} "$@"
+"""
+LOST_ONCE = """
+import os
+import shlex
+import subprocess
+import sys
+
+def test_lost(request):
+    if "ELSEWHERE" in os.environ and request.node.execution_count == {}:
+        os._exit(1)
+
+def test_plain():
+    pass
+"""
+
+
+def put_elsewhere(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, more: str = "") -> None:
+    """The kernel `ssh:elsewhere` is a process in a network of its own, with the plugins."""
+    if subprocess.run([*ALONE, "ip", "link", "set", "lo", "up"], check=False, capture_output=True).returncode:
+        pytest.skip("no network namespace can be made here")
+    path = os.pathsep.join([str(plugins.DIRECTORY), os.environ["PYTHONPATH"]])
+    monkeypatch.setenv("PYTHONPATH", path)
+    script = pytester.path / "elsewhere"
+    script.write_text(ELSEWHERE.format(path, shlex.join(ALONE), sys.executable).replace("export", f"export {more}"))
+    script.chmod(0o755)
+    pytester.makeconftest(CONFTEST.format(script))
+
+
+# The process at the terminal takes its time to note what a worker says.
+SLOW = """
+import threading
+import pytest_rerunfailures
+
+note = pytest_rerunfailures.ServerStatusDB._set
+def note_late(*told):
+    threading.Event().wait(0.5)
+    note(*told)
+pytest_rerunfailures.ServerStatusDB._set = note_late
+"""
+
+
+@pytest.mark.parametrize(("times", "outcomes"), [("1", {"passed": 4}), ("2", {"passed": 3, "failed": 1})])
+def test_a_worker_elsewhere_knows_what_was_run_again(
+    pytester: pytest.Pytester,
+    session: Callable[..., pytest.RunResult],
+    monkeypatch: pytest.MonkeyPatch,
+    times: str,
+    outcomes: dict[str, int],
+) -> None:
+    """How often a test whose worker was lost may be run again is known here, and asked for there: once."""
+    put_elsewhere(pytester, monkeypatch)
+    conftest = pytester.path / "conftest.py"
+    conftest.write_text(conftest.read_text() + SLOW)
+    pytester.makepyfile(test_lost=LOST_ONCE.format("1" if times == "1" else "request.node.execution_count"))
+    ran = session("-p", "no:randomly", "--reruns", "1", "--kernel", "ssh:elsewhere", "--kernel", "running")
+    assert ran.ret == (pytest.ExitCode.TESTS_FAILED if "failed" in outcomes else pytest.ExitCode.OK), ran.stdout.str()
+    ran.assert_outcomes(**outcomes)
+    assert "1 rerun" in ran.outlines[-1]
+
+
+CLOCK_RUNS_ON = """
+import time
+import pytest
+
+@pytest.fixture(autouse=True, scope="session")
+def hours():
+    now = time.time
+    time.time = lambda: now() + 36000
+    yield
+    time.time = now
+
+@pytest.mark.parametrize("n", range(3))
+def test_passes(n):
+    pass
+"""
+
+
+@pytest.mark.parametrize("seconds", ["3000", "0.0001"])
+def test_a_session_ends_by_the_clock_at_the_terminal(
+    pytester: pytest.Pytester,
+    session: Callable[..., pytest.RunResult],
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: str,
+) -> None:
+    """Between tests a machine's clock runs on by hours, where its time is simulated."""
+    put_elsewhere(pytester, monkeypatch, more="TCP_HARNESS_SIMULATED_TIME=1")
+    pytester.makepyfile(test_late=CLOCK_RUNS_ON)
+    ran = session("-p", "no:randomly", "--session-timeout", seconds, "--kernel", "ssh:elsewhere")
+    if seconds == "3000":
+        assert ran.ret == pytest.ExitCode.OK, ran.stdout.str()
+        ran.assert_outcomes(passed=3)
+    else:
+        assert ran.ret == pytest.ExitCode.TESTS_FAILED
+        assert f"session-timeout: {float(seconds):g} sec exceeded" in ran.stdout.str()
