@@ -70,6 +70,8 @@ PROGRAMS = (
         "false",
         "id",
     ),
+    # What scripts of packetdrill start.
+    *("tc", "ifconfig", "touch"),
     *("test", "expr", "printf", "timeout", "tee", "mkdir", "rm", "ln", "cp", "mv", "chmod", "uname", "seq", "perl"),
 )
 FILES = (

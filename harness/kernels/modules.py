@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Modules by name: links and what delays them, the packet filter with NAT, socket listings, packet sockets, and the port
 # to the outside.
 WANTED = re.compile(
-    r"""veth|dummy|bridge|sch_netem|ipv6|inet_diag|tcp_diag|udp_diag|raw_diag|unix_diag|netlink_diag|packet_diag|af_packet(_diag)?
+    r"""veth|dummy|bridge|sch_(netem|fq)|ipv6|inet_diag|tcp_diag|udp_diag|raw_diag|unix_diag|netlink_diag|packet_diag|af_packet(_diag)?
     |nfnetlink|nf_tables|nft_(ct|nat|chain_nat(_ipv[46])?|masq(_ipv[46])?|redir|reject(_inet|_ipv[46])?|numgen|counter
     |limit|quota|log|hash|meta|rt|exthdr|objref|set_hash|set_rbtree|compat)|nf_tables_(inet|ipv[46]|netdev)|nf_nat(_ipv[46])?
     |nf_conntrack(_ipv[46]|_netlink)?|nf_nat_masquerade_ipv[46]|nf_log_syslog|tun|overlay

@@ -19,6 +19,7 @@ from harness.plugin import (
     options,
     order,
     own_errors,
+    packetdrill,
     parameter,
     relay,
     trouble,
@@ -29,6 +30,7 @@ from harness.plugin.process import is_worker
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+    from pathlib import Path
 
     from _pytest.runner import CallInfo
     from xdist.workermanage import WorkerController
@@ -61,6 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
     options.add_markers(config)
     machine.settle(config)
     complaints.begin(config)
+    packetdrill.begin(config)
     if is_worker(config):
         kernels.guest_folders(config)
         progress.tell_of_waits(config)
@@ -91,6 +94,7 @@ def pytest_configure_node(node: WorkerController) -> None:
     kernels.tell_worker(node)
     memory.tell_worker(node)
     relay.tell_worker(node)
+    packetdrill.tell_worker(node)
     progress.tell_worker(node)
 
 
@@ -125,6 +129,11 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
         ran = yield
     counting.correct(session)
     return ran
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """With --packetdrill, its scripts are tests."""
+    return packetdrill.collect(file_path, parent)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

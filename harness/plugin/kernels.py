@@ -122,7 +122,7 @@ def _project_is_found(config: pytest.Config) -> None:
     """
     if config.inipath is not None or config.rootpath == config.invocation_params.dir:
         return
-    for name in ("kernel", "keyring", "ssh-config"):
+    for name in ("kernel", "keyring", "ssh-config", "packetdrill"):
         values = config.getoption(name.replace("-", "_")) or []
         for value in [values] if isinstance(values, str) else values:
             if value in config.invocation_params.args and Path(value).exists():

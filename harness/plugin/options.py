@@ -3,9 +3,9 @@
 Options: `--evidence DIR` (default: out/evidence below the directory that pytest was started in), `--hold`, `--claim`,
 `--own-kernel`, `--full-size`; of other kernels `--kernel`, `--mirror`, `--suite`, `--keyring`, `--ssh-config`,
 `--real-time`, `--guest-program`, `--guest-package`; of results `--report`, `--ktap`, `--kcidb`, `--baseline`,
-`--fail-on-skip`.
+`--fail-on-skip`; of tests that others wrote `--packetdrill`.
 Ini options: `claims` (directories or files with claims; default: claims/ beside the test or above it, up to the
-root directory), `lab_isolation` ("first-use", or "startup", which ordinary users need with xdist).
+root directory), `packetdrill`, `lab_isolation` ("first-use", or "startup", which ordinary users need with xdist).
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ def add(parser: pytest.Parser) -> None:
     _of_running(group)
     _of_kernels(group)
     _of_results(group)
+    _of_scripts(group)
+    parser.addini("packetdrill", "the path of packetdrill, as --packetdrill", default="")
     parser.addini("claims", "files or directories with claims (default: claims/ beside the test)", type="paths")
     parser.addini("lab_isolation", "when an ordinary user's process makes its user namespace: first-use or startup",
                   default="first-use")  # fmt: skip
@@ -103,6 +105,14 @@ def _of_kernels(group: pytest.OptionGroup) -> None:
         metavar="NAME",
         help="bring this Debian package and what it depends on into the virtual machines, installed here or not; it is "
         "unpacked, and none of its scripts runs (repeatable)",
+    )
+
+
+def _of_scripts(group: pytest.OptionGroup) -> None:
+    group.addoption(
+        "--packetdrill",
+        metavar="PATH",
+        help="this packetdrill runs the scripts (*.pkt) among the tests, each in a namespace of its own",
     )
 
 

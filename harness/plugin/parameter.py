@@ -19,11 +19,15 @@ def harness_kernel(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def names(config: pytest.Config) -> Sequence[str]:
+    """The kernels of this process's tests, by their names: the worker's, with --collect-only all; none without any."""
+    own, session = kernel_of(config), plan_of(config)
+    return [own] if own is not None else session.names if session is not None else ()
+
+
 def parametrise(metafunc: pytest.Metafunc) -> None:
     """Give every test the worker's kernel as a parameter; with --collect-only, all the kernels."""
-    own, session = kernel_of(metafunc.config), plan_of(metafunc.config)
-    kernels: Sequence[str] = [own] if own is not None else session.names if session is not None else ()
-    if kernels:
+    if kernels := names(metafunc.config):
         metafunc.fixturenames.append(KERNEL)
         metafunc.parametrize(KERNEL, kernels, ids=kernels, indirect=True)
 

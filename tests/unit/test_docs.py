@@ -69,6 +69,7 @@ FOREIGN = {
     "--timeout",
     "--session-timeout",
     "--bind",
+    "--ip",  # --ip_version, of packetdrill
 }
 
 
