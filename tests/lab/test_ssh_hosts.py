@@ -11,10 +11,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
 from harness.waiting import until
+from tests import plugins
 from tests.claim_file import claim_file
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/sbin:/usr/local/sbin")
@@ -67,6 +69,16 @@ def test_waits():
             os.sched_yield()
 """
 
+LOST_ONCE = """
+import os
+
+def test_lost():
+    once = {!r}
+    if "SSH_CONNECTION" in os.environ and not os.path.exists(once):
+        open(once, "w").close()
+        os._exit(1)
+"""
+
 
 @dataclass(frozen=True)
 class Far:
@@ -75,14 +87,19 @@ class Far:
     project: Path
     config: Path
 
+    def give_plugins(self) -> None:
+        """Have the plugins of tests.plugins there."""
+        server = self.config.with_name("sshd_config")
+        server.write_text(server.read_text().replace("SetEnv", f"SetEnv PYTHONPATH={plugins.DIRECTORY}"))
+
     def argv(self, *more: str, host: str = "") -> list[str]:
         kernel = host or f"ssh:there,python={sys.executable}"
         return [sys.executable, "-m", "pytest", f"--ssh-config={self.config}", "--kernel", kernel, *more]
 
-    def run(self, *more: str, host: str = "") -> subprocess.CompletedProcess[str]:
+    def run(self, *more: str, host: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.argv(*more, host=host), cwd=self.project, check=False, capture_output=True, text=True,
-            stdin=subprocess.DEVNULL, timeout=DEADLINE,
+            stdin=subprocess.DEVNULL, timeout=DEADLINE, env=os.environ | variables,
         )  # fmt: skip
 
 
@@ -148,6 +165,39 @@ def test_a_host_that_will_not_do_is_one_line(far: Far, host: str, reason: str) -
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     (line,) = (line for line in done.stderr.splitlines() if line.strip())
     assert line.startswith(f"ERROR: {reason}")
+
+
+@pytest.mark.skipif(bool(plugins.MISSING), reason=plugins.MISSING)
+def test_a_host_without_a_plugin_did_not_run(far: Far) -> None:
+    """pytest-timeout is here and not there: nothing is green."""
+    results = ("--junitxml=r.xml", "--ktap=r.ktap")
+    words = ("--kernel", "running", "-k", "test_claim", "--timeout", "60", "-p", "no:randomly", *results)
+    done = far.run(*words, PYTHONPATH=plugins.PYTHONPATH, CI="true")
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    assert "ERROR Linux there - did not run: unrecognized arguments: --timeout" in done.stdout.splitlines()
+    assert "1 passed, 1 error" in done.stdout
+    assert "Linux there # did not run: unrecognized arguments" in (far.project / "r.ktap").read_text()
+    cases = {case.attrib["name"]: case for case in ET.parse(far.project / "r.xml").getroot().iter("testcase")}
+    assert cases["Linux there"].find("error") is not None
+    far.give_plugins()
+    assert far.run(*words, PYTHONPATH=plugins.PYTHONPATH).returncode == pytest.ExitCode.OK
+
+
+@pytest.mark.skipif(bool(plugins.MISSING), reason=plugins.MISSING)
+def test_a_host_that_is_lost_with_a_test_runs_it_again(far: Far) -> None:
+    """By pytest-rerunfailures, which keeps what it knows at the terminal; without it, the test has failed there."""
+    (far.project / "test_lost.py").write_text(LOST_ONCE.format(str(far.project / "once")))
+    far.give_plugins()
+    words = ("--kernel", "running", "-p", "no:randomly", "test_lost.py")
+    again = far.run(*words, "--reruns", "1", PYTHONPATH=plugins.PYTHONPATH)
+    assert again.returncode == pytest.ExitCode.OK, again.stdout + again.stderr
+    assert "2 passed, 1 rerun" in again.stdout
+    (far.project / "once").unlink()
+    lost = far.run(*words, "--junitxml=r.xml", PYTHONPATH=plugins.PYTHONPATH)
+    assert lost.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "1 failed, 1 passed" in lost.stdout
+    cases = {case.attrib["name"]: case for case in ET.parse(far.project / "r.xml").getroot().iter("testcase")}
+    assert "crashed while running 'test_lost.py::test_lost[there]'" in ET.tostring(cases["test_lost[there]"], "unicode")
 
 
 def test_nothing_is_left_there_when_pytest_is_killed(far: Far) -> None:

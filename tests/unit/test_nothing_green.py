@@ -121,6 +121,21 @@ def test_all_is_green_when_all_has_run(run: Run, pytester: pytest.Pytester) -> N
 # A kernel whose worker never runs a test.
 
 
+def test_a_machine_of_vagrant_s_is_no_exception(run: Run, pytester: pytest.Pytester) -> None:
+    kernels = ("vagrant:elsewhere", "running")
+    ran = run("--lately", "60", kernels=kernels)
+    assert error_of(ran, pytester) == "Linux elsewhere did not run: unrecognized arguments: --lately"
+    pytester.makepyfile(test_scenario=SCENARIO.format(DIES_THERE))
+    lost = run(kernels=kernels)
+    assert lost.ret == pytest.ExitCode.TESTS_FAILED
+    lost.assert_outcomes(passed=5, failed=1)
+    (pytester.path / "elsewhere").write_text(f"#!/bin/sh{CANNOT_START.format(PROJECT, sys.executable)}")
+    ran = run(kernels=kernels)
+    assert ran.ret == pytest.ExitCode.USAGE_ERROR
+    assert [line for line in ran.errlines if line.strip()] == ["ERROR: the machine is out"]
+    assert "not ok 1 Linux elsewhere # did not run: the machine is out" in (pytester.path / "r.ktap").read_text()
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_an_option_that_is_not_known_there(run: Run, pytester: pytest.Pytester, workers: str) -> None:
     ran = run("--lately", "60", "-n", workers)
