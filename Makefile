@@ -7,6 +7,8 @@ ARGS ?=
 VENV ?= .venv
 KERNELS ?=
 PYTHON ?=
+# How long the tests that boot other kernels may take, in seconds; those that come later are left out, and named.
+VM_SECONDS ?= 540
 
 RUN = "$(VENV)/bin/python" -m
 INSTALL = VENV="$(VENV)" PYTHON="$(PYTHON)" sh .ci/install
@@ -15,6 +17,7 @@ SOURCES = $(wildcard harness scenarios tests bench conftest.py)
 LOCK_TOOL = uv==0.13.9
 
 export PYTHONUNBUFFERED = 1
+export VM_SECONDS
 
 .DEFAULT_GOAL := help
 .PHONY: help scenarios test test-vm mutants vagrant claims report schema check format bench install testing venv lock clean

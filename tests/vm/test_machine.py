@@ -102,6 +102,9 @@ def test_a_state_that_is_none_is_reported(machine: VirtualMachine, tmp_path: Pat
             MachineDied, match=r"(?i)kernel tiny died: (.*\n)*.*not a migration stream(.*\n)*.*is removed"
         ):
             restored.resume()
+        assert str(restored.died("so")).endswith("(nothing on its console since it was restored)")
+    # Of one that has booted, nobody has restored anything.
+    assert str(machine.died("so")).endswith("(nothing on its console)")
     assert not (tmp_path / "state").exists()
 
 

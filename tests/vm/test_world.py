@@ -1,7 +1,7 @@
 """The project's world in a machine: plugins of pytest, programs and packages, as on the running kernel.
 
 One project, and so one state of a machine: each of pytest-asyncio, -html, -metadata, -randomly, -rerunfailures and
--timeout takes part in one run on two kernels, the other and the running one.
+-timeout takes part in one run on three kernels, two others and the running one.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
@@ -22,8 +24,6 @@ from tests.claim_file import claim_file
 from .conftest import Project
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from harness.kernels.store import Stored
 
 pytestmark = pytest.mark.skipif(bool(plugins.MISSING), reason=plugins.MISSING)
@@ -156,38 +156,51 @@ def wanted_packages() -> list[str]:
     return [word for name in PACKAGES for word in ("--guest-package", name)]
 
 
+def plugins_wanted() -> set[str]:
+    """Those of pyproject.toml, without the prefix: what the matrix has to run."""
+    groups = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    return {re.split(r"[ >=<]", name)[0].removeprefix("pytest-") for name in groups["dependency-groups"]["plugins"]}
+
+
 def test_plugins_programs_and_packages_are_there(its_world: Project, tmp_path: Path) -> None:
+    """The matrix: each plugin, program and package on each of the two kernels, as on the running one."""
     if not shutil.which("curl"):
         pytest.skip("curl is not installed; on Debian: apt-get install curl")
-    kernel = its_world.kernels[0]
     junit, html = tmp_path / "r.xml", tmp_path / "r.html"
     guest = ("--guest-program", "curl", "--guest-program", "tc", *wanted_packages())
     more = (*guest, f"--junitxml={junit}", f"--html={html}")
     result = its_world.run(
-        *its_world.on(kernel), "--kernel", "running", *OPTIONS, *more, PYTHONPATH=plugins.PYTHONPATH, CI="true"
+        *its_world.on(), "--kernel", "running", *OPTIONS, *more, PYTHONPATH=plugins.PYTHONPATH, CI="true"
     )
     assert result.returncode == pytest.ExitCode.TESTS_FAILED, result.stdout + result.stderr
-    there, here = outcomes(junit, kernel.version), outcomes(junit, "running")
+    (present,) = re.findall(r"^plugins: (.*)$", result.stdout, re.MULTILINE)
+    assert plugins_wanted() <= {name.rpartition("-")[0] for name in present.split(", ")}
+    versions = [kernel.version for kernel in its_world.kernels]
+    here = outcomes(junit, "running")
     order = {f"test_order[{n}": "passed" for n in range(8)}
     of_plugins = {"test_awaits", "test_metadata", "test_flaky", "test_is_lost_once", "test_random"}
     wanted = order | dict.fromkeys(of_plugins, "passed") | {"test_hangs": "failure"}
-    assert {name: there[name] for name in wanted} == {name: here[name] for name in wanted} == wanted
-    # What the machine has been given, and what it says of what it has not.
-    brought = [there[f"test_{name}[ipv4"] for name in ("program", "package", "netem_by_tc")]
-    assert brought == ["passed"] * 3, result.stdout
+    assert {name: here[name] for name in wanted} == wanted
+    for version in versions:
+        there = outcomes(junit, version)
+        assert {name: there[name] for name in wanted} == wanted, result.stdout
+        # What the machine has been given.
+        brought = [there[f"test_{name}[ipv4"] for name in ("program", "package", "netem_by_tc")]
+        assert brought == ["passed"] * 3, result.stdout
+        assert f"test_hangs[{version}]" in html.read_text()
+    # What it says of what it has not.
     assert re.search(
         r"SKIPPED .*no-such-program is not in this virtual machine; pytest's --guest-program no-such", result.stdout
     )
     assert "no-such-program is not installed; on Debian" in result.stdout
-    # pytest-timeout, pytest-html, pytest-randomly.
-    assert result.stdout.count("Failed: Timeout (>2.0s) from pytest-timeout.") >= 2
-    assert f"test_hangs[{kernel.version}]" in html.read_text()
+    # pytest-timeout, pytest-randomly.
+    assert result.stdout.count("Failed: Timeout (>2.0s) from pytest-timeout.") >= len(versions) + 1
     first = [line for line in result.stdout.splitlines() if re.match(r"PASSED .*test_order\[", line)]
-    assert [int(re.findall(r"test_order\[(\d)", line)[0]) for line in first] != [*range(8), *range(8)]
+    assert [int(re.findall(r"test_order\[(\d)", line)[0]) for line in first] != [*range(8)] * (len(versions) + 1)
     # pytest-rerunfailures: a claim that is run again begins anew, and the evidence has both attempts.
-    assert result.stdout.count("1 claim: 1 refuted; 1 flaky") == 2
+    assert result.stdout.count("1 claim: 1 refuted; 1 flaky") == len(versions) + 1
     evidence = json.loads((its_world.directory / "out" / "evidence" / "queue.limit.json").read_text())
-    assert {run["kernel"]["release"] for run in evidence["runs"]} >= {kernel.release}
+    assert {run["kernel"]["release"] for run in evidence["runs"]} >= {kernel.release for kernel in its_world.kernels}
     for run in evidence["runs"]:
         measured = [run["phases"][0]["comparisons"][0]["measured"] for run in (*run["earlier"], run)]
         assert [len(attempt["phases"]) for attempt in (*run["earlier"], run)] == [2, 2]

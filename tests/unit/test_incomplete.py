@@ -1,0 +1,38 @@
+"""A run of our own tests that left some out says so at its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytest_plugins = ["pytester"]
+
+TESTS = """
+import pytest
+
+@pytest.mark.parametrize("n", range(3))
+def test_skips(n):
+    pytest.skip("the 540 s are over" if n else "vagrant is not installed")
+
+def test_passes():
+    pass
+"""
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_what_did_not_run_is_said_last(
+    pytester: pytest.Pytester, session: Callable[..., pytest.RunResult], workers: str
+) -> None:
+    pytester.makepyfile(test_some=TESTS)
+    ran = session("-p", "tests.incomplete", "-n", workers)
+    ran.assert_outcomes(passed=1, skipped=3)
+    assert ran.outlines[-4:-1] == [
+        "3 of 4 tests did not run",
+        "  2 × the 540 s are over",
+        "  1 × vagrant is not installed",
+    ]
+    assert "did not run" not in session("-p", "tests.incomplete", "-n", workers, "-k", "passes").stdout.str()
