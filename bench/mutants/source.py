@@ -105,7 +105,8 @@ class Tree:
     def digest_of(self, mutant: Mutant | None) -> str:
         """What a kernel is made of: version, configuration, change."""
         change = mutant.digest if mutant else ""
-        return hashlib.sha256(f"{self.version} {CONFIG.read_text()} {change}".encode()).hexdigest()[:16]
+        options = "\n".join(line for line in CONFIG.read_text().splitlines() if line.startswith("CONFIG_"))
+        return hashlib.sha256(f"{self.version} {options} {change}".encode()).hexdigest()[:16]
 
     def image(self, mutant: Mutant | None) -> Path:
         """Where the image of a mutant is kept, or that of the kernel without a defect."""
@@ -116,7 +117,8 @@ class Tree:
         image = self.image(mutant)
         if not image.exists():
             with self._alone():
-                self._build(mutant, image)
+                if not image.exists():  # another process may have built it meanwhile
+                    self._build(mutant, image)
         return image
 
     def _build(self, mutant: Mutant | None, image: Path) -> None:
