@@ -22,6 +22,8 @@ from harness.laws.diag import times_shown_without_t
 from harness.laws.ranges import at_least, at_most, between, one_of
 from harness.laws.timers import TIME_WAIT
 from harness.observe import count, shell, sockets, ss, tally
+from harness.observe.bytecode import from_port, from_port_range
+from harness.observe.sockets import handed_over
 from harness.traffic import drop, listen
 from harness.traffic.closing import churn, leave_time_wait
 from scenarios import recipes
@@ -187,6 +189,11 @@ def test_ss_timer_by_port(claim: ClaimRun, pair: Pair) -> None:
         # ss prints whole seconds, cut off; before and after it asked, the kernel said these.
         for expires in printed:
             effect.compare("seconds left", seconds(expires), document=between(int(min(after)), max(before)))
+    with claim.effect("what the kernel hands over for such a filter; ss looks at each once more") as effect:
+        for what, condition in (("a host's port", from_port(443)), ("from 443 to 443", from_port_range(443, 443))):
+            effect.compare(f"sockets, by {what}", handed_over(pair.server, "state time-wait", condition), document=4)
+    with claim.control("without a filter the kernel hands all of them over") as control:
+        control.expect("sockets", handed_over(pair.server, "state time-wait", b""), 7)
     with claim.control("-t, which leaves every protocol but TCP out") as control:
         control.expect("rows", shell.printed(pair.server, line.replace("-o", "-to")).count("timer:"), 4)
     with claim.control("the other side's end, where 443 is the destination and nothing is in TIME-WAIT") as control:

@@ -63,6 +63,7 @@ def test_validated(claim: ClaimRun, pair: Pair) -> None:
         control.expect("counters", cookie_counters(control.delta(pair.server)), {})
 
 
+@pytest.mark.slow(170)
 @pytest.mark.claim("syncookies.cookie-can-come-twice")
 def test_cookie_can_come_twice(claim: ClaimRun, pair: Pair) -> None:
     for cookies in (2, 0):
@@ -84,6 +85,30 @@ def test_cookie_can_come_twice(claim: ClaimRun, pair: Pair) -> None:
                 connection.send("A")
                 control.expect("the answer", str(connection.wait("R").flags), "R")
                 control.expect("connections that wait", listener.waiting, 1)
+    for age, is_good in ((45, True), (122, False)):
+        compare_a_cookie_of_an_age(claim, pair, age, is_good=is_good)
+
+
+def compare_a_cookie_of_an_age(claim: ClaimRun, pair: Pair, age: int, *, is_good: bool) -> None:
+    """The ACK comes `age` seconds after the cookie. Beside it a fresh cookie: without any, none would be looked at."""
+    server, peer = pair.server, RawPeer(pair.server, pair.client)
+    server.sysctl[SYNCOOKIES] = 2
+    listener = listen(server, 7)
+    old, fresh = peer.connection(listener), peer.connection(listener)
+    old.syn()
+    let_pass(age, what="the cookie to grow old")
+    with claim.effect(f"the ACK comes {age} seconds after its cookie") as effect:
+        fresh.syn()
+        old.send("A")
+        judged = ("TcpExt.SyncookiesRecv", "TcpExt.SyncookiesFailed")
+        until(lambda: effect.delta(server).only(*judged).nonzero(), what="the cookie to be judged")
+        counted = effect.delta(server).only(*judged).nonzero()
+        effect.compare("counted", counted, document={judged[0 if is_good else 1]: 1})
+        effect.compare("connections that wait", listener.waiting, document=int(is_good))
+    with claim.control("the ACK of the cookie beside it, which is fresh") as control:
+        fresh.send("A")
+        until_equal(lambda: listener.waiting, 1 + is_good, what="connections that wait")
+        control.expect("cookies taken", control.delta(server).TcpExt.SyncookiesRecv, 1)
 
 
 @pytest.mark.claim("syncookies.accepts-its-four-mss")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import HarnessError, Unsupported
 from harness.lab import netlink
+from harness.observe.bytecode import INET_DIAG_REQ_BYTECODE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,14 +70,14 @@ def extension(*attributes: int) -> int:
     return sum(1 << (attribute - 1) for attribute in attributes)
 
 
-def dump(host: Host, family: int, states: int, extensions: int) -> list[tuple[Message, bytes]]:
+def dump(host: Host, family: int, states: int, extensions: int, condition: bytes = b"") -> list[tuple[Message, bytes]]:
     """The TCP sockets of a host, each with its attributes undecoded (see harness.lab.netlink).
 
     `family` is AF_INET, AF_INET6 or AF_UNSPEC (both, in the order of the kernel's table), `states` a bit for each TCP
-    state number. A dump that the kernel marks as interrupted by a change is taken again. Raises Unsupported where
-    the kernel has no inet_diag.
+    state number. `condition` is what the kernel is to check of each (harness.observe.bytecode). A dump that the kernel
+    marks as interrupted by a change is taken again. Raises Unsupported where the kernel has no inet_diag.
     """
-    request = _request(family, states, extensions)
+    request = _request(family, states, extensions, condition)
     for _ in range(ATTEMPTS):
         found, consistent = _dump_once(host, request)
         if consistent:
@@ -94,13 +95,14 @@ def tally(host: Host, family: int, states: int) -> Counter[int]:
     raise _unsteady(host)
 
 
-def _request(family: int, states: int, extensions: int) -> bytes:
+def _request(family: int, states: int, extensions: int, condition: bytes = b"") -> bytes:
     """The whole message that asks for a dump."""
     flags = netlink.NLM_F_REQUEST | netlink.NLM_F_DUMP
+    checks = netlink.attribute(INET_DIAG_REQ_BYTECODE, condition) if condition else b""
     if family == socket.AF_UNSPEC:
-        return netlink.message(TCPDIAG_GETSOCK, flags, 1, REQUEST_OF_ALL.pack(extensions, states))
+        return netlink.message(TCPDIAG_GETSOCK, flags, 1, REQUEST_OF_ALL.pack(extensions, states) + checks)
     asked = REQUEST.pack(family, socket.IPPROTO_TCP, extensions, states)
-    return netlink.message(SOCK_DIAG_BY_FAMILY, flags, 1, asked)
+    return netlink.message(SOCK_DIAG_BY_FAMILY, flags, 1, asked + checks)
 
 
 def _tally_once(host: Host, request: bytes) -> tuple[Counter[int], bool]:

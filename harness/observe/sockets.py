@@ -115,6 +115,14 @@ def count(host: Host, filter: str = "", *, family: int | None = None) -> int:  #
     return sum(1 for _ in _matching(host, filter, family, 0))
 
 
+def handed_over(host: Host, filter: str, condition: bytes) -> int:  # noqa: A002
+    """How many TCP sockets the kernel hands over when it checks a condition itself (harness.observe.bytecode).
+
+    Of the lab's family, and in the states that `filter` names; nothing is sorted out here.
+    """
+    return len(diag.dump(host, host.family, _compile(host, filter).states, 0, condition))
+
+
 def ends_at(host: Host, port: int) -> list[Socket]:
     """A host's ends of connections from or to a port, of the lab's family."""
     return sockets(host, f"exclude listening ( sport = :{port} or dport = :{port} )", family=host.family)
