@@ -68,6 +68,8 @@ class LivePhase:
     def __init__(self, run: Experiment, title: str) -> None:
         self.title = title
         self.comparisons: list[Comparison] = []
+        # Those that the document foretold and our account of the kernel did not.
+        self.against_our_account: list[Judgement] = []
         self._run = run
         self._notes: dict[str, Note] = {}
         self._series: dict[str, Series] = {}
@@ -199,8 +201,9 @@ class Effect(LivePhase):
         """Compare a measurement with what the document says and with our account of the kernel.
 
         The document's value supports "holds", the kernel's "refuted" (one that is both is the document's); neither
-        makes the run fail at its end as unexplained. Each is a value or a range of harness.laws.ranges; `kernel`
-        is the document's unless given.
+        makes the run fail at its end as unexplained. In a claim that is refuted, as expected, a measurement that is the
+        document's alone makes it fail as unexpected: there, too, the kernel is another than we say. Each is a value or
+        a range of harness.laws.ranges; `kernel` is the document's unless given.
         """
         if kernel is _SAME:
             kernel = document
@@ -212,7 +215,10 @@ class Effect(LivePhase):
         where = _caller() if result is Result.NEITHER else ""
         seen = value_of(measured)
         sides = wanted_of(document, seen), wanted_of(kernel, seen)
-        self.comparisons.append(Judgement(storable(what), seen, *sides, result, where))
+        judgement = Judgement(storable(what), seen, *sides, result, where)
+        self.comparisons.append(judgement)
+        if result is Result.DOCUMENT and not matches(kernel, measured):
+            self.against_our_account.append(judgement)
 
     def expect(self, what: str, measured: object, wanted: object) -> None:
         """premise(), by its name of before."""

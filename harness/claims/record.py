@@ -233,6 +233,10 @@ class ClaimRun:
                 f"{self.claim.name} on {self.kernel}: {verdict}, but {expected.verdict} is expected for "
                 f"{expected.kernels} ({expected.because}{commit or ''})"
             )
+        # Else a defect on one side of a claim would hide behind what is still refuted on another.
+        against = [judgement for phase in self.phases for judgement in phase.against_our_account]
+        if verdict is Verdict.REFUTED and against:
+            raise Unexpected("\n".join(map(_document_alone, against[:10])))
 
 
 def kernel_of(version: KernelVersion) -> Kernel:
@@ -246,6 +250,13 @@ def _neither(judgement: Judgement) -> str:
     return (
         f"{judgement.where}: {judgement.what}: measured {judgement.measured}, "
         f"the document says {judgement.document}, our account of the kernel {judgement.kernel}"
+    )
+
+
+def _document_alone(judgement: Judgement) -> str:
+    return (
+        f"{judgement.what}: {judgement.measured}, as the document says, must be {judgement.kernel}: "
+        "by our account of the kernel, and the claim is refuted elsewhere"
     )
 
 

@@ -70,6 +70,8 @@ def telling_result(run: Run) -> Result | None:
     """For an unexpected verdict, the result of the comparisons that made it."""
     if run.outcome is not Outcome.UNEXPECTED:
         return None
+    if run.verdict is run.expected:  # refuted, and yet somewhere as the document says where it had not to be
+        return Result.DOCUMENT
     return Result.KERNEL if run.verdict is Verdict.REFUTED else Result.DOCUMENT
 
 
@@ -78,6 +80,8 @@ def _phases_that_matter(run: Run) -> set[int]:
 
     def matters(comparison: Comparison) -> bool:
         judged = isinstance(comparison, Judgement) and comparison.result is telling
+        if judged and run.verdict is run.expected:
+            judged = f"{comparison.what}: {comparison.measured}," in run.reason
         return is_wrong(comparison) or judged
 
     chosen = {

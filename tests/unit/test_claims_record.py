@@ -14,6 +14,7 @@ from harness.claims.record import ClaimRun
 from harness.claims.render import failure_lines
 from harness.errors import BadInput
 from harness.evidence import port, seconds
+from harness.evidence.moved import moved
 from harness.evidence.types import (
     Choice,
     Endpoint,
@@ -122,6 +123,27 @@ def test_one_refuted_comparison_refutes_the_claim() -> None:
     run = begin(Verdict.REFUTED)
     measure(run, 10, document=10)
     measure(run, 11, document=10, kernel=11)
+    run.settle()
+
+
+def test_what_is_refuted_elsewhere_hides_no_measurement_that_only_the_document_foretold() -> None:
+    run = begin(Verdict.REFUTED)
+    measure(run, 11, document=10, kernel=11)
+    with run.effect("another value of the knob") as effect:
+        effect.compare("resets", 5, document=at_least(1), kernel=0)
+    with pytest.raises(Unexpected, match=r"^resets: 5, as the document says, must be 0: by our account"):
+        run.settle()
+    assert (run.verdict, run.outcome) == (Verdict.REFUTED, "unexpected")
+    assert moved(evidence_of(run)).startswith("resets: 5, as the document says, must be 0: by our account")
+    shown = failure_lines(evidence_of(run))
+    assert "  as the document says: resets: measured 5, document at least 1, kernel 0" in shown
+    assert shown[0] == "effect: cause: 1 comparison, as it should be"
+
+
+def test_where_the_document_and_our_account_agree_nothing_is_unexpected() -> None:
+    run = begin(Verdict.REFUTED)
+    measure(run, 11, document=10, kernel=11)
+    measure(run, 11, document=at_least(10), kernel=11)
     run.settle()
 
 
