@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 REMEMBERED, PAUSE, PATIENCE = 3, 6, 3.0  # seconds
 POOL = 3
 TCP = socket.IPPROTO_TCP
-IDLE_ONLY = ((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (TCP, socket.TCP_KEEPIDLE, 1))
-KEEPALIVE = (*IDLE_ONLY, (TCP, socket.TCP_KEEPINTVL, 1))
+IDLE = ((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (TCP, socket.TCP_KEEPIDLE, 1))
+KEEPALIVE = (*IDLE, (TCP, socket.TCP_KEEPINTVL, 1))
+# The default, said all the same: before Linux 4.5 the other client's sysctl is every client's.
+IDLE_ONLY = (*IDLE, (TCP, socket.TCP_KEEPINTVL, 75))
 USER_TIMEOUT = ((TCP, socket.TCP_USER_TIMEOUT, 1000),)
 OF_HOST = {"tcp_keepalive_time": 1, "tcp_keepalive_intvl": 1, "tcp_fin_timeout": 5}
 
