@@ -14,7 +14,7 @@ from harness.laws.queues import Knobs
 from harness.laws.ranges import at_most
 from harness.laws.timers import about, doubling, half_open_lasting, initial_rto
 from harness.observe import states_at
-from harness.traffic import RawPeer, listen
+from harness.traffic import SYN_OPTIONS, RawPeer, listen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +70,7 @@ def test_fewer_retries_evict_sooner(claim: ClaimRun, lan: Callable[[int], Lan]) 
         control.expect("SYN-ACKs, 1, 2 and 5 retries", sent, [2, 3, 3])
 
 
-@pytest.mark.slow(16)
+@pytest.mark.slow(24)
 @pytest.mark.claim("syn-queue.retries-then-closed")
 def test_retries_then_closed(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
     client, *servers = lan(4).hosts
@@ -92,6 +92,14 @@ def test_retries_then_closed(claim: ClaimRun, lan: Callable[[int], Lan]) -> None
             effect.compare("TCPSynRetrans", effect.delta(server).TcpExt.TCPSynRetrans, document=retries)
             connection.send("A")
             effect.compare("answer to an ACK after that", str(connection.wait("R").flags), document="R")
+    with claim.effect("2 retries, and the client sends its SYN again, which is answered but is no retry") as effect:
+        listener = listen(servers[1])
+        again = RawPeer(servers[1], client).connection(listener)
+        request = watch_half_open(again)
+        again.send("S", seq=(again.seq - 1) % 2**32, options=SYN_OPTIONS)
+        watch_until_gone([request], deadline=30)
+        answers = captures[1].segments(flags="SA", sport=listener.port)
+        effect.compare("SYN-ACKs: one for each SYN, and the retries", len(answers), document=2 + 2)
     with claim.control("when that was, by the kernel's timers") as control:
         for retries, (times, request) in enumerate(zip(sent, watched, strict=True), start=1):
             for wait, (earlier, later) in zip(doubling(initial_rto(), retries), pairwise(times), strict=False):

@@ -130,7 +130,7 @@ def test_what_did_not_run_says_nothing_of_a_kernel(check: Callable[..., Ran], sc
         (["running", "--clam", "x"], "No such option"),
         (["running", "--verdict", "fine"], "'fine' is not one of"),
         (["running", "--claim", "queue.limits"], "harness: no claim is named 'queue.limits'; "),
-        (["running", "--scenarios", "/nowhere"], "harness: /nowhere: there are no scenarios here"),
+        (["running", "--scenarios", "nowhere"], "harness: nowhere: there are no scenarios here"),
         (["./bzImage"], "bzImage: cannot be read: No such file"),
         (["cut-off"], "cut-off: a kernel image that is cut off: its header says"),
         (["."], r"no kernel is built there"),
