@@ -15,16 +15,16 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Accepts a connection, and reads what comes: what any kernel does.
+# Waits for a connection, and reads what comes: what any kernel does.
 SERVER = """\
 0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3
 +0 setsockopt(3, SOL_SOCKET, SO_REUSEADDR, [1], 4) = 0
 +0 bind(3, ..., ...) = 0
 +0 listen(3, 1) = 0
++0...0.2 accept(3, ..., ...) = 4
 +.1 < S 0:0(0) win 32792 <mss 1000,sackOK,nop,nop,nop,wscale 7>
 +0 > S. 0:0(0) ack 1 <...>
 +.1 < . 1:1(0) ack 1 win 257
-+0 accept(3, ..., ...) = 4
 +.1 < P. 1:1001(1000) ack 1 win 257
 +0 > . 1:1(0) ack 1001
 +0 read(4, ..., 1000) = 1000
@@ -37,6 +37,7 @@ STAND_IN = """\
 for word; do script=$word; done
 python3 -c 'import sys; print(sys.version_info[:2])' || exit 1
 echo "$$" >/tmp/left-by-a-script || exit 1
+[ -e "/proc/$$/task/$$" ] || exit 1
 echo "here: $(pwd -P)"
 echo "words: $*"
 read -r first <"$script"

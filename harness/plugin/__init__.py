@@ -13,6 +13,7 @@ from harness.plugin import (
     deadline,
     drops,
     kernels,
+    kselftest,
     lines,
     machine,
     memory,
@@ -64,6 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
     machine.settle(config)
     complaints.begin(config)
     packetdrill.begin(config)
+    kselftest.begin(config)
     if is_worker(config):
         kernels.guest_folders(config)
         progress.tell_of_waits(config)
@@ -132,8 +134,8 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """With --packetdrill, its scripts are tests."""
-    return packetdrill.collect(file_path, parent)
+    """With --packetdrill its scripts are tests, with --kselftest the kernel's test programs."""
+    return packetdrill.collect(file_path, parent) or kselftest.collect(file_path, parent)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -186,7 +188,8 @@ def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -
 def pytest_runtest_makereport(
     item: pytest.Item, call: CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach the evidence of a claim to the report, so that it travels with it."""
+    """Attach the evidence of a claim, or the results of a program, to the report, so that it travels with it."""
     report = yield
     claims.attach(item, call, report)
+    kselftest.attach(item, report)
     return report

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from _pytest._code.code import ExceptionChainRepr, ReprEntryNative
+from _pytest._code.code import ExceptionChainRepr, ReprEntryNative, ReprFileLocation, ReprTraceback
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     import pytest
 
 
@@ -23,3 +26,12 @@ def begin_with(report: pytest.TestReport, line: str) -> None:
     first.reprentries = [ReprEntryNative([f"{line}\n"]), *first.reprentries]
     if shown.reprcrash is not None:
         shown.reprcrash.message = f"{line}\n{shown.reprcrash.message}"
+
+
+def plainly(file: Path | str, number: int, line: str, more: Sequence[str]) -> ExceptionChainRepr:
+    """A failure of something that is not Python, in a file at a line: a line of ours, and more lines as they are.
+
+    It travels from a worker, and the first line is JUnit's message and that of the short summary.
+    """
+    shown = ReprTraceback([ReprEntryNative([f"{one}\n" for one in (line, *more)])], None, "native")
+    return ExceptionChainRepr([(shown, ReprFileLocation(str(file), number, line), None)])

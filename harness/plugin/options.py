@@ -3,7 +3,7 @@
 Options: `--evidence DIR` (default: out/evidence below the directory that pytest was started in), `--hold`, `--claim`,
 `--own-kernel`, `--full-size`; of other kernels `--kernel`, `--mirror`, `--suite`, `--keyring`, `--ssh-config`,
 `--real-time`, `--guest-program`, `--guest-package`; of results `--report`, `--ktap`, `--kcidb`, `--baseline`,
-`--fail-on-skip`; of tests that others wrote `--packetdrill`.
+`--fail-on-skip`; of tests that others wrote `--packetdrill`, `--kselftest`.
 Ini options: `claims` (directories or files with claims; default: claims/ beside the test or above it, up to the
 root directory), `packetdrill`, `lab_isolation` ("first-use", or "startup", which ordinary users need with xdist).
 """
@@ -113,6 +113,12 @@ def _of_scripts(group: pytest.OptionGroup) -> None:
         "--packetdrill",
         metavar="PATH",
         help="this packetdrill runs the scripts (*.pkt) among the tests, each in a namespace of its own",
+    )
+    group.addoption(
+        "--kselftest",
+        action="store_true",
+        help="programs of tools/testing/selftests that are named, or that a Makefile beside them calls tests, are "
+        "run in a kernel of their own, with what they print as results",
     )
 
 

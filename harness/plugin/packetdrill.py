@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from _pytest._code.code import ExceptionChainRepr, ReprEntryNative, ReprFileLocation, ReprTraceback
 
 from harness.errors import BadInput, MissingProgram
-from harness.plugin import parameter
+from harness.plugin import failing, parameter
 from harness.plugin.fixtures import LABS
 from harness.plugin.kernels import is_elsewhere, plan_of
 from harness.plugin.kernels import name_of as kernel_name_of
@@ -182,10 +181,8 @@ class Script(pytest.Item):
         if not isinstance(error, ScriptFailed):
             return super().repr_failure(excinfo, style)
         outcome = error.outcome
-        lines = [outcome.complaint, *outcome.output.splitlines(), *self._around(outcome.line)]
-        shown = ReprTraceback([ReprEntryNative([f"{line}\n" for line in lines])], None, "native")
-        where = ReprFileLocation(str(self.path), outcome.line or 1, outcome.complaint)
-        return ExceptionChainRepr([(shown, where, None)])
+        more = [*outcome.output.splitlines(), *self._around(outcome.line)]
+        return failing.plainly(self.path, outcome.line or 1, outcome.complaint, more)
 
     def _around(self, number: int | None) -> Iterator[str]:
         """The script's lines around one of them, that one marked; all of it without a number."""

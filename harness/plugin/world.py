@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.kernels.project import Project
+from harness.plugin import selftests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,7 +62,7 @@ def _wishes(config: pytest.Config, project: Project) -> Wishes:
         project.root,
         frozenset(distribution.name for distribution in _plugins(config)),
         frozenset(modules | set(_named_plugins(config))),
-        tuple(config.getoption("guest_program")),
+        (*config.getoption("guest_program"), *selftests.guest_programs(config)),
         tuple(config.getoption("guest_package")),
     )
 

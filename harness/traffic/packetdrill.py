@@ -55,7 +55,9 @@ ENOUGH = 180.0
 # Scripts keep sysctls in files of /tmp that are named for their process, and its number is that of a namespace, where
 # it is the same for many. So each has a /tmp of its own, above the machine's, which it still sees; where the kernel has
 # no overlay, it has the machine's. Python, which checks what a script asserts, is this interpreter.
+# packetdrill looks at its threads in /proc, which has to be that of the namespace of their numbers.
 _BEGIN = """place=$1 folder=$2; shift 2
+mount -t proc none /proc || exit 125
 mount -t overlay -o lowerdir=/tmp,upperdir="$place/upper",workdir="$place/work" none /tmp 2>/dev/null
 cd -- "$folder" || exit 125
 PATH="$place/bin:$PATH" exec "$@"

@@ -1,0 +1,62 @@
+"""Which of the kernel's test programs --kselftest means, and what they start, to be there where they run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# These are others' tests.
+NOT_OURS = (".py", ".pkt")
+
+
+def guest_programs(config: pytest.Config) -> list[str]:
+    """What the chosen programs start, to be brought into virtual machines; says what is not here.
+
+    UsageError where a script reads a file that is not part of the project, and so would not be there.
+    """
+    from harness.traffic import kselftest
+
+    if not config.getoption("kselftest"):
+        return []
+    wanted: dict[str, None] = {}
+    for program in _chosen(config):
+        for file in kselftest.sourced(program):
+            if not file.is_relative_to(config.rootpath):
+                raise pytest.UsageError(
+                    f"{program.name} reads {file}, which is not below {config.rootpath}: machines would not have it; "
+                    "--rootdir=DIRECTORY names one that has all, such as tools/testing/selftests"
+                )
+        wanted |= dict.fromkeys(kselftest.wanted_programs(program))
+        for line in kselftest.lacking(program):
+            print(f"harness: {line}", file=sys.stderr)
+    return list(wanted)
+
+
+def _named(config: pytest.Config) -> Iterator[Path]:
+    """The files and directories among pytest's arguments."""
+    for argument in config.args:
+        yield Path(os.path.normpath(config.invocation_params.dir / argument.partition("::")[0]))
+
+
+def _chosen(config: pytest.Config) -> Iterator[Path]:
+    """The programs among pytest's arguments, and those that a Makefile in a directory among them names."""
+    for place in _named(config):
+        files = sorted(place.rglob("*")) if place.is_dir() else [place]
+        yield from (file for file in files if is_wanted(config, file))
+
+
+def is_wanted(config: pytest.Config, file: Path) -> bool:
+    """Whether a file is a program that --kselftest runs: it is named, or a Makefile beside it calls it a test."""
+    from harness.traffic import kselftest
+
+    if file.suffix in NOT_OURS or not file.is_file():
+        return False
+    is_named = file in _named(config) or file.name in kselftest.listed(file.parent)
+    return is_named and kselftest.is_program(file)
