@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ from harness.instruments.patience import RTO_MAX_MS, Stranded, give_up, side_by_
 from harness.instruments.retransmissions import gaps
 from harness.laws import since
 from harness.laws.ranges import at_most, between
-from harness.laws.timers import JIFFY, LATE
+from harness.laws.timers import JIFFY, LATE, RTO_MAX, RTO_MIN, doubling
 from harness.observe import socket_of
 from harness.traffic import answered, drop, echo, listen
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 # For how many seconds each value stands: as many doublings of 200 ms, and then 120 s each (ip-sysctl.rst).
 STANDS_FOR = {1: 0.6, 2: 1.4, 3: 3.0, 4: 6.2, 5: 12.6, 6: 25.4, 7: 51.0, 8: 102.2, 10: 324.6, 15: 924.6}
+
+# More retransmissions than any of these times has room for.
+MANY = 40
 
 
 @pytest.mark.claim("connect-timeout.retries2")
@@ -86,5 +90,10 @@ def compare(effect: Effect, stranded: Stranded, seen: Capture) -> None:
     what = f"tcp_retries2 {name}: seconds from the first retransmission"
     effect.compare(f"{what} to the last", to_the_last, document=at_most(patience + JIFFY))
     effect.compare(f"{what} to the end", to_the_end, document=between(patience - JIFFY, 1.13 * longest))
+    # Each wait is twice the one before it: a machine that is late makes them fewer, and nothing makes them more.
+    waits = doubling(2 * (stranded.rto_min or RTO_MIN), MANY, stranded.rto_max or RTO_MAX)
+    most = 1 + sum(at <= patience + JIFFY for at in accumulate(waits))
+    again = sum(at >= first for at in times)
+    effect.compare(f"tcp_retries2 {name}: retransmissions by the RTO", again, document=at_most(most))
     effect.note(f"{name}: seconds in all", seconds(round(stranded.seconds(seen), 2)))
     effect.note(f"{name}: sent again after", seconds(gaps(times)))

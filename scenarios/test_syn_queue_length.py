@@ -47,6 +47,11 @@ def test_handshake_path(claim: ClaimRun, pair: Pair) -> None:
         stray.send("A", ack=1)
         stray.wait("R")
         control.expect("(half-open, waiting) after a stray ACK", queues(), (1, 0))
+        other = peer.connection(listener)
+        other.syn()
+        other.send("A", ack=(other.ack + 1) % 2**32)
+        control.expect("answer to an ACK of another number", str(other.wait("R").flags), "R")
+        control.expect("(half-open, waiting) after that", queues(), (2, 0))
         control.expect("connections to accept", len(listener.accept_all()), 0)
 
 

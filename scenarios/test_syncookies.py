@@ -8,7 +8,14 @@ import pytest
 
 from harness.instruments.accept_queue import fill
 from harness.instruments.syn_queue import SYNCOOKIES, drops
-from harness.instruments.syncookies import cookie_counters, cookies_counted, drops_counted, full_queue
+from harness.instruments.syncookies import (
+    cookie_counters,
+    cookies_counted,
+    drops_counted,
+    full_queue,
+    past_the_start,
+    take_cookie_elsewhere,
+)
 from harness.instruments.syns import Fates, fill_up, send_syns
 from harness.laws import since
 from harness.traffic import RawPeer, connect, echo, listen
@@ -59,6 +66,13 @@ def test_on_overflow(claim: ClaimRun, pair: Pair) -> None:
             roomy = listen(pair.server, 40)
             control.expect("SYNs", send_syns(peer, roomy, full + BEYOND), Fates(full + BEYOND, 0, 0))
             control.expect("counters", cookie_counters(control.delta(pair.server)), {})
+    past_the_start()
+    pair.server.sysctl[SYNCOOKIES] = 2
+    with claim.control("a right cookie, brought to a listener that has sent none lately") as control:
+        brought = take_cookie_elsewhere(pair.server, peer)
+        control.expect("the answer", str(brought.wait("R").flags), "R")
+        looked_at = control.delta(pair.server).only("TcpExt.SyncookiesRecv", "TcpExt.SyncookiesFailed")
+        control.expect("cookies that were looked at", looked_at.nonzero(), {})
 
 
 @pytest.mark.claim("syncookies.always")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.instruments.syn_queue import SYNCOOKIES
@@ -10,7 +11,7 @@ from harness.instruments.syns import fill_up
 from harness.laws import before
 from harness.observe import counters
 from harness.traffic import SYN_OPTIONS, RawPeer, echo, listen
-from harness.waiting import until
+from harness.waiting import let_pass, until
 
 if TYPE_CHECKING:
     from harness.lab import Host
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 # What a cookie can say of the client's MSS: net/ipv4/syncookies.c and net/ipv6/syncookies.c, msstab, since the boundary
 # cookie-has-four-mss.
 MSS_TABLE = {socket.AF_INET: (536, 1300, 1440, 1460), socket.AF_INET6: (1220, 1420, 1440, 8940)}
+# In seconds from boot: five minutes and two, and a bit.
+START = 425
 # What cookies and dropped handshakes are counted in.
 COUNTERS = ("TcpExt.Syncookies*", "TcpExt.TCPReqQFull*", "TcpExt.Listen*")
 
@@ -95,6 +98,30 @@ def is_taken(listener: Listener, peer: RawPeer, offset: int) -> bool:
     connection.send("A", ack=connection.ack + offset)
     until(lambda: judged() != earlier, what="the ACK to be judged")
     return judged()[0] > earlier[0]
+
+
+def past_the_start() -> None:
+    """Wait until a listener that has sent no cookie looks like one that has not, which is so from 7 minutes after boot.
+
+    When it sent the last one is 0 at first, and so are jiffies five minutes after boot. In the two minutes from then on
+    that was lately; before Linux 5.5 ("tcp: tighten acceptance of ACKs not matching a child socket") also in the five
+    minutes before (include/net/tcp.h, tcp_synq_no_recent_overflow()).
+    """
+    left = START - time.clock_gettime(time.CLOCK_BOOTTIME)
+    if left > 0:
+        let_pass(left, what="jiffies to be beyond the two minutes from 0 on")
+
+
+def take_cookie_elsewhere(server: Host, peer: RawPeer) -> RawConnection:
+    """Bring a fresh cookie to a listener that has sent none: the one before it, at the same port, sent this one."""
+    first = listen(server, 7)
+    connection = peer.connection(first)
+    connection.syn()
+    port = first.port
+    first.close()
+    listen(server, 7, port=port)
+    connection.send("A")
+    return connection
 
 
 def mss_kept(family: socket.AddressFamily, mss: int) -> int:
