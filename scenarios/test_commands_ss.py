@@ -77,6 +77,8 @@ def test_ss_tan(claim: ClaimRun, pair: Pair) -> None:
         six_states(pair)
         effect.compare("rows", printed("ss -tan"), document=expected(sockets(pair.server)))
         effect.compare("how many", len(printed("ss -tan")), document=13)
+        half_open = sorted({(row.recv_q, row.send_q) for row in printed("ss -tan") if row.state == "SYN-RECV"})
+        effect.compare("(Recv-Q, Send-Q) of the half-open ones", half_open, document=[(0, 0)])
     with claim.effect("1000 sockets more") as effect:
         leave(pair.server, listen(pair.client, 200), 1000)
         rows, there = beside_count(pair.server, lambda: printed("ss -tan"), "")
