@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from harness.errors import BadInput
 from harness.lab.host import IPV4, IPV6, Address, Addresses
 from harness.lab.line import Line
+from harness.listing import first
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,7 @@ Chosen = str | tuple[str, ...] | list[str]
 UNOWNED = 0xFF00
 
 
-@dataclass
+@dataclass(repr=False)
 class Cable:
     """One layer-2 network: a cable between two hosts, or a switch with any number.
 
@@ -42,6 +43,9 @@ class Cable:
     networks: dict[int, ipaddress.IPv4Network | ipaddress.IPv6Network] = field(default_factory=dict)
     hub: Hub | None = None
     routed: bool = False
+
+    def __repr__(self) -> str:
+        return f"<cable {self.number}: {first([f'{host.name}:{name}' for host, name in self.members])}>"
 
     def address(self, n: int, family: int) -> str:
         """The n-th address of the cable."""

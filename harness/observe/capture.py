@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import BadInput, Forbidden
 from harness.lab.impairment import Flags, bits
+from harness.listing import Listing
 from harness.observe import bpf, segments
 from harness.observe.packet import Packet
 
@@ -69,7 +70,7 @@ class Capture:
     def packets(self) -> list[Packet]:
         """All packets since the capture began, in the order in which they were seen."""
         self._drain()
-        return list(self._packets)
+        return Listing(self._packets)
 
     def segments(
         self,
@@ -99,14 +100,14 @@ class Capture:
             "interface": interface,
         }
         given = [(name, value) for name, value in wanted.items() if value is not None]
-        return [
+        return Listing(
             segment
             for segment in (packet.segment() for packet in self._packets)
             if segment is not None
             and (meant is None or meant.meet(bits(segment.flags), segment.length))
             and all(getattr(segment, name) == value for name, value in given)
             and (port is None or port in (segment.sport, segment.dport))
-        ]
+        )
 
     def exchange(self, **wanted: str | int | None) -> list[str]:
         """The segments (chosen as in `segments`) as lines to read, and a last line if packets are missing."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import BadInput
+from harness.listing import Listing
 
 if TYPE_CHECKING:
     from harness.lab.host import Host
@@ -44,7 +45,7 @@ class Row:
 
 def rows(host: Host, *arguments: object) -> list[Row]:
     """The rows of `netstat` with these arguments on a host: `rows(host, "-tan")`. With -p it may take a minute."""
-    return parse(host.run("netstat", *arguments).stdout)
+    return Listing(parse(host.run("netstat", *arguments).stdout))
 
 
 def parse(printed: str) -> list[Row]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from harness.observe import segments
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Packet:
     """One frame: `time_ns` since the epoch by the kernel's clock, `direction` "in" or "out" of the host.
 
@@ -20,6 +20,11 @@ class Packet:
     length: int
     frame: bytes
     ethernet: bool
+
+    def __repr__(self) -> str:
+        segment = self.segment()
+        said = f"{self.length} bytes" if segment is None else segment.line()
+        return f"<{self.direction} {self.interface}: {said}>"
 
     def segment(self) -> segments.Segment | None:
         """The TCP segment in it, if there is one."""

@@ -6,6 +6,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.listing import Listing
 from harness.observe import states
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Row:
 
 def rows(host: Host) -> list[Row]:
     """The sockets of a host in the lab's family, as `cat` prints them there."""
-    return list(parse(host.run("cat", FILES[host.family]).stdout))
+    return Listing(parse(host.run("cat", FILES[host.family]).stdout))
 
 
 def parse(printed: str) -> Iterator[Row]:

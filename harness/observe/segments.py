@@ -36,7 +36,7 @@ class Options(NamedTuple):
     fast_open: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Segment:
     """One TCP segment as it was seen on an interface.
 
@@ -79,6 +79,9 @@ class Segment:
 
     def __str__(self) -> str:
         return self.line()
+
+    def __repr__(self) -> str:
+        return f"<{self.line()}>"
 
     def line(self, *, since: float = 0.0, seq_base: int = 0, ack_base: int = 0) -> str:
         """One line; the time counts from `since`, the sequence numbers from their bases."""

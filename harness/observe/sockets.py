@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import BadInput
 from harness.lab import netlink
+from harness.listing import Listing
 from harness.observe import diag, states, tcp_info
 from harness.observe.filters import Filter, compile_filter
 
@@ -51,7 +52,7 @@ class Timer:
         return f"timer:({self.kind},{self.expires:.3f}s,{self.retransmits})"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Socket:
     """One TCP socket.
 
@@ -88,6 +89,9 @@ class Socket:
         line = f"{self.state:<10} {self.recv_q:>6} {self.send_q:>6} {local:>21} {remote:>21}"
         return f"{line} {self.timer}" if self.timer else line
 
+    def __repr__(self) -> str:
+        return f"<{' '.join(str(self).split())}>"
+
 
 def sockets(
     host: Host,
@@ -104,7 +108,7 @@ def sockets(
     nor drops, and neither side spends time on them. Raises BadInput for a filter that is not understood.
     """
     asked = EVERYTHING if details else 0
-    return [_socket(message, block) for message, block in _matching(host, filter, family, asked)]
+    return Listing(_socket(message, block) for message, block in _matching(host, filter, family, asked))
 
 
 def count(host: Host, filter: str = "", *, family: int | None = None) -> int:  # noqa: A002

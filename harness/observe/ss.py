@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import BadInput
+from harness.listing import Listing
 from harness.observe.sockets import Timer
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Row:
 
 def rows(host: Host, *arguments: object) -> list[Row]:
     """The rows of `ss` on a host, in its order: `rows(host, "-tan", "state", "syn-recv")`."""
-    return parse(host.run("ss", *arguments).stdout)
+    return Listing(parse(host.run("ss", *arguments).stdout))
 
 
 def row(host: Host, *arguments: object) -> Row:

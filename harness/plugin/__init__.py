@@ -57,6 +57,13 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object
     return (yield)
 
 
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """Of many connections, a failed comparison shows some."""
+    from harness.plugin import asserting
+
+    return asserting.explain(op, left, right)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Markers, whose machine it is, and who collects the results."""
     from harness.plugin import attendance, baseline, formats, hold, progress, skips, summary, telling

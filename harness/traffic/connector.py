@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import NotReady
 from harness.lab.host import family_of
+from harness.listing import Listing
 from harness.traffic.listener import Listener
 from harness.waiting import PATIENCE, let_clock_reach, until, until_at_least, until_equal
 
@@ -30,7 +31,7 @@ CLOSED = "closed"
 DATA = "data"
 
 
-@dataclass
+@dataclass(repr=False)
 class Attempt:
     """One connect(): its socket, and how it ended.
 
@@ -45,6 +46,15 @@ class Attempt:
     seconds: float | None = None
     timeout: float | None = None
     _fate: str = OPEN
+
+    def __repr__(self) -> str:
+        """What is known up to now: nothing is read for it."""
+        try:
+            ends = f"from port {self.port}"
+        except OSError:
+            ends = "of a socket that is closed"
+        ended = "" if self.seconds is None else f" after {self.seconds:.3f} s"
+        return f"<connect() {ends}: {self.result}{ended}>"
 
     def fate(self) -> str:
         """What the application learns by reading: an errno's name, "closed", or "open" while there is nothing to learn.
@@ -79,12 +89,18 @@ class Attempt:
         return port
 
 
-@dataclass
+@dataclass(repr=False)
 class Attempts:
     """The connect() calls of one connect(); iterable, and countable by result."""
 
     host: Host
-    each: list[Attempt] = field(default_factory=list)
+    each: list[Attempt] = field(default_factory=Listing)
+
+    def __repr__(self) -> str:
+        """What is known up to now: nothing is read for it."""
+        results = Counter(attempt.result for attempt in self.each)
+        told = ", ".join(f"{number} {result}" for result, number in results.most_common())
+        return f"<{len(self.each)} connect() calls of {self.host.name}: {told or 'none'}>"
 
     def __iter__(self) -> Iterator[Attempt]:
         return iter(self.each)
