@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from harness.evidence.types import NOISE, Judgement, Outcome, Result, Verdict, is_wrong
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from harness.evidence.types import Comparison, Moved, Phase, Run, SocketTable
+    from harness.evidence.types import Comparison, Knob, Moved, Phase, Run, SocketTable
 
 PACKETS_SHOWN = 40
 ROWS_SHOWN = 20
@@ -25,11 +25,17 @@ def failure_lines(run: Run, exchanges: Iterable[tuple[str, Sequence[str]]] = ())
             lines += phase_lines(phase)
         else:
             lines.append(f"{phase.kind}: {phase.title}: {_as_it_should_be(len(phase.comparisons))}")
+    return lines + packet_lines(exchanges)
+
+
+def packet_lines(exchanges: Iterable[tuple[str, Sequence[str]]], *, shown: int = PACKETS_SHOWN) -> list[str]:
+    """The first packets of each place where some were captured, `shown` of them."""
+    lines: list[str] = []
     for place, exchange in exchanges:
         lines.append(f"packets at {place}")
-        lines += [f"    {line}" for line in exchange[:PACKETS_SHOWN]]
-        if len(exchange) > PACKETS_SHOWN:
-            lines.append(f"    … {len(exchange) - PACKETS_SHOWN} more")
+        lines += [f"    {line}" for line in exchange[:shown]]
+        if len(exchange) > shown:
+            lines.append(f"    … {len(exchange) - shown} more")
     return lines
 
 
@@ -39,14 +45,25 @@ def phase_lines(phase: Phase) -> list[str]:
     if phase.interrupted:
         lines.append(f"  ended by {phase.interrupted}")
     lines += [f"  {comparison_line(comparison)}" for comparison in phase.comparisons]
-    for host, knobs in phase.knobs.items():
-        lines.append(f"  knobs of {host}")
-        lines += [f"    {name} = {knob.now}  (was {knob.before})" for name, knob in knobs.items()]
-    for host, counters in phase.counters.items():
-        lines += _counter_lines(host, counters)
-    for host, table in phase.sockets.items():
-        lines += [f"  {line}" for line in _socket_lines(host, table)]
+    lines += [f"  {line}" for line in host_lines(phase.knobs, phase.counters, phase.sockets)]
     lines += [f"  {note.label}: {note.value}" for note in phase.notes]
+    return lines
+
+
+def host_lines(
+    knobs: Mapping[str, Mapping[str, Knob]],
+    counters: Mapping[str, Mapping[str, Moved]],
+    sockets: Mapping[str, SocketTable],
+) -> list[str]:
+    """What the hosts have: the knobs that were turned, the counters that moved, the sockets."""
+    lines: list[str] = []
+    for host, turned in knobs.items():
+        lines.append(f"knobs of {host}")
+        lines += [f"  {name} = {knob.now}  (was {knob.before})" for name, knob in turned.items()]
+    for host, moved in counters.items():
+        lines += _counter_lines(host, moved)
+    for host, table in sockets.items():
+        lines += _socket_lines(host, table)
     return lines
 
 
@@ -98,12 +115,12 @@ def _as_it_should_be(comparisons: int) -> str:
     return f"{comparisons} comparison{'s' * (comparisons != 1)}, as it should be"
 
 
-def _counter_lines(host: str, counters: dict[str, Moved]) -> list[str]:
+def _counter_lines(host: str, counters: Mapping[str, Moved]) -> list[str]:
     telling = {name: moved.by for name, moved in counters.items() if not name.endswith(NOISE)}
     if not telling:
         return []
     width = max(map(len, telling))
-    return [f"  counters of {host}", *(f"    {name:<{width}}  {by:+d}" for name, by in telling.items())]
+    return [f"counters of {host}", *(f"  {name:<{width}}  {by:+d}" for name, by in telling.items())]
 
 
 def _socket_lines(host: str, table: SocketTable) -> list[str]:

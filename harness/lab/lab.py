@@ -44,6 +44,7 @@ class Lab:
     `family` (socket.AF_INET or AF_INET6) is what the experiment is about: hosts always have addresses of both, and
     whatever takes no family uses this one. `machine_sysctl` has the knobs of the
     whole machine, to be set in a kernel of our own. `impairments` say, when called, what was done to the traffic.
+    `on_host` is called with each host when it has been made.
     """
 
     def __init__(self, family: int = IPV4) -> None:
@@ -54,6 +55,7 @@ class Lab:
         self.cables: list[Cable] = []
         self.directory = Path(f"/run/lab{self.number}")
         self.machine_sysctl = MachineSysctls()
+        self.on_host: list[Callable[[Host], object]] = []
         self.impairments: list[Callable[[], Impairment]] = []
         self._undo = ExitStack()
         self._routed: list[tuple[Host, Host]] = []
@@ -96,6 +98,8 @@ class Lab:
         self._undo.callback(link.unlink, missing_ok=True)
         self._undo.callback(host.close)
         self.all_hosts[name] = host
+        for tell in self.on_host:
+            tell(host)
         return host
 
     def hosts(self, *names: str) -> list[Host]:

@@ -24,6 +24,7 @@ from harness.plugin import (
     parameter,
     relay,
     trouble,
+    witness,
 )
 from harness.plugin.fixtures import behind_nat, claim, family, lab, lan, pair, restrict_family
 from harness.plugin.parameter import harness_kernel
@@ -70,6 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     options.add_markers(config)
     machine.settle(config)
+    witness.settle(config)
     complaints.begin(config)
     packetdrill.begin(config)
     kselftest.begin(config)
@@ -165,6 +167,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
     """Each attempt of a test begins anew; what this machine cannot do is skipped."""
     claims.begin_anew(item)
+    witness.begin_anew(item)
     complaints.begin_test(item)
     with machine.skipping():
         yield
@@ -173,6 +176,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Run the test; if it has a claim, draw the verdict."""
+    witness.begin(item)
     with complaints.plainly(), drops.shown_in_failures(item), lines.shown_in_failures(item), claims.settling(item):
         with complaints.fail(item, "call"), machine.skipping():
             return (yield)
@@ -195,8 +199,9 @@ def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -
 def pytest_runtest_makereport(
     item: pytest.Item, call: CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach the evidence of a claim, or the results of a program, to the report, so that it travels with it."""
+    """Attach the evidence of a claim, of a failed test's lab, or of a program to the report, with which it travels."""
     report = yield
     claims.attach(item, call, report)
+    witness.attach(item, report)
     kselftest.attach(item, report)
     return report

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.plugin import witness
 from harness.plugin.claims import record_of
 from harness.plugin.order import needs_own_kernel
 
@@ -48,7 +49,8 @@ def lab(request: pytest.FixtureRequest, family: socket.AddressFamily) -> Iterato
         record = record_of(request.node)
         if record is not None:
             record.watch(empty)
-        yield empty
+        with witness.watching(request.node, empty):
+            yield empty
         labs.remove(empty)
 
 

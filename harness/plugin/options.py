@@ -5,7 +5,9 @@ Options: `--evidence DIR` (default: out/evidence below the directory that pytest
 `--real-time`, `--guest-program`, `--guest-package`; of results `--report`, `--ktap`, `--kcidb`, `--baseline`,
 `--fail-on-skip`; of tests that others wrote `--packetdrill`, `--kselftest`.
 Ini options: `claims` (directories or files with claims; default: claims/ beside the test or above it, up to the
-root directory), `packetdrill`, `lab_isolation` ("first-use", or "startup", which ordinary users need with xdist).
+root directory), `packetdrill`, `lab_isolation` ("first-use", or "startup", which ordinary users need with xdist),
+`lab_capture` ("failed", or "never": whether hosts of tests without a claim are captured, to be kept when the test
+fails).
 """
 
 from __future__ import annotations
@@ -37,6 +39,11 @@ def add(parser: pytest.Parser) -> None:
     parser.addini("claims", "files or directories with claims (default: claims/ beside the test)", type="paths")
     parser.addini("lab_isolation", "when an ordinary user's process makes its user namespace: first-use or startup",
                   default="first-use")  # fmt: skip
+    parser.addini(
+        "lab_capture",
+        "whether the hosts of tests without a claim are captured, to be kept when the test fails: failed or never",
+        default="failed",
+    )
 
 
 def add_markers(config: pytest.Config) -> None:

@@ -9,12 +9,14 @@ import pytest
 
 from harness.claims.render import comparison_line, telling_result
 from harness.errors import BadInput
+from harness.evidence import failed
 from harness.evidence.codec import decode_settled
 from harness.evidence.directory import EvidenceDirectory
 from harness.evidence.moved import attempts, moved
 from harness.evidence.types import NOT_SETTLED, SAID, WRONG, Judgement, Run
 from harness.plugin.claims import EVIDENCE, PACKETS, RUN_AGAIN, claim_places
 from harness.plugin.text import shortest
+from harness.plugin.witness import FAILED_TEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,9 +50,13 @@ class Results:
     def __init__(self, config: pytest.Config, directory: Path) -> None:
         self.config = config
         self.evidence = EvidenceDirectory(directory)
+        # Tests without a claim that failed, and whose labs were kept.
+        self.failed: dict[str, None] = {}
+        self._not_kept = ""
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the evidence off a report."""
+        self._keep_failed(report)
         text = getattr(report, EVIDENCE, None)
         if text is None:
             return
@@ -60,6 +66,19 @@ class Results:
             self.evidence.add(settled.claim, settled.run, packets, comes_again=report.outcome == RUN_AGAIN)
         except BadInput as error:
             pytest.exit(str(error), returncode=int(pytest.ExitCode.USAGE_ERROR))
+
+    def _keep_failed(self, report: pytest.TestReport) -> None:
+        """Keep what a lab's hosts saw until its test failed; one that passes has nothing to keep any more."""
+        text = getattr(report, FAILED_TEST, None)
+        try:
+            if text is not None:
+                failed.keep(self.evidence.path, failed.decode(text), getattr(report, PACKETS, None))
+                self.failed[report.nodeid] = None
+            elif report.when == "call" and report.passed:
+                failed.forget(self.evidence.path, report.nodeid)
+                self.failed.pop(report.nodeid, None)
+        except (BadInput, OSError) as error:
+            self._not_kept = str(error)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The claims by verdict, a part for each kernel."""
@@ -72,6 +91,12 @@ class Results:
             if missing:
                 terminalreporter.write_line(f"no result for: {', '.join(missing)}", yellow=True)
             terminalreporter.write_line(f"evidence: {shortest(self.evidence.path)}")
+        if self.failed:
+            number = f"{len(self.failed)} failed test{'s' * (len(self.failed) != 1)}"
+            place = shortest(self.evidence.path / failed.FOLDER)
+            terminalreporter.write_line(f"packets and counters of {number} without a claim: {place}")
+        if self._not_kept:
+            terminalreporter.write_line(f"not kept: {self._not_kept}", yellow=True)
 
     def _one_kernel(self, terminal: pytest.TerminalReporter, runs: list[tuple[str, Run]]) -> None:
         by_heading: dict[str, dict[str, list[Run]]] = {heading: {} for heading in HEADINGS}
