@@ -10,8 +10,6 @@ from .test_kernels import counts
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.kernels.store import Stored
-
 PROGRAM = """\
 #!/bin/bash
 source lib.sh
@@ -24,7 +22,7 @@ exit 1
 """
 
 
-def test_programs_run_on_another_kernel(tmp_path: Path, kernels: list[Stored]) -> None:
+def test_programs_run_on_another_kernel(tmp_path: Path, project: Project) -> None:
     net = tmp_path / "net"
     net.mkdir()
     (net / "settings").write_text("timeout=7200\n")
@@ -33,9 +31,8 @@ def test_programs_run_on_another_kernel(tmp_path: Path, kernels: list[Stored]) -
     (net / "a.sh").write_text(PROGRAM)
     (net / "a.sh").chmod(0o755)
     (net / "pytest.ini").write_text("[pytest]\n")
-    project = Project(net, kernels, float("inf"))
-    kernel = kernels[-1]
-    result = project.run("--kselftest", *project.on(kernel), "-rA")
+    kernel = project.kernels[-1]
+    result = Project(net, project.kernels, project.until).run("--kselftest", *project.on(kernel), "-rA")
     assert counts(result) == {"passed": 1, "failed": 2}, result.stdout + result.stderr
     assert f"PASSED a.sh::world[{kernel.version}]" in result.stdout
     assert f"FAILED a.sh::kernel {kernel.release}[{kernel.version}]" in result.stdout
