@@ -10,6 +10,7 @@ import click
 
 from harness.cli import (
     bisect,
+    cache,
     check,
     claims,
     compare,
@@ -71,6 +72,7 @@ for _command in (
     compare.compare,
     vagrant.vagrant,
     kernels.kernels,
+    cache.cache,
     check.check,
     bisect.bisect,
     diff.diff,

@@ -129,7 +129,7 @@ def _boot(target: Target) -> None:
     kernel = target.stored()
     if kernel is not None:
         from harness.kernels import warm
-        from harness.kernels.machine import Mode
+        from harness.kernels.mode import Mode
 
         warm.boot(kernel, Mode(), say=warm.Say())
 

@@ -1,7 +1,7 @@
 """What execnet takes for a Python interpreter: standard input and output are those of one inside a virtual machine.
 
     python -m harness.kernels.gateway (--release RELEASE | --image FILE [--modules DIR]) --root DIR [--directory DIR]
-                                      [--world FILE] [--real-time] [--user UID] ARGUMENT…
+                                      [--world FILE] [--mode JSON] [--user UID] ARGUMENT…
 
 The machine is restored, or made ready first, before anything is relayed: what is sent to a guest that does not listen
 yet is lost. Ends with the machine, and the machine with it.
@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+import msgspec
+
 from harness.errors import HarnessError
 from harness.kernels import interpreters, places, store, warm
-from harness.kernels.machine import Mode, VirtualMachine
+from harness.kernels.mode import Mode
 from harness.kernels.project import Project
 from harness.kernels.pulse import Pulse
 from harness.orphans import die_with_parent
@@ -27,32 +29,23 @@ from harness.orphans import die_with_parent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness.kernels.machine import VirtualMachine
 
-def command(kernel: Sequence[str], project: Project, *, real_time: bool = False, user: int = 0) -> str:
+
+def command(kernel: Sequence[str], project: Project, mode: Mode | None = None, *, user: int = 0) -> str:
     """This gateway as the value of python= in execnet's word for a worker; `kernel` are the options that say which."""
     words = [*kernel, "--root", str(project.root), "--directory", str(project.place), "--user", str(user)]
     words += [] if project.world is None else ["--world", str(project.world)]
     words += [word for place in project.written for word in ("--written", str(place))]
-    return interpreters.command(__name__, [*words, *["--real-time"] * real_time, *project.arguments])
+    words += ["--mode", msgspec.json.encode(mode or Mode()).decode()]
+    return interpreters.command(__name__, [*words, *project.arguments])
 
 
 def main() -> None:
     """Run one gateway."""
     # Also while a machine is brought up, when nobody looks at standard input: whoever started us has ended, so do we.
     die_with_parent()
-    parser = argparse.ArgumentParser()
-    kernel = parser.add_mutually_exclusive_group(required=True)
-    kernel.add_argument("--release", type=unquote)
-    kernel.add_argument("--image", type=_path)
-    parser.add_argument("--modules", type=_path)
-    parser.add_argument("--root", required=True, type=_path)
-    parser.add_argument("--directory", type=_path)
-    parser.add_argument("--world", type=_path)
-    parser.add_argument("--written", action="append", default=[], type=_path)
-    parser.add_argument("--real-time", action="store_true")
-    parser.add_argument("--user", type=int, default=0)
-    parser.add_argument("arguments", nargs="*", type=unquote)
-    asked = parser.parse_args(interpreters.own_words())
+    asked = parser().parse_args(interpreters.own_words())
     handed_over = False
     try:
         with bring_up(asked) as machine:
@@ -63,13 +56,34 @@ def main() -> None:
         sys.exit(2)
 
 
+def parser() -> argparse.ArgumentParser:
+    """Of the words that command() makes."""
+    parser = argparse.ArgumentParser()
+    kernel = parser.add_mutually_exclusive_group(required=True)
+    kernel.add_argument("--release", type=unquote)
+    kernel.add_argument("--image", type=_path)
+    parser.add_argument("--modules", type=_path)
+    parser.add_argument("--root", required=True, type=_path)
+    parser.add_argument("--directory", type=_path)
+    parser.add_argument("--world", type=_path)
+    parser.add_argument("--written", action="append", default=[], type=_path)
+    parser.add_argument("--mode", type=_mode, default=Mode())
+    parser.add_argument("--user", type=int, default=0)
+    parser.add_argument("arguments", nargs="*", type=unquote)
+    return parser
+
+
 def _path(value: str) -> Path:
     return Path(unquote(value))
 
 
+def _mode(value: str) -> Mode:
+    return msgspec.json.decode(unquote(value), type=Mode)
+
+
 def bring_up(asked: argparse.Namespace) -> VirtualMachine:
     """The machine asked for, in which an interpreter waits."""
-    mode = Mode(simulated=not asked.real_time)
+    mode: Mode = asked.mode
     project = Project(asked.root, tuple(asked.arguments), asked.directory, tuple(asked.written), asked.world)
     with places.writing(places.cache(), "what machines are made of"):
         machine = warm.start(_kernel(asked), mode, project, say=warm.Say())

@@ -5,6 +5,9 @@ virtio serial port: a line of JSON for each thing to do, followed by as many byt
 "ready" when it waits for the next. In that state the machine is saved, and restored for each run.
 
     {"do": "deliver", "bytes": N}     a tar archive to unpack at the root: the project, what it needs beside it
+    {"do": "forget", "files": […]}    remove these files, and what was compiled of them
+    {"do": "branch"}                  go on in a child; what it does is not done here
+    {"do": "return"}                  end that child, and all that it started: as it was before, but for files
     {"do": "import", "modules": […]}  import these now, so that they need not be imported after each restore
     {"do": "check"}                   say what the kernel lacks that every lab needs
     {"do": "collect", "argv": […]}    let pytest collect, for the same reason
@@ -12,7 +15,7 @@ virtio serial port: a line of JSON for each thing to do, followed by as many byt
 """
 
 # Every import costs the guest time; pathlib is not needed here.
-# ruff: noqa: PTH101, PTH103, PTH108, PTH114, PTH115, PTH120, PTH123, PTH202, PTH211
+# ruff: noqa: PTH101, PTH103, PTH106, PTH108, PTH112, PTH114, PTH115, PTH118, PTH120, PTH123, PTH202, PTH208, PTH211
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import CodeType
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 # Not /tmp and /run: all is memory already, and the project or its environment may stand below /tmp.
 MOUNTS = (
@@ -51,6 +54,7 @@ MOUNTS = (
 )
 MODULES = "/modules"
 SYS_FINIT_MODULE = 313  # x86_64
+PR_SET_CHILD_SUBREAPER = 36
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 RNDADDENTROPY, RNDRESEEDCRNG = 0x40085203, 0x5207
 # A seed in bytes: more than the pool behind getrandom(2) has, as the kernel credits three quarters of it at most, and
@@ -60,6 +64,8 @@ SEED, POOL = 256, 128
 DRAW_EVERY = "/proc/sys/kernel/random/urandom_min_reseed_secs"
 # On the console: the kernel cannot be used, and why.
 CANNOT = "guest: this kernel has no"
+# With this status a child ends that its parent is to go on from.
+BACK = 77
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -261,6 +267,61 @@ def is_there(path: str, member: tarfile.TarInfo, content: bytes) -> bool:
         return False
 
 
+def forget(files: list[str]) -> None:
+    """Remove files, what was compiled of them, and directories that are empty then.
+
+    Also before a file is replaced: what was compiled of it is told from what would be by its time and size alone.
+    """
+    for file in files:
+        directory, name = os.path.split(file)
+        compiled = os.path.join(directory, "__pycache__")
+        for made in os.listdir(compiled) if os.path.isdir(compiled) else ():
+            if made.startswith(name.removesuffix(".py") + "."):
+                os.unlink(os.path.join(compiled, made))
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(file)
+        with contextlib.suppress(OSError):
+            os.rmdir(compiled)
+        with contextlib.suppress(OSError):
+            os.removedirs(directory)
+
+
+def branch() -> None:
+    """Go on in a child. Here nothing goes on until the child returns; if it ends otherwise, so does this process."""
+    # What the child starts and leaves behind becomes a child of this process, as everybody's would of the first.
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        return
+    status = reap_until(child)
+    if os.waitstatus_to_exitcode(status) != BACK:
+        os._exit(1 if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
+    end_children()
+
+
+def end_children() -> None:
+    """Kill all that was started here, and what that has started."""
+    while True:
+        for child in children():
+            os.kill(child, signal.SIGKILL)
+        try:
+            os.wait()
+        except ChildProcessError:
+            return
+
+
+def children() -> list[int]:
+    """The processes whose parent this one is (proc(5), stat)."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as file:
+                if int(file.read().rpartition(")")[2].split()[1]) == os.getpid():
+                    found.append(int(name))
+    return found
+
+
 def set_clock(seconds: float) -> None:
     """The wall clock."""
     time.clock_settime(time.CLOCK_REALTIME, seconds)
@@ -343,7 +404,7 @@ def compile_bootstrap() -> None:
 
 
 def collect(argv: list[str], directory: str) -> str:
-    """Let pytest collect in a child first, so that what fails there harms nothing, then here; what it said."""
+    """Let pytest collect, so that it need not import the project after each restore; what it said."""
     import pytest
 
     os.chdir(directory)
@@ -360,6 +421,39 @@ def collect(argv: list[str], directory: str) -> str:
         return f"{int(code)} {said.read()[-500:]}"
 
 
+def do(port: Port, words: dict[str, Any]) -> dict[str, object]:
+    """Do one thing; what there is to say of it."""
+    what = words["do"]
+    if what == "deliver":
+        unpack(Archive(port, words["bytes"]))
+        sys.path[:0] = [path for path in words.get("path", ()) if path not in sys.path]
+    elif what == "import":
+        for name in words["modules"]:
+            __import__(name)
+        if "execnet" in words["modules"]:
+            compile_bootstrap()
+    elif what == "check":
+        return {"lacking": lacking()}
+    elif what == "collect":
+        return {"collected": collect(words["argv"], words["directory"])}
+    elif what == "become":
+        become(port.fd, words)
+        os._exit(0)
+    else:
+        change(words)
+    return {}
+
+
+def change(words: dict[str, Any]) -> None:
+    """What is done when the project has changed."""
+    if words["do"] == "forget":
+        forget(words["files"])
+    elif words["do"] == "branch":
+        branch()
+    elif words["do"] == "return":
+        os._exit(BACK)
+
+
 def serve(fd: int) -> None:
     """Do what the host says until it is to become its interpreter."""
     port = Port(fd)
@@ -367,28 +461,13 @@ def serve(fd: int) -> None:
     while True:
         port.say(ready=True, **answer)
         words = json.loads(port.line())
-        answer = {}
         try:
-            if words["do"] == "deliver":
-                unpack(Archive(port, words["bytes"]))
-                sys.path[:0] = [path for path in words.get("path", ()) if path not in sys.path]
-            elif words["do"] == "import":
-                for name in words["modules"]:
-                    __import__(name)
-                if "execnet" in words["modules"]:
-                    compile_bootstrap()
-            elif words["do"] == "check":
-                answer["lacking"] = lacking()
-            elif words["do"] == "collect":
-                answer["collected"] = collect(words["argv"], words["directory"])
-            elif words["do"] == "become":
-                become(fd, words)
-                os._exit(0)
+            answer = do(port, words)
         except Exception as error:
             import traceback
 
             traceback.print_exc()
-            answer["error"] = f"{type(error).__name__}: {error}"
+            answer = {"error": f"{type(error).__name__}: {error}"}
         # What is there by now stays: no collection of garbage need look at it again, after any restore.
         gc.collect()
         gc.freeze()

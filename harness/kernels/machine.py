@@ -1,8 +1,8 @@
 """A virtual machine that runs a kernel: QEMU, booted or restored, its port, its console, and its end.
 
 With simulated time the guest's clock counts instructions, and time in which it idles passes at once (QEMU's -icount
-with sleep=off): a wait of a minute costs a moment. The machine has one CPU then. With real time it has two, and KVM
-where KVM really works.
+with sleep=off): a wait of a minute costs a moment. The machine has one CPU then. With real time it has as many as its
+mode says, and KVM where KVM really works.
 
 Nothing has a name in a shared place: the port and the monitor are socket pairs, the console is a file without a name.
 QEMU dies with the thread that started it, also when that is killed.
@@ -24,14 +24,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
 from harness.errors import HarnessError, MissingProgram
-from harness.kernels import acceleration, bzimage, guest, interpreters, places, pulse, store
+from harness.kernels import acceleration, bzimage, cache, guest, interpreters, places, pulse, store
 from harness.orphans import die_with_parent
 
 if TYPE_CHECKING:
@@ -39,10 +38,10 @@ if TYPE_CHECKING:
 
     from qemu.qmp import QMPClient
 
+    from harness.kernels.mode import Mode
     from harness.kernels.store import Stored
 
 QEMU = "qemu-system-x86_64"
-MEBIBYTES = 3072
 CONSOLE_SHOWN = 25
 # How long a guest may be silent while it is brought up, in seconds in which it had its turn.
 BOOT = 180.0
@@ -50,26 +49,6 @@ BOOT = 180.0
 
 class MachineDied(HarnessError):
     """The virtual machine ended, or went silent; the message has the end of its console."""
-
-
-@dataclass(frozen=True)
-class Mode:
-    """How a machine runs.
-
-    `simulated` time counts instructions; otherwise time is real, with `cpus` CPUs. `memory` in MiB: some defaults of
-    TCP depend on it.
-    """
-
-    simulated: bool = True
-    memory: int = MEBIBYTES
-    cpus: int = 2
-
-    def name_with(self, kernel: Stored) -> str:
-        """What tells snapshots of different modes apart."""
-        if self.simulated:
-            return f"simulated-{self.memory}"
-        accelerator = "kvm" if acceleration.arguments(qemu(), kernel.image) == acceleration.KVM else "tcg"
-        return f"real-{self.memory}-{self.cpus}-{accelerator}"
 
 
 def qemu() -> str:
@@ -84,6 +63,13 @@ def made_with() -> str:
     """What a state depends on beside the guest: QEMU, and what it is told here."""
     about = os.stat(qemu())  # noqa: PTH116
     return f"{about.st_size} {about.st_mtime_ns} {inspect.getsource(sys.modules[__name__])}"
+
+
+def name_of(mode: Mode, kernel: Stored) -> str:
+    """What tells apart the states of a kernel's machines that run differently."""
+    if mode.simulated:
+        return mode.name("")
+    return mode.name("kvm" if acceleration.arguments(qemu(), kernel.image) == acceleration.KVM else "tcg")
 
 
 def arguments(kernel: Stored, mode: Mode) -> list[str]:
@@ -104,6 +90,7 @@ def arguments(kernel: Stored, mode: Mode) -> list[str]:
     # cmpxchg16b: Linux 6.12 panics now and then in QEMU 7.2's emulation of it. The kernel is not to use it
     # (X86_FEATURE_CX16, by its number: kernels before 6.0 take no name); programs of today do not start without.
     words += ["clearcpuid=141"] * mode.simulated
+    words += mode.append
     return [*argv, "-kernel", str(kernel.image), "-append", " ".join(words)]
 
 
@@ -139,7 +126,9 @@ class VirtualMachine:
             *("-device", "virtserialport,chardev=port,name=harness"),
             *("-chardev", f"socket,id=monitor,fd={control}", "-mon", "chardev=monitor,mode=control"),
         ]
-        self._state = None if state is None else state.open("rb")
+        # What a machine is made of stays where it is as long as there is the machine (harness.kernels.cache).
+        self._made_of = [cache.held_if_there(file) for file in (kernel.image, initrd)]
+        self._state = None if state is None else cache.held_if_there(state)
         if self._state is not None:
             descriptors.append(self._state.fileno())
             words += ["-incoming", f"fd:{self._state.fileno()}"]
@@ -151,8 +140,6 @@ class VirtualMachine:
         os.close(console)
         theirs.close()
         monitor.close()
-        if self._state is not None:
-            self._state.close()
 
     def __enter__(self) -> VirtualMachine:
         return self
@@ -169,8 +156,9 @@ class VirtualMachine:
         self.process.wait()
         self._loop.run(self._disconnect())
         self._loop.close()
-        for file in (self.port, self.monitor, self.console, self.errors):
-            file.close()
+        for file in (self.port, self.monitor, self.console, self.errors, *self._made_of, self._state):
+            if file is not None:
+                file.close()
 
     # The conversation with harness.kernels.guest.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import subprocess
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from harness.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 # Of a project, in bytes: it has to fit into the guest's memory.
 LARGEST = 256 << 20
@@ -27,6 +28,19 @@ LEFT_OUT = frozenset(
 ENVIRONMENT = "pyvenv.cfg"
 # This package, and the directory that it is imported from.
 PACKAGE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a project: its content, and who may do what with it."""
+
+    content: bytes
+    mode: int
+
+    @property
+    def digest(self) -> str:
+        """What tells it from another one."""
+        return hashlib.sha256(b"%o " % self.mode + self.content).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -50,23 +64,24 @@ class Project:
 
     def archive(self, below: Path = Path("/")) -> bytes:
         """A tar archive of the files below a directory, by their paths from there: the same files, the same bytes."""
-        packed = io.BytesIO()
+        return packed(self.files(below))
+
+    def files(self, below: Path = Path("/")) -> dict[str, File]:
+        """The files below a directory, by their paths from there; BadInput if they are too large to be delivered."""
+        found: dict[str, File] = {}
         size = 0
-        with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            for file in self._files():
-                if not file.is_relative_to(below):
-                    continue
-                about = tarfile.TarInfo(str(file.relative_to(below)))
-                content = file.read_bytes()
-                size += len(content)
-                if size > LARGEST:
-                    raise BadInput(
-                        f"{self.root}: a project of more than {LARGEST >> 20} MB cannot be delivered to a machine; "
-                        "if it is not the project, name it: --rootdir DIRECTORY"
-                    )
-                about.size, about.mode = len(content), 0o755 if os.access(file, os.X_OK) else 0o644
-                archive.addfile(about, io.BytesIO(content))
-        return packed.getvalue()
+        for path in self._files():
+            if not path.is_relative_to(below):
+                continue
+            file = File(path.read_bytes(), 0o755 if os.access(path, os.X_OK) else 0o644)
+            size += len(file.content)
+            if size > LARGEST:
+                raise BadInput(
+                    f"{self.root}: a project of more than {LARGEST >> 20} MB cannot be delivered to a machine; "
+                    "if it is not the project, name it: --rootdir DIRECTORY"
+                )
+            found[str(path.relative_to(below))] = file
+        return found
 
     def _files(self) -> Iterator[Path]:
         tracked = self._git("ls-files", "-cz")
@@ -104,6 +119,17 @@ class Project:
         if listed.returncode:
             return None
         return [self.root / os.fsdecode(name) for name in listed.stdout.split(b"\0") if name]
+
+
+def packed(files: Mapping[str, File]) -> bytes:
+    """A tar archive of files."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for path, file in files.items():
+            about = tarfile.TarInfo(path)
+            about.size, about.mode = len(file.content), file.mode
+            tar.addfile(about, io.BytesIO(file.content))
+    return archive.getvalue()
 
 
 def is_no_part(folder: Path) -> bool:

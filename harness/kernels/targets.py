@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from harness.kernels.catalogue import Kernel
     from harness.kernels.hosts import RemoteHost
+    from harness.kernels.mode import Mode
     from harness.kernels.project import Project
     from harness.kernels.selection import Selection
     from harness.kernels.store import Stored
@@ -45,17 +46,20 @@ class Target:
         """What it may be called, the shortest first; the last is nobody else's."""
         raise NotImplementedError
 
-    def interpreter(self, project: Project, *, real_time: bool = False) -> str | None:
-        """The command that execnet takes for a Python interpreter on it; None: this one here."""
+    def interpreter(self, project: Project, mode: Mode | None = None) -> str | None:
+        """The command that execnet takes for a Python interpreter on it; None: this one here.
+
+        `mode` is how a virtual machine is to run.
+        """
         raise NotImplementedError
 
     def stored(self) -> Stored | None:
         """The image and modules that it boots from; None for one that runs already."""
         return None
 
-    def worker(self, project: Project, *, real_time: bool = False) -> str:
+    def worker(self, project: Project, mode: Mode | None = None) -> str:
         """execnet's word for a worker on it. BadInput or Unsupported where it cannot be reached."""
-        interpreter = self.interpreter(project, real_time=real_time)
+        interpreter = self.interpreter(project, mode)
         words = ["popen", *([f"python={interpreter}"] if interpreter else []), *([f"{FAR}=1"] if self.is_far else [])]
         return "//".join([*words, f"{KERNEL}={self.name or self.names[0]}"])
 
@@ -71,7 +75,7 @@ class Running(Target):
         """It has one name."""
         return (self.NAME,)
 
-    def interpreter(self, project: Project, *, real_time: bool = False) -> str | None:  # noqa: ARG002
+    def interpreter(self, project: Project, mode: Mode | None = None) -> str | None:  # noqa: ARG002
         """This one."""
         return None
 
@@ -96,11 +100,11 @@ class Archived(Target):
 
         return Store(places.kernels()).of_release(self.release)
 
-    def interpreter(self, project: Project, *, real_time: bool = False) -> str:
+    def interpreter(self, project: Project, mode: Mode | None = None) -> str:
         """One in a virtual machine."""
         from harness.kernels import gateway
 
-        return gateway.command(("--release", self.release), project, real_time=real_time)
+        return gateway.command(("--release", self.release), project, mode)
 
 
 @dataclass(frozen=True)
@@ -128,12 +132,12 @@ class Built(Target):
 
         return store.built(self.image, self.modules)
 
-    def interpreter(self, project: Project, *, real_time: bool = False) -> str:
+    def interpreter(self, project: Project, mode: Mode | None = None) -> str:
         """One in a virtual machine."""
         from harness.kernels import gateway
 
         words = ["--image", str(self.image), *(["--modules", str(self.modules)] if self.modules else [])]
-        return gateway.command(words, project, real_time=real_time)
+        return gateway.command(words, project, mode)
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ class Remote(Target):
         """The host's name and the user's word."""
         return self.host, self.word
 
-    def interpreter(self, project: Project, *, real_time: bool = False) -> str:  # noqa: ARG002 - it is real there
+    def interpreter(self, project: Project, mode: Mode | None = None) -> str:  # noqa: ARG002 - it is real there
         """One on that host."""
         from harness.kernels import hosts
 

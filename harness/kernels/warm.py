@@ -1,31 +1,39 @@
 """Machines that are ready at once: the states they are restored from, made when they are missing.
 
 Two states a kernel. The first is saved when the system has booted and the libraries are imported; the second is made
-from it when the project, with what its tests need beside it, has been delivered and they have been collected once, so
-that a changed scenario costs seconds, and no boot. Each is named for everything that went into it.
+from it when the project, with what its tests need beside it, has been delivered and they have been collected once. Each
+is named for the contents of everything that went into it, wherever that stands.
+
+When a file of the project has changed, the next state is made from the second: there the process that collected ends,
+the one before it, which has seen nothing of the project, takes what has changed, and another one collects. So a changed
+scenario costs seconds, and no boot.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import secrets
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
-from harness.kernels import guest, image, places
-from harness.kernels.machine import Mode, VirtualMachine, environment, made_with
+from harness.errors import BadInput
+from harness.kernels import cache, guest, image, places
+from harness.kernels import project as project_files
+from harness.kernels.machine import VirtualMachine, environment, made_with, name_of
+from harness.kernels.mode import LEAST_MEBIBYTES
 from harness.kernels.modules import in_order
 from harness.kernels.project import PACKAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Mapping
 
-    from harness.kernels.project import Project
+    from harness.kernels.mode import Mode
+    from harness.kernels.project import File, Project
     from harness.kernels.store import Stored
 
 # Not those that pytest rewrites the assertions of, its plugins: pytest imports them, when it collects.
@@ -48,24 +56,126 @@ WITHOUT_PROJECT = ("-p", "no:harness.plugin", "/var/tmp")
 
 def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = None) -> VirtualMachine:
     """A machine with the project in it, ready to become an interpreter; made ready first if need be."""
-    initrd, booted = boot(kernel, mode, say=say)
-    packed = project.archive()
+    with _booted(kernel, mode, say) as (initrd, booted):
+        files = project.files()
+        wanted = _Wanted(project, {path: file.digest for path, file in files.items()}, _base(booted, project))
+        collected = places.states() / wanted.name
+
+        def make() -> None:
+            before = _nearest(wanted)
+            if before is None:
+                _say(say, f"{kernel.release}: delivering the project")
+                _deliver(kernel, mode, project, files, initrd=initrd, booted=booted, to=collected)
+            else:
+                with before[0]:
+                    _deliver_again(kernel, mode, project, files, initrd=initrd, before=before, to=collected)
+
+        began = time.monotonic()
+        with cache.held(collected, make):
+            if not cache.beside(collected, cache.ABOUT).exists():
+                text = f"{kernel.release} with {project.root}: {' '.join(project.arguments) or 'all tests'}"
+                seconds = time.monotonic() - began
+                cache.remember(collected, cache.About(text, str(mode), seconds, wanted.base, wanted.digests))
+                _replace_older(collected, text, wanted.base)
+                cache.make_room(cache.limit())
+            return VirtualMachine(kernel, mode, initrd=initrd, state=collected)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A state with a project: the digests of its files by path, and what it has in common with others (`base`)."""
+
+    project: Project
+    digests: dict[str, str]
+    base: str
+
+    @property
+    def name(self) -> str:
+        files = (f"{path} {digest}" for path, digest in sorted(self.digests.items()))
+        return f"{self.base}-{_digest(*files, '', *self.project.arguments)}"
+
+
+def _base(booted: Path, project: Project) -> str:
+    """What states must have in common for one to be made from the other: all but the project's files."""
+    world = "" if project.world is None else project.world.stem
+    return f"{booted.name}-{_digest(str(project.root), str(project.place), world, *_path(project))[:8]}"
+
+
+def _nearest(wanted: _Wanted) -> tuple[IO[bytes], Path, cache.About] | None:
+    """The state to begin with: of the same base, the one that was used last; held as long as the file is open."""
+    states = sorted(places.states().glob(f"{wanted.base}-*{cache.ABOUT}"), key=lambda file: -file.stat().st_mtime)
+    for file in states:
+        state = file.with_name(file.name.removesuffix(cache.ABOUT))
+        known = cache.about(state)
+        with contextlib.suppress(FileNotFoundError):
+            if known.base == wanted.base:
+                return cache.held_if_there(state), state, known
+    return None
+
+
+def _deliver(
+    kernel: Stored,
+    mode: Mode,
+    project: Project,
+    files: Mapping[str, File],
+    *,
+    initrd: Path,
+    booted: Path,
+    to: Path,
+) -> None:
+    """Save the state of a machine that has booted, been given the project, and collected its tests."""
     world = project.world
-    beside = "" if world is None else world.stem
-    collected = booted.with_name(f"{booted.name}-{_digest(packed, beside, str(project.place), *project.arguments)}")
-    with _only_one(collected):
-        if not collected.exists():
-            _say(say, f"{kernel.release}: delivering the project")
-            with VirtualMachine(kernel, mode, initrd=initrd, state=booted) as machine:
-                machine.resume()
-                for archive in (packed,) if world is None else (world.read_bytes(), packed):
-                    machine.tell(archive, do="deliver", bytes=len(archive), path=_path(project))
-                    machine.ready()
-                machine.tell(do="collect", argv=list(project.arguments), directory=str(project.place))
-                machine.ready()
-                _forget(booted.parent.glob(f"{booted.name}-*"), but=collected)
-                machine.save(collected)
-    return VirtualMachine(kernel, mode, initrd=initrd, state=collected)
+    packed = project_files.packed(files)
+    with VirtualMachine(kernel, mode, initrd=initrd, state=booted) as machine:
+        machine.resume()
+        for archive in (packed,) if world is None else (world.read_bytes(), packed):
+            machine.tell(archive, do="deliver", bytes=len(archive), path=_path(project))
+            machine.ready()
+        _collect(machine, project)
+        machine.save(to)
+
+
+def _deliver_again(
+    kernel: Stored,
+    mode: Mode,
+    project: Project,
+    files: Mapping[str, File],
+    *,
+    initrd: Path,
+    before: tuple[IO[bytes], Path, cache.About],
+    to: Path,
+) -> None:
+    """The same from the state with the files as they were: only what differs is delivered."""
+    _, state, known = before
+    changed = {path: file for path, file in files.items() if known.files.get(path) != file.digest}
+    with VirtualMachine(kernel, mode, initrd=initrd, state=state) as machine:
+        machine.resume()
+        machine.tell(do="return")
+        machine.ready()
+        gone = [f"/{path}" for path in sorted({*changed, *known.files} - ({*files} - {*changed}))]
+        machine.tell(do="forget", files=gone)
+        machine.ready()
+        archive = project_files.packed(changed)
+        machine.tell(archive, do="deliver", bytes=len(archive), path=_path(project))
+        machine.ready()
+        _collect(machine, project)
+        machine.save(to)
+
+
+def _collect(machine: VirtualMachine, project: Project) -> None:
+    """In a process of its own, so that there is one that has seen nothing of the project for the next change."""
+    machine.tell(do="branch")
+    machine.ready()
+    machine.tell(do="collect", argv=list(project.arguments), directory=str(project.place))
+    machine.ready()
+
+
+def _replace_older(state: Path, text: str, base: str) -> None:
+    """Remove the states of the same project as it was before, if nobody uses them."""
+    for file in places.states().glob(f"{base}-*{cache.ABOUT}"):
+        older = file.with_name(file.name.removesuffix(cache.ABOUT))
+        if older != state and cache.about(older).text == text:
+            cache.is_removed(older)
 
 
 def _path(project: Project) -> list[str]:
@@ -73,17 +183,27 @@ def _path(project: Project) -> list[str]:
     return [str(project.root), str(PACKAGE.parent), *(place for place in sys.path[1:] if place)]
 
 
-def boot(kernel: Stored, mode: Mode, *, say: Say | None = None) -> tuple[Path, Path]:
-    """The first file system of a kernel's machine, and its state when it has booted; the kernel boots if it has not.
+def boot(kernel: Stored, mode: Mode, *, say: Say | None = None) -> None:
+    """Boot a kernel, unless there is its state when it has.
 
     MachineDied if it does not come up, CannotRun if it has not what labs are made of.
     """
-    initrd, key = _initrd(kernel)
-    name = f"{_called(kernel)}-{mode.name_with(kernel)}"
-    booted = places.states() / f"{name}-{key}"
-    with _only_one(booted):
-        if not booted.exists():
+    with _booted(kernel, mode, say):
+        pass
+
+
+@contextlib.contextmanager
+def _booted(kernel: Stored, mode: Mode, say: Say | None) -> Iterator[tuple[Path, Path]]:
+    """The first file system of a kernel's machine, and its state when it has booted; both stay while the block runs."""
+    with contextlib.ExitStack() as stack:
+        initrd, key = stack.enter_context(_initrd(kernel))
+        _enough_memory(initrd, mode)
+        booted = places.states() / f"{kernel.release}-{name_of(mode, kernel)}-{key}"
+        began = time.monotonic()
+
+        def make() -> None:
             places.sweep()
+            cache.sweep()
             _say(say, f"{kernel.release}: booting once")
             with VirtualMachine(kernel, mode, initrd=initrd) as machine:
                 machine.ready()
@@ -94,9 +214,24 @@ def boot(kernel: Stored, mode: Mode, *, say: Say | None = None) -> tuple[Path, P
                     raise machine.useless(*lacking)
                 machine.tell(do="collect", argv=WITHOUT_PROJECT, directory="/")
                 machine.ready()
-                _forget(booted.parent.glob(f"{name}-*"), but=booted)
                 machine.save(booted)
-    return initrd, booted
+
+        stack.enter_context(cache.held(booted, make))
+        if not cache.beside(booted, cache.ABOUT).exists():
+            seconds = time.monotonic() - began
+            cache.remember(booted, cache.About(f"{kernel.release}, {kernel.image}", str(mode), seconds))
+            cache.make_room(cache.limit())
+        yield initrd, booted
+
+
+def _enough_memory(initrd: Path, mode: Mode) -> None:
+    """BadInput for a machine that could not hold its own system: as it comes, unpacked, and what runs then."""
+    size = initrd.stat().st_size >> 20
+    least = 2 * size + LEAST_MEBIBYTES
+    if mode.memory < least:
+        raise BadInput(
+            f"--guest-memory {mode.memory}: the system of a machine has {size} MB, all of it in memory: {least} or more"
+        )
 
 
 def become_interpreter(machine: VirtualMachine, project: Project, *, variables: dict[str, str], user: int = 0) -> None:
@@ -125,12 +260,8 @@ def _say(say: Say | None, text: str) -> None:
         say(text)
 
 
-def _called(kernel: Stored) -> str:
-    """Which kernel it is: one that is built anew takes the place of the old, another of the same release does not."""
-    return f"{kernel.release}-{_digest(os.path.realpath(kernel.image))[:6]}"
-
-
-def _initrd(kernel: Stored) -> tuple[Path, str]:
+@contextlib.contextmanager
+def _initrd(kernel: Stored) -> Iterator[tuple[Path, str]]:
     """The first file system of a kernel's machine, the system and its modules; and what identifies it all."""
     system, digest = _system()
     modules = image.Tree()
@@ -139,11 +270,14 @@ def _initrd(kernel: Stored) -> tuple[Path, str]:
         modules.text(f"modules/{file.name}", file.read_bytes())
     modules.text("modules/order", "\n".join(file.name for file in ordered))
     key = _digest(digest, modules.digest(), kernel.image.read_bytes(), Path(__file__).read_bytes(), made_with())
-    joined = places.images() / f"{_called(kernel)}-{key}.initrd"
-    if not joined.exists():
-        _forget(places.images().glob(f"{_called(kernel)}-*.initrd"), but=joined)
+    joined = places.images() / f"{kernel.release}-{key}.initrd"
+
+    def make() -> None:
         image.write(joined, [system.read_bytes(), *modules.cpio()])
-    return joined, key
+        cache.remember(joined, cache.About(f"{kernel.release}, python {sys.executable}"))
+
+    with cache.held(joined, make):
+        yield joined, key
 
 
 def _system() -> tuple[Path, str]:
@@ -161,11 +295,14 @@ def _system() -> tuple[Path, str]:
         digest = remembered.read_text()
         system = places.images() / f"{digest}.cpio"
         if system.exists():
+            with contextlib.suppress(OSError):  # it is somebody else's
+                os.utime(system)
             return system, digest
     tree = image.system()
     init = Path(guest.__file__).read_text(encoding="utf-8")
     tree.text("init", f"#!{sys.executable}\n{init}", 0o755)
     system = image.build(tree, places.images())
+    cache.remember(system, cache.About(f"python {sys.executable}"))
     image.write(remembered, [system.stem.encode()])
     return system, system.stem
 
@@ -175,19 +312,3 @@ def _digest(*parts: str | bytes) -> str:
     for part in parts:
         total.update(hashlib.sha256(part.encode() if isinstance(part, str) else part).digest())
     return total.hexdigest()[:16]
-
-
-def _forget(files: Iterable[Path], *, but: Path) -> None:
-    """Remove what has been replaced: these files are large, and only the newest of each is used."""
-    for file in files:
-        if file != but:
-            file.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _only_one(state: Path) -> Iterator[None]:
-    """Several workers of a kernel start at once: one makes the state, the others wait for it."""
-    state.parent.mkdir(parents=True, exist_ok=True)
-    with (state.parent / f".{state.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -15,12 +15,15 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.kernels.targets import FAR, KERNEL, Running, Target, Ways, meant
-from harness.plugin import trouble
+from harness.plugin import trouble, world
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from xdist.workermanage import WorkerController
 
     from harness.kernels.hosts import RemoteHost
+    from harness.kernels.mode import Mode
     from harness.kernels.selection import Selection
 
 # What a worker is told beside its kernel: the names of all.
@@ -108,11 +111,29 @@ def _ways(config: pytest.Config) -> Ways:
 
 def _workers(config: pytest.Config, targets: list[Target]) -> list[str]:
     """execnet's words for a worker on each."""
-    from harness.plugin import world
-
     project = world.project_of(config, targets)
+    mode = mode_of(config, targets)
+    return [target.worker(project, mode) for target in targets]
+
+
+def mode_of(config: pytest.Config, targets: Sequence[Target]) -> Mode:
+    """How virtual machines are to run: as the options say, and where they say nothing, the settings.
+
+    BadInput for what no machine can be; UsageError for an option where there is none.
+    """
+    from harness.kernels.mode import mode
+
     real_time: bool = config.getoption("real_time")
-    return [target.worker(project, real_time=real_time) for target in targets]
+    asked = {name: config.getoption(name) for name in ("guest_cpus", "guest_memory", "guest_append")}
+    for name, value in asked.items():
+        if value and not any(target.is_virtual for target in targets):
+            written = " ".join([value] if isinstance(value, str) else value)
+            raise pytest.UsageError(f"--{name.replace('_', '-')} {written}: {world.NO_MACHINE}")
+    # What is set there for real time is no mistake in simulated time, which has one CPU.
+    cpus = asked["guest_cpus"] or (config.getini("guest_cpus") if real_time else "")
+    memory = asked["guest_memory"] or config.getini("guest_memory")
+    append = [*config.getini("guest_append"), *asked["guest_append"]]
+    return mode(real_time=real_time, cpus=cpus or None, memory=memory or None, append=append)
 
 
 def _project_is_found(config: pytest.Config) -> None:

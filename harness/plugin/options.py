@@ -2,12 +2,13 @@
 
 Options: `--evidence DIR` (default: out/evidence below the directory that pytest was started in), `--hold`, `--claim`,
 `--own-kernel`, `--full-size`; of other kernels `--kernel`, `--mirror`, `--suite`, `--keyring`, `--ssh-config`,
-`--real-time`, `--guest-program`, `--guest-package`; of results `--report`, `--ktap`, `--kcidb`, `--baseline`,
-`--fail-on-skip`; of tests that others wrote `--packetdrill`, `--kselftest`.
+`--real-time`, `--guest-program`, `--guest-package`, `--guest-cpus`, `--guest-memory`, `--guest-append`; of results
+`--report`, `--ktap`, `--kcidb`, `--baseline`, `--fail-on-skip`; of tests that others wrote `--packetdrill`,
+`--kselftest`.
 Ini options: `claims` (directories or files with claims; default: claims/ beside the test or above it, up to the
 root directory), `packetdrill`, `lab_isolation` ("first-use", or "startup", which ordinary users need with xdist),
 `lab_capture` ("failed", or "never": whether hosts of tests without a claim are captured, to be kept when the test
-fails).
+fails), `guest_cpus`, `guest_memory`, `guest_append`.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ def add(parser: pytest.Parser) -> None:
         "whether the hosts of tests without a claim are captured, to be kept when the test fails: failed or never",
         default="failed",
     )
+    parser.addini("guest_cpus", "how many CPUs virtual machines have in real time (default: 2)")
+    parser.addini("guest_memory", "how much memory virtual machines have: 2G, 2048M (default: 3G)")
+    parser.addini("guest_append", "words for the command line of kernels in virtual machines, a line each",
+                  type="linelist")  # fmt: skip
 
 
 def add_markers(config: pytest.Config) -> None:
@@ -98,6 +103,19 @@ def _of_kernels(group: pytest.OptionGroup) -> None:
     group.addoption("--keyring", metavar="FILE", help="the keys that sign the archive of --mirror (default: Debian's)")
     group.addoption("--ssh-config", metavar="FILE", help="the file that says how to reach the HOST of ssh:HOST")
     group.addoption("--real-time", action="store_true", help="let the virtual machines' time be real")
+    group.addoption(
+        "--guest-cpus", metavar="N", help="how many CPUs virtual machines have, with --real-time (default: 2)"
+    )
+    group.addoption(
+        "--guest-memory", metavar="SIZE", help="how much memory virtual machines have: 2G, 2048M (default: 3G)"
+    )
+    group.addoption(
+        "--guest-append",
+        action="append",
+        default=[],
+        metavar="WORDS",
+        help="words for the kernel's command line in virtual machines (repeatable): 'tcp_early_retrans=0 nokaslr'",
+    )
     group.addoption(
         "--guest-program",
         action="append",

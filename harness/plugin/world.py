@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from harness.kernels.targets import Target
     from harness.kernels.world import Wishes
 
+NO_MACHINE = "no kernel that was named runs in a virtual machine of ours"
 # Options of pytest and of its plugins that name what the run writes.
 WRITTEN = ("evidence", "report", "ktap", "kcidb", "xmlpath", "htmlpath", "json_report_file", "log_file")
 
@@ -38,7 +39,7 @@ def project_of(config: pytest.Config, targets: Sequence[Target]) -> Project:
     for option in ("guest_program", "guest_package"):
         for name in config.getoption(option):
             written = f"--{option.replace('_', '-')} {name}"
-            raise pytest.UsageError(f"{written}: no kernel that was named runs in a virtual machine of ours")
+            raise pytest.UsageError(f"{written}: {NO_MACHINE}")
     return project
 
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import py_compile
+import socket
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.kernels import guest
+from harness.kernels.project import File, packed
+from harness.waiting import until
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -63,3 +71,90 @@ def test_three_quarters_of_a_seed_fill_the_pool_and_what_the_kernel_keeps() -> N
     """credit_entropy_bits() of 4.1: at most 3/4 count; _xfer_secondary_pool() leaves 16 bytes and takes 8 at least."""
     assert guest.SEED * 3 // 4 >= guest.POOL + 16
     assert guest.SEED <= 1000
+
+
+# What the host says, in a process of this machine: files stand where they stand, so they are a test's own.
+
+
+@pytest.fixture
+def say() -> Iterator[Callable[..., dict[str, Any]]]:
+    """Says something to a process that does what a guest does; what it answers."""
+    ours, theirs = socket.socketpair()
+    served = os.fork()
+    if served == 0:
+        with contextlib.suppress(BaseException):
+            ours.close()
+            guest.serve(theirs.fileno())
+        os._exit(1)
+    theirs.close()
+    file = ours.makefile("rwb", buffering=0)
+
+    def said(content: bytes = b"", **words: Any) -> dict[str, Any]:
+        if words:
+            file.write(json.dumps(words).encode() + b"\n" + content)
+        answer: dict[str, Any] = json.loads(file.readline())
+        return answer
+
+    assert said() == {"ready": True}
+    try:
+        yield said
+    finally:
+        said(do="return") if guest_children(served) else None
+        os.kill(served, 9)
+        os.waitpid(served, 0)
+        file.close()
+        ours.close()
+
+
+def guest_children(pid: int) -> list[int]:
+    """The children of a process."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in listed.split()]
+
+
+def the_project(said: Callable[..., dict[str, Any]], directory: Path, **files: str) -> None:
+    archive = packed({str(directory / f"{name}.py")[1:]: File(text.encode(), 0o644) for name, text in files.items()})
+    assert said(archive, do="deliver", bytes=len(archive), path=[str(directory)]) == {"ready": True}
+
+
+FORKS = """
+import os
+if os.fork() == 0:
+    os.setsid()
+    open({pid!r}, "w").write(str(os.getpid()))
+    import time
+    time.sleep(600)
+"""
+
+
+def test_what_returns_has_seen_nothing_of_the_project(say: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    started = tmp_path / "pid"
+    the_project(say, tmp_path, module_that_forks=FORKS.format(pid=str(started)), module_of_then="import nothing_at_all")
+    assert say(do="branch") == {"ready": True}
+    assert say(do="import", modules=["module_that_forks"]) == {"ready": True}
+    assert "No module named 'nothing_at_all'" in say(do="import", modules=["module_of_then"])["error"]
+    forked = int(until(lambda: started.exists() and started.read_text()))
+    assert say(do="return") == {"ready": True}
+    # What it started has ended, and its module is imported anew.
+    assert not Path(f"/proc/{forked}").exists()
+    gone = [str(tmp_path / name) for name in ("module_that_forks.py", "module_of_then.py")]
+    assert say(do="forget", files=gone) == {"ready": True}
+    the_project(say, tmp_path, module_of_then="")
+    assert say(do="branch") == {"ready": True}
+    assert say(do="import", modules=["module_of_then"]) == {"ready": True}
+    assert "No module named 'module_that_forks'" in say(do="import", modules=["module_that_forks"])["error"]
+
+
+def test_what_was_compiled_of_a_file_is_forgotten_with_it(tmp_path: Path) -> None:
+    """Python tells a compiled file from another by time and size of its source; a guest's seconds are long."""
+    folder = tmp_path / "package" / "below"
+    folder.mkdir(parents=True)
+    for name in ("a", "ab"):
+        (folder / f"{name}.py").write_text("x = 1")
+        py_compile.compile(str(folder / f"{name}.py"))
+    (folder / "__pycache__" / "a.cpython-311-pytest-8.3.pyc").touch()
+    guest.forget([str(folder / "a.py"), str(folder / "never.py")])
+    assert sorted(path.name.split(".")[0] for path in folder.rglob("*")) == ["__pycache__", "ab", "ab"]
+    (tmp_path / "stays").touch()
+    guest.forget([str(folder / "ab.py")])
+    assert [path.name for path in tmp_path.iterdir()] == ["stays"]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import pytest
 
 from harness.errors import BadInput
-from harness.kernels import targets
+from harness.kernels import gateway, targets
 from harness.kernels.catalogue import Kernel
 from harness.kernels.hosts import RemoteHost
+from harness.kernels.mode import Mode
 from harness.kernels.project import Project
 from harness.kernels.targets import Archived, Built, Remote, Running, Target, Wanted, Ways, parse, told_apart
 from tests.unit.test_kernels_store import image, module
@@ -32,9 +33,9 @@ def vagrant(machine: str, python: str | None) -> RemoteHost:
 WAYS = Ways(no_archive, vagrant)
 
 
-def words_of(target: Target, **how: bool) -> tuple[list[str], dict[str, str]]:
+def words_of(target: Target, mode: Mode | None = None) -> tuple[list[str], dict[str, str]]:
     """The command that execnet starts for a worker, decoded, and what the word for it says beside."""
-    kind, *settings = target.worker(Project(Path("/p=1//2"), ("t.py",)), **how).split("//")
+    kind, *settings = target.worker(Project(Path("/p=1//2"), ("t.py",)), mode).split("//")
     assert kind == "popen"
     pairs = dict(setting.split("=", 1) for setting in settings)
     return [unquote(word) for word in shlex.split(pairs.pop("python", ""))], pairs
@@ -59,10 +60,12 @@ def test_words_for_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_a_kernel_of_the_archive_is_a_gateway_to_its_release() -> None:
     target = targets.archived(Kernel("6.12.117+deb13-amd64", "6.12.117", "trixie", ()))
     assert target == Archived("6.12.117+deb13-amd64", "6.12.117")
-    words, beside = words_of(target, real_time=True)
+    mode = Mode(simulated=False, cpus=4, memory=1024, append=('a="b // c"', "nokaslr"))
+    words, beside = words_of(target, mode)
     assert words[2:5] == ["harness.kernels.gateway", "--release", "6.12.117+deb13-amd64"]
     assert words[words.index("--root") + 1] == words[words.index("--directory") + 1] == "/p=1/2"
-    assert words[-2:] == ["--real-time", "t.py"]
+    assert words[-1] == "t.py"
+    assert gateway.parser().parse_args(map(quote, words[3:])).mode == mode
     assert beside == {"harness_kernel": "6.12.117"}
 
 

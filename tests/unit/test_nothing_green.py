@@ -340,7 +340,9 @@ def test_fewer_than_one_worker_is_a_mistake_of_usage(run: Run) -> None:
         )
 
 
-@pytest.mark.parametrize("option", ["--guest-program", "--guest-package"])
+@pytest.mark.parametrize(
+    "option", ["--guest-program", "--guest-package", "--guest-cpus", "--guest-memory", "--guest-append"]
+)
 def test_what_no_machine_could_have_is_a_mistake_of_usage(run: Run, option: str) -> None:
     ran = run(option, "curl", kernels=("ssh:elsewhere", "running"))
     assert ran.ret == pytest.ExitCode.USAGE_ERROR

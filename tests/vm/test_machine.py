@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.kernels import acceleration, places
-from harness.kernels.machine import QEMU, MachineDied, Mode, VirtualMachine
+from harness.kernels.machine import QEMU, MachineDied, VirtualMachine
+from harness.kernels.mode import Mode
 from harness.kernels.pulse import Pulse
 from harness.kernels.store import Stored
 from harness.waiting import until

@@ -1,0 +1,102 @@
+"""`harness cache`: what machines are made of, what it costs, and removing it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.errors import BadInput
+
+if TYPE_CHECKING:
+    from harness.kernels.cache import Entry
+
+_AGES = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
+
+
+@click.group()
+def cache() -> None:
+    """What machines are made of: what it costs, and removing it. It is made again when it is wanted."""
+
+
+@cache.command("list")
+def list_cache() -> None:
+    """Show what is kept: how large it is, when it was used, how long it took to make, for what it is.
+
+    A `state` is a machine that has booted, or that has a project too; its `first files` and the `system` in them are
+    what it boots from. A `world` is what a project needs beside itself.
+    """
+    from harness.kernels import cache, places
+
+    listed = cache.entries()
+    rows = [("KIND", "MB", "USED", "MADE IN", "FOR")]
+    rows += [
+        (entry.kind, str(entry.megabytes), _ago(entry.used), _made_in(entry), _what_for(entry)) for entry in listed
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (
+            f"{cell:>{width}}" if n in (1, 2, 3) else f"{cell:<{width}}"
+            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        click.echo("  ".join(cells).rstrip())
+    total = sum(entry.size for entry in listed)
+    by_itself = sum(entry.size for entry in listed if entry.goes_by_itself)
+    click.echo(
+        f"{places.cache()}: {_megabytes(total)} MB; {_megabytes(by_itself)} MB of them are kept within a limit of "
+        f"{_megabytes(cache.limit())} MB ({cache.LIMIT}=SIZE)"
+    )
+
+
+@cache.command()
+@click.option("--keep", metavar="SIZE", help="what was used last, up to this size: 5G, 800M")
+@click.option("--older", metavar="DAYS", type=click.FloatRange(min=0), help="what was not used for so many days")
+@click.option("--all", "everything", is_flag=True, help="all of it")
+@click.option("--kernels", is_flag=True, help="kernels too, though the archive may have them no more")
+def prune(keep: str | None, older: float | None, everything: bool, kernels: bool) -> None:
+    """Remove what is kept, but for kernels and for what a running machine uses.
+
+    Without an option what is beyond the limit goes, as it does whenever a state is saved.
+    """
+    from harness.kernels import cache
+
+    if sum((keep is not None, older is not None, everything)) > 1:
+        raise BadInput("--keep, --older and --all: choose one")
+    listed = [entry for entry in cache.entries() if entry.kind != "kernel" or kernels]
+    if everything:
+        chosen = listed
+    elif older is not None:
+        chosen = [entry for entry in listed if entry.used < time.time() - older * 86400]
+    else:
+        most = cache.limit() if keep is None else cache.size_of(keep, "--keep")
+        chosen = cache.too_much([entry for entry in listed if entry.goes_by_itself or keep is not None], most)
+    freed, left = 0, 0
+    for entry in chosen:
+        if cache.is_removed(entry.path):
+            freed += entry.size
+        else:
+            left += 1
+            click.echo(f"in use, and left: {entry.kind} {_what_for(entry)}")
+    cache.sweep()
+    in_use = f", {left} in use" if left else ""
+    click.echo(f"{len(chosen) - left} removed{in_use}: {_megabytes(freed)} MB are free again")
+
+
+def _what_for(entry: Entry) -> str:
+    about = entry.about
+    return ", ".join(part for part in (about.text or entry.path.name, about.mode) if part)
+
+
+def _made_in(entry: Entry) -> str:
+    return f"{entry.about.seconds:.0f} s" if entry.about.seconds >= 1 else "-"
+
+
+def _ago(when: float) -> str:
+    passed = max(0.0, time.time() - when)
+    seconds, unit = next((each for each in _AGES if passed >= each[0]), _AGES[-1])
+    return f"{passed / seconds:.0f} {unit} ago"
+
+
+def _megabytes(size: int) -> int:
+    return round(size / 10**6)
