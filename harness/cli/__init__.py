@@ -21,6 +21,7 @@ from harness.cli import (
     remedy,
     report,
     reproduce,
+    shell,
     snapshot,
     vagrant,
 )
@@ -73,6 +74,7 @@ for _command in (
     vagrant.vagrant,
     kernels.kernels,
     cache.cache,
+    shell.shell,
     check.check,
     bisect.bisect,
     diff.diff,

@@ -88,10 +88,7 @@ def bring_up(asked: argparse.Namespace) -> VirtualMachine:
     with places.writing(places.cache(), "what machines are made of"):
         machine = warm.start(_kernel(asked), mode, project, say=warm.Say())
     try:
-        variables = {"TCP_HARNESS_OWN_KERNEL": "1", "TCP_HARNESS_GUEST": "1"}
-        if mode.simulated:
-            variables["TCP_HARNESS_SIMULATED_TIME"] = "1"
-        warm.become_interpreter(machine, project, variables=variables, user=asked.user)
+        warm.become_interpreter(machine, project, variables=warm.variables(mode), user=asked.user)
     except BaseException:
         machine.end()
         raise

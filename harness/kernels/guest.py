@@ -12,6 +12,8 @@ virtio serial port: a line of JSON for each thing to do, followed by as many byt
     {"do": "check"}                   say what the kernel lacks that every lab needs
     {"do": "collect", "argv": […]}    let pytest collect, for the same reason
     {"do": "become", …}               become what execnet starts: an interpreter whose input and output are the port
+    {"do": "run", "argv": […], …}     run a program whose input and output are the port, in frames
+                                      (harness.kernels.terminal)
 """
 
 # Every import costs the guest time; pathlib is not needed here.
@@ -28,11 +30,13 @@ import io
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import struct
 import sys
 import tarfile
+import termios
 import time
 from typing import TYPE_CHECKING
 
@@ -354,18 +358,21 @@ def draw_from_added() -> None:
         os.pwrite(often.fileno(), seconds.encode(), 0)
 
 
-def become(fd: int, words: dict[str, object]) -> None:
-    """Become an interpreter as execnet starts one (`python -c "import sys;exec(eval(sys.stdin.readline()))"`)."""
+def settle(words: dict[str, Any]) -> None:
+    """What whoever is restored and begins has: the time, random numbers, an environment and a directory."""
     if "clock" in words:
-        set_clock(float(words["clock"]))  # type: ignore[arg-type]
+        set_clock(float(words["clock"]))
     if "seed" in words:
         reseed(bytes.fromhex(str(words["seed"])))
-    environment = words.get("environment") or {}
-    assert isinstance(environment, dict)
     os.environ.clear()
-    os.environ.update(environment)
-    user = int(words.get("user") or 0)  # type: ignore[call-overload]
+    os.environ.update(words.get("environment") or {})
     os.chdir(str(words.get("directory") or "/"))
+
+
+def become(fd: int, words: dict[str, Any]) -> None:
+    """Become an interpreter as execnet starts one (`python -c "import sys;exec(eval(sys.stdin.readline()))"`)."""
+    settle(words)
+    user = int(words.get("user") or 0)
     if user:
         os.setgroups([])
         os.setresgid(user, user, user)
@@ -381,6 +388,156 @@ def become(fd: int, words: dict[str, object]) -> None:
         line += os.read(0, 1 << 16)
     sys.argv = ["-c"]
     run(eval(line.decode()))  # noqa: S307 - that is execnet's protocol
+
+
+class Frames:
+    """The conversation about one program: frames from and to the host, and the program's input and outputs.
+
+    Nothing here has a deadline: in simulated time whoever looks now and then has the clock run on.
+    """
+
+    def __init__(self, fd: int, child: int, stdin: int, outputs: dict[int, bytes]) -> None:
+        self.fd, self.child, self.stdin, self.outputs = fd, child, stdin, outputs
+        self.heard, self.typed, self.is_over = bytearray(), bytearray(), False
+
+    def say(self, kind: bytes, content: bytes) -> None:
+        """A frame to the host."""
+        data = kind + struct.pack("!I", len(content)) + content
+        while data:
+            data = data[os.write(self.fd, data) :]
+
+    def hear(self) -> None:
+        """Take what the host has sent."""
+        self.heard += os.read(self.fd, 1 << 16)
+        while len(self.heard) >= 5:
+            (size,) = struct.unpack_from("!I", self.heard, 1)
+            if len(self.heard) < 5 + size:
+                return
+            kind, content = bytes(self.heard[:1]), bytes(self.heard[5 : 5 + size])
+            del self.heard[: 5 + size]
+            if kind == b"i":
+                self.typed += content
+            elif kind == b"e":
+                self.is_over = True
+            elif kind == b"w":
+                rows, columns = struct.unpack("!HH", content)
+                with contextlib.suppress(OSError):
+                    resize(self.stdin, rows, columns)
+
+    def type_some(self) -> None:
+        """Give the program of its input what it takes; close it at the end."""
+        try:
+            if self.typed:
+                del self.typed[: os.write(self.stdin, self.typed[:4096])]
+        except BlockingIOError:
+            pass
+        except OSError:  # it reads no more
+            self.typed.clear()
+            self.is_over = True
+        if self.is_over and not self.typed and self.stdin not in self.outputs:
+            os.close(self.stdin)
+            self.stdin = -1
+
+    def pass_on(self, output: int) -> None:
+        """Some of an output to the host; an output that has ended is left out from now on."""
+        try:
+            data = os.read(output, 1 << 14)
+        except OSError:  # the other side of a terminal is closed
+            data = b""
+        if data:
+            self.say(self.outputs[output], data)
+        else:
+            del self.outputs[output]
+
+    def until_it_ends(self, wakened: int) -> int:
+        """Pass on all that there is until the program has ended; its status. `wakened` is read when a child ends."""
+        while True:
+            room = len(self.typed) < 1 << 16
+            reading = [wakened, *self.outputs, *([self.fd] if room else [])]
+            writing = [self.stdin] if self.stdin >= 0 and (self.typed or self.is_over) else []
+            readable, writable, _ = select.select(reading, writing, [])
+            if self.fd in readable:
+                self.hear()
+            if writable:
+                self.type_some()
+            for output in [output for output in self.outputs if output in readable]:
+                self.pass_on(output)
+            if wakened in readable:
+                os.read(wakened, 4096)
+                if (status := self.reaped()) is not None:
+                    self.rest()
+                    return status
+
+    def reaped(self) -> int | None:
+        """Wait for whatever has ended; the program's status if it is among that."""
+        found = None
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return found
+            if pid == 0:
+                return found
+            if pid == self.child:
+                code = os.waitstatus_to_exitcode(status)
+                found = code if code >= 0 else 128 - code
+
+    def rest(self) -> None:
+        """What the program has left to be read; others that it started may have its outputs open for ever."""
+        while self.outputs:
+            readable, _, _ = select.select([*self.outputs], [], [], 0)
+            if not readable:
+                return
+            for output in readable:
+                self.pass_on(output)
+
+
+def resize(terminal: int, rows: int, columns: int) -> None:
+    """Say how large a terminal is."""
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+def run_program(fd: int, words: dict[str, Any]) -> None:
+    """Run a program, with a terminal if the host has one, and tell the host how it ended."""
+    settle(words)
+    wakened, waking = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
+    if words.get("size"):
+        ours, theirs = os.openpty()
+        resize(ours, *words["size"])
+        of_the_program, stdin, outputs = (theirs, theirs, theirs), ours, {ours: b"o"}
+    else:
+        pipes = [os.pipe() for _ in range(3)]
+        of_the_program = (pipes[0][0], pipes[1][1], pipes[2][1])
+        stdin, outputs = pipes[0][1], {pipes[1][0]: b"o", pipes[2][0]: b"x"}
+    child = os.fork()
+    if child == 0:
+        start(of_the_program, words["argv"], has_terminal=bool(words.get("size")))
+    for each in {*of_the_program}:
+        os.close(each)
+    os.set_blocking(stdin, False)
+    frames = Frames(fd, child, stdin, outputs)
+    frames.say(b"s", struct.pack("!I", frames.until_it_ends(wakened)))
+
+
+def start(descriptors: tuple[int, int, int], argv: list[str], *, has_terminal: bool) -> NoReturn:
+    """Become the program: these are its input, output and errors."""
+    try:
+        # Python ignores some, and what is ignored stays so in another program.
+        for ignored in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(ignored, signal.SIG_DFL)
+        os.setsid()
+        if has_terminal:
+            fcntl.ioctl(descriptors[0], termios.TIOCSCTTY, 0)
+        for number, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, number)
+        os.closerange(3, 1024)
+        os.execvp(argv[0], argv)
+    except OSError as error:
+        os.write(2, f"{argv[0]}: {error.strerror}\n".encode())
+    finally:
+        os._exit(127)
 
 
 def run(source: str) -> None:
@@ -403,8 +560,8 @@ def compile_bootstrap() -> None:
     COMPILED[source] = compile(source, "<execnet>", "exec", dont_inherit=True)
 
 
-def collect(argv: list[str], directory: str) -> str:
-    """Let pytest collect, so that it need not import the project after each restore; what it said."""
+def collect(argv: list[str], directory: str) -> tuple[int, str]:
+    """Let pytest collect, so that it need not import the project after each restore; its exit code, what it said."""
     import pytest
 
     os.chdir(directory)
@@ -418,7 +575,7 @@ def collect(argv: list[str], directory: str) -> str:
             os.dup2(keep, 1)
             os.close(keep)
     with open("/run/collected") as said:
-        return f"{int(code)} {said.read()[-500:]}"
+        return int(code), said.read()[-500:]
 
 
 def do(port: Port, words: dict[str, Any]) -> dict[str, object]:
@@ -435,9 +592,13 @@ def do(port: Port, words: dict[str, Any]) -> dict[str, object]:
     elif what == "check":
         return {"lacking": lacking()}
     elif what == "collect":
-        return {"collected": collect(words["argv"], words["directory"])}
+        code, said = collect(words["argv"], words["directory"])
+        return {"code": code, "said": said}
     elif what == "become":
         become(port.fd, words)
+        os._exit(0)
+    elif what == "run":
+        run_program(port.fd, words)
         os._exit(0)
     else:
         change(words)

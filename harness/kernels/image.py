@@ -312,7 +312,9 @@ def _distributions(tree: Tree) -> None:
             python_file(tree, path)
     for site in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
         for pointer in Path(site).glob("*.pth"):
-            tree.copy(pointer)
+            # That of setuptools imports a module which guests do not have: each interpreter there would complain.
+            if pointer.name != "distutils-precedence.pth":
+                tree.copy(pointer)
 
 
 def _python_files(tree: Tree, directory: Path) -> None:

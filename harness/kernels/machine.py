@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 QEMU = "qemu-system-x86_64"
 CONSOLE_SHOWN = 25
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # How long a guest may be silent while it is brought up, in seconds in which it had its turn.
 BOOT = 180.0
 
@@ -95,10 +96,14 @@ def arguments(kernel: Stored, mode: Mode) -> list[str]:
 
 
 class Answer(msgspec.Struct):
-    """What a guest says when it has done something: what went wrong, and what its kernel lacks, if that was asked."""
+    """What a guest says when it has done something: what went wrong.
+
+    If that was asked: what its kernel lacks, and the exit code of pytest.
+    """
 
     error: str = ""
     lacking: tuple[str, ...] = ()
+    code: int = 0
 
 
 class VirtualMachine:
@@ -325,7 +330,7 @@ def environment(extra: Sequence[str] = ()) -> dict[str, str]:
     """The environment of whatever runs in a guest: the outside one's names that matter there."""
     names = ("LANG", "TERM", "COLUMNS", "PYTHONPATH", "PYTHONUNBUFFERED", *extra)
     return interpreters.variables(names) | {
-        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PATH": PATH,
         "HOME": "/root",
         "USER": "root",
     }

@@ -30,7 +30,7 @@ from harness.kernels.modules import in_order
 from harness.kernels.project import PACKAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from harness.kernels.mode import Mode
     from harness.kernels.project import File, Project
@@ -51,10 +51,12 @@ LIBRARIES = (
     ),
     *("packaging.specifiers", "tomllib", "difflib", "json", "subprocess", "asyncio", "pdb", "unittest", "doctest"),
 )
+# pytest's exit codes of a collection without errors: some tests, or none.
+COLLECTED = (0, 5)
 WITHOUT_PROJECT = ("-p", "no:harness.plugin", "/var/tmp")
 
 
-def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = None) -> VirtualMachine:
+def start(kernel: Stored, mode: Mode, project: Project, *, say: Callable[[str], None] | None = None) -> VirtualMachine:
     """A machine with the project in it, ready to become an interpreter; made ready first if need be."""
     with _booted(kernel, mode, say) as (initrd, booted):
         files = project.files()
@@ -63,12 +65,17 @@ def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = Non
 
         def make() -> None:
             before = _nearest(wanted)
-            if before is None:
-                _say(say, f"{kernel.release}: delivering the project")
-                _deliver(kernel, mode, project, files, initrd=initrd, booted=booted, to=collected)
-            else:
-                with before[0]:
-                    _deliver_again(kernel, mode, project, files, initrd=initrd, before=before, to=collected)
+            with contextlib.nullcontext() if before is None else before[0]:
+                state = booted if before is None else before[1]
+                with VirtualMachine(kernel, mode, initrd=initrd, state=state) as machine:
+                    machine.resume()
+                    if before is None:
+                        _say(say, f"{kernel.release}: delivering the project")
+                        _bring(machine, project, files)
+                    else:
+                        _bring_changes(machine, project, files, before[2])
+                    _collect(machine, project)
+                    machine.save(collected)
 
         began = time.monotonic()
         with cache.held(collected, make):
@@ -79,6 +86,35 @@ def start(kernel: Stored, mode: Mode, project: Project, *, say: Say | None = Non
                 _replace_older(collected, text, wanted.base)
                 cache.make_room(cache.limit())
             return VirtualMachine(kernel, mode, initrd=initrd, state=collected)
+
+
+def waiting(
+    kernel: Stored, mode: Mode, project: Project, *, also: Mapping[str, File], say: Callable[[str], None] | None = None
+) -> VirtualMachine:
+    """A running machine that has the project's files, and others by path, and waits for something to do.
+
+    Nothing is collected there, and no state is saved but that of the kernel that has booted.
+    """
+    with _booted(kernel, mode, say) as (initrd, booted):
+        files = project.files()
+        wanted = _Wanted(project, {path: file.digest for path, file in files.items()}, _base(booted, project))
+        before = _nearest(wanted)
+        with contextlib.ExitStack() as stack:
+            if before is not None:
+                stack.enter_context(before[0])
+            state = booted if before is None else before[1]
+            machine = VirtualMachine(kernel, mode, initrd=initrd, state=state)
+            stack.callback(machine.end)
+            machine.resume()
+            if before is None:
+                _bring(machine, project, files)
+            else:
+                _bring_changes(machine, project, files, before[2])
+            archive = project_files.packed(also)
+            machine.tell(archive, do="deliver", bytes=len(archive))
+            machine.ready()
+            stack.pop_all()
+            return machine
 
 
 @dataclass(frozen=True)
@@ -113,53 +149,25 @@ def _nearest(wanted: _Wanted) -> tuple[IO[bytes], Path, cache.About] | None:
     return None
 
 
-def _deliver(
-    kernel: Stored,
-    mode: Mode,
-    project: Project,
-    files: Mapping[str, File],
-    *,
-    initrd: Path,
-    booted: Path,
-    to: Path,
-) -> None:
-    """Save the state of a machine that has booted, been given the project, and collected its tests."""
-    world = project.world
+def _bring(machine: VirtualMachine, project: Project, files: Mapping[str, File]) -> None:
+    """Deliver the project, with what its tests need beside it, to a machine that has booted."""
     packed = project_files.packed(files)
-    with VirtualMachine(kernel, mode, initrd=initrd, state=booted) as machine:
-        machine.resume()
-        for archive in (packed,) if world is None else (world.read_bytes(), packed):
-            machine.tell(archive, do="deliver", bytes=len(archive), path=_path(project))
-            machine.ready()
-        _collect(machine, project)
-        machine.save(to)
-
-
-def _deliver_again(
-    kernel: Stored,
-    mode: Mode,
-    project: Project,
-    files: Mapping[str, File],
-    *,
-    initrd: Path,
-    before: tuple[IO[bytes], Path, cache.About],
-    to: Path,
-) -> None:
-    """The same from the state with the files as they were: only what differs is delivered."""
-    _, state, known = before
-    changed = {path: file for path, file in files.items() if known.files.get(path) != file.digest}
-    with VirtualMachine(kernel, mode, initrd=initrd, state=state) as machine:
-        machine.resume()
-        machine.tell(do="return")
-        machine.ready()
-        gone = [f"/{path}" for path in sorted({*changed, *known.files} - ({*files} - {*changed}))]
-        machine.tell(do="forget", files=gone)
-        machine.ready()
-        archive = project_files.packed(changed)
+    for archive in (packed,) if project.world is None else (project.world.read_bytes(), packed):
         machine.tell(archive, do="deliver", bytes=len(archive), path=_path(project))
         machine.ready()
-        _collect(machine, project)
-        machine.save(to)
+
+
+def _bring_changes(machine: VirtualMachine, project: Project, files: Mapping[str, File], known: cache.About) -> None:
+    """Deliver what differs to a machine that has the project as it was, to a process that has seen nothing of it."""
+    changed = {path: file for path, file in files.items() if known.files.get(path) != file.digest}
+    machine.tell(do="return")
+    machine.ready()
+    gone = [f"/{path}" for path in sorted({*changed, *known.files} - ({*files} - {*changed}))]
+    machine.tell(do="forget", files=gone)
+    machine.ready()
+    archive = project_files.packed(changed)
+    machine.tell(archive, do="deliver", bytes=len(archive), path=_path(project))
+    machine.ready()
 
 
 def _collect(machine: VirtualMachine, project: Project) -> None:
@@ -167,7 +175,13 @@ def _collect(machine: VirtualMachine, project: Project) -> None:
     machine.tell(do="branch")
     machine.ready()
     machine.tell(do="collect", argv=list(project.arguments), directory=str(project.place))
-    machine.ready()
+    if machine.ready().code not in COLLECTED:
+        # A module that could not be imported stays in sys.modules when pytest imports by importlib: whoever collects
+        # there again finds it empty, and no error.
+        machine.tell(do="return")
+        machine.ready()
+        machine.tell(do="branch")
+        machine.ready()
 
 
 def _replace_older(state: Path, text: str, base: str) -> None:
@@ -183,7 +197,7 @@ def _path(project: Project) -> list[str]:
     return [str(project.root), str(PACKAGE.parent), *(place for place in sys.path[1:] if place)]
 
 
-def boot(kernel: Stored, mode: Mode, *, say: Say | None = None) -> None:
+def boot(kernel: Stored, mode: Mode, *, say: Callable[[str], None] | None = None) -> None:
     """Boot a kernel, unless there is its state when it has.
 
     MachineDied if it does not come up, CannotRun if it has not what labs are made of.
@@ -193,7 +207,7 @@ def boot(kernel: Stored, mode: Mode, *, say: Say | None = None) -> None:
 
 
 @contextlib.contextmanager
-def _booted(kernel: Stored, mode: Mode, say: Say | None) -> Iterator[tuple[Path, Path]]:
+def _booted(kernel: Stored, mode: Mode, say: Callable[[str], None] | None) -> Iterator[tuple[Path, Path]]:
     """The first file system of a kernel's machine, and its state when it has booted; both stay while the block runs."""
     with contextlib.ExitStack() as stack:
         initrd, key = stack.enter_context(_initrd(kernel))
@@ -247,6 +261,12 @@ def become_interpreter(machine: VirtualMachine, project: Project, *, variables: 
     machine.resume()
 
 
+def variables(mode: Mode) -> dict[str, str]:
+    """What says to whatever runs in a machine where it is."""
+    simulated = {"TCP_HARNESS_SIMULATED_TIME": "1"} if mode.simulated else {}
+    return {"TCP_HARNESS_OWN_KERNEL": "1", "TCP_HARNESS_GUEST": "1"} | simulated
+
+
 class Say:
     """Tells whoever waits what is being made."""
 
@@ -255,7 +275,7 @@ class Say:
         print(f"harness: {text}", file=sys.stderr, flush=True)
 
 
-def _say(say: Say | None, text: str) -> None:
+def _say(say: Callable[[str], None] | None, text: str) -> None:
     if say is not None:
         say(text)
 

@@ -8,6 +8,7 @@ import os
 import py_compile
 import socket
 import struct
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,10 +97,12 @@ def say() -> Iterator[Callable[..., dict[str, Any]]]:
         return answer
 
     assert said() == {"ready": True}
+    said.port = ours  # type: ignore[attr-defined]
     try:
         yield said
     finally:
-        said(do="return") if guest_children(served) else None
+        for child in guest_children(served):
+            os.kill(child, 9)
         os.kill(served, 9)
         os.waitpid(served, 0)
         file.close()
@@ -158,3 +161,84 @@ def test_what_was_compiled_of_a_file_is_forgotten_with_it(tmp_path: Path) -> Non
     (tmp_path / "stays").touch()
     guest.forget([str(folder / "ab.py")])
     assert [path.name for path in tmp_path.iterdir()] == ["stays"]
+
+
+# Programs.
+
+
+def run(
+    say: Callable[..., dict[str, Any]],
+    *argv: str,
+    typed: bytes = b"",
+    size: tuple[int, int] | None = None,
+    when: tuple[bytes, bytes] = (b"\0", b""),
+) -> Any:
+    """Have a program run; its status, its output and its errors. `when` it says one thing it is sent another."""
+    port: socket.socket = say.port  # type: ignore[attr-defined]
+    words = {"do": "run", "argv": argv, "environment": {"PATH": os.environ["PATH"]}, "directory": "/", "size": size}
+    port.sendall(json.dumps(words).encode() + b"\n")
+    said = {b"o": b"", b"x": b""}
+    sending = threading.Thread(target=port.sendall, args=(typed,))
+    sending.start()
+    with port.makefile("rb") as frames:
+        while True:
+            kind, length = struct.unpack("!cI", frames.read(5))
+            content = frames.read(length)
+            if kind == b"s":
+                sending.join()
+                return struct.unpack("!I", content)[0], said[b"o"], said[b"x"]
+            before, said[kind] = said[kind], said[kind] + content
+            if when[0] in said[kind] and when[0] not in before:
+                port.sendall(when[1])
+
+
+def frame(kind: bytes, content: bytes = b"") -> bytes:
+    return struct.pack("!cI", kind, len(content)) + content
+
+
+END = frame(b"e")
+
+
+@pytest.mark.parametrize(
+    ("argv", "came"),
+    [
+        (["sh", "-c", "echo out; echo err >&2; exit 3"], (3, b"out\n", b"err\n")),
+        (["sh", "-c", "kill -TERM $$"], (128 + 15, b"", b"")),
+        (["no-such-program-at-all"], (127, b"", b"no-such-program-at-all: No such file or directory\n")),
+        # Whoever is left behind, with the outputs open, is not waited for.
+        (["sh", "-c", "sleep 600 & echo done"], (0, b"done\n", b"")),
+        (["sh", "-c", "yes | head -1"], (0, b"y\n", b"")),
+    ],
+)
+def test_a_programs_output_and_status_come_out(
+    say: Callable[..., dict[str, Any]], argv: list[str], came: tuple[int, bytes, bytes]
+) -> None:
+    assert run(say, *argv, typed=END) == came
+
+
+def test_a_pipe_that_is_closed_ends_who_writes_to_it(say: Callable[..., dict[str, Any]]) -> None:
+    """Python ignores SIGPIPE, and what is ignored stays so in other programs."""
+    assert run(say, "sh", "-c", "(yes; echo $? >&2) | true; sleep 0", typed=END)[2] == b"141\n"
+
+
+def test_input_passes_whole_with_its_end(say: Callable[..., dict[str, Any]]) -> None:
+    """More than all the buffers in between hold, and both ways at once."""
+    much = os.urandom(1 << 20)
+    parts = b"".join(frame(b"i", much[start : start + 5000]) for start in range(0, len(much), 5000))
+    assert run(say, "cat", typed=parts + END) == (0, much, b"")
+
+
+def test_input_that_nobody_reads_hinders_nothing(say: Callable[..., dict[str, Any]]) -> None:
+    assert run(say, "true", typed=frame(b"i", bytes(1 << 15)) + END)[0] == 0
+
+
+def test_a_program_has_a_terminal_of_that_size(say: Callable[..., dict[str, Any]]) -> None:
+    typed = frame(b"w", struct.pack("!HH", 30, 90)) + frame(b"i", b"stty size; test -t 2 && exit 4\n")
+    status, output, errors = run(say, "sh", typed=typed, size=(20, 80))
+    assert (status, errors) == (4, b"")
+    assert b"30 90\r\n" in output
+
+
+def test_ctrl_c_interrupts_what_runs_in_the_terminal(say: Callable[..., dict[str, Any]]) -> None:
+    waits = "trap 'exit 9' INT; echo ready; sleep 600"
+    assert run(say, "sh", "-c", waits, size=(20, 80), when=(b"ready", frame(b"i", b"\x03")))[0] == 9

@@ -417,9 +417,11 @@ def test_a_kernel_that_lacks_what_labs_are_made_of_is_one_mistake_of_usage(
     assert {file.suffix for file in (a_cache / "states").iterdir()} <= {".lock"}
 
 
-def test_in_real_time_too(project: Project) -> None:
-    result = project.run(*project.on(project.kernels[1]), "--real-time", "-k", "limit or waits", "-rs")
-    assert counts(result) == {"passed": 2, "skipped": 1}, result.stdout + result.stderr
+def test_in_real_time_too_in_a_machine_as_it_was_asked_for(project: Project) -> None:
+    asked = ["--real-time", "--guest-cpus=3", "--guest-memory=2G", "--guest-append=harness.asked=yes"]
+    result = project.run(*project.on(project.kernels[1]), *asked, "-k", "limit or waits or says_what", "-rs")
+    assert counts(result) == {"passed": 2, "skipped": 1, "failed": 1}, result.stdout + result.stderr
+    assert re.search(r"Failed: 3 CPUs, (19|20)\d\d MB, harness.asked=yes", result.stdout)
 
 
 # Not root, no room, no QEMU, no network.

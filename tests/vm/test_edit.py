@@ -1,0 +1,54 @@
+"""What happens in a machine when a file of the project has changed: the new file counts, and nothing is done twice."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .test_kernels import counts
+
+if TYPE_CHECKING:
+    import subprocess
+    from pathlib import Path
+
+    from .conftest import Project
+
+FILES = {
+    "pyproject.toml": "[tool.pytest.ini_options]\naddopts = ['--import-mode=importlib']\npythonpath = ['.']\n",
+    "helper.py": "VALUE = 1\n",
+    "test_value.py": "import helper\n\ndef test_value():\n    assert helper.VALUE == 1\n",
+    "test_other.py": "def test_other():\n    pass\n",
+}
+
+
+@pytest.fixture
+def small(project: Project, tmp_path: Path) -> Project:
+    """A project with a module that a test imports, on one of the kernels."""
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    return dataclasses.replace(project, directory=tmp_path, kernels=project.kernels[:1])
+
+
+def test_what_has_changed_is_delivered_and_what_is_gone_is_missed(small: Project) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return small.run(*small.on(), "-p", "no:cacheprovider", *words)
+
+    helper, delivers = small.directory / "helper.py", "delivering the project"
+    first = run()
+    assert counts(first) == {"passed": 2}, first.stdout + first.stderr
+    assert first.stderr.count(delivers) == 1
+    # As many bytes, perhaps in the same second of the guest: what was compiled of it must not be taken for it.
+    helper.write_text("VALUE = 2\n")
+    edited = run()
+    assert counts(edited) == {"failed": 1, "passed": 1}, edited.stdout + edited.stderr
+    assert "assert 2 == 1" in edited.stdout
+    helper.unlink()
+    gone = run()
+    assert "1 error" in gone.stdout, gone.stdout + gone.stderr
+    assert "No module named 'helper'" in gone.stdout
+    helper.write_text("VALUE = 1\n")
+    other = run("test_other.py", "test_value.py")
+    assert counts(other) == {"passed": 2}, other.stdout + other.stderr
+    assert [delivers in each.stderr for each in (edited, gone, other)] == [False] * 3
