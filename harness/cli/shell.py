@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from pathlib import Path
@@ -36,6 +37,7 @@ BEGINS = ("pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg",
 @click.option(
     "--guest-package", "packages", metavar="NAME", multiple=True, help="bring this Debian package (repeatable)"
 )
+@click.option("--gdb", is_flag=True, help="say how gdb comes to its kernel")
 @machine_options
 @archive_options
 @click.pass_context
@@ -47,6 +49,7 @@ def shell(
     project: Path | None,
     programs: tuple[str, ...],
     packages: tuple[str, ...],
+    gdb: bool,
     mode: Mode,
     selection: Selection,
 ) -> None:
@@ -60,7 +63,7 @@ def shell(
         harness shell 6.12 -- python -m pytest scenarios/ -k capacity
     """
     from harness.cli.question import the_kernel
-    from harness.kernels import terminal, warm
+    from harness.kernels import debugger, terminal, warm
     from harness.kernels.world import Wishes, gather
 
     target = the_kernel(kernel, selection)
@@ -70,7 +73,13 @@ def shell(
     brought, directory = _project(project)
     brought = dataclasses.replace(brought, world=gather(Wishes(brought.root, programs=programs, packages=packages)))
     has_terminal = terminal.has_terminal()
-    with warm.waiting(stored, mode, brought, also=terminal.description(), say=note) as machine:
+    with contextlib.ExitStack() as stack:
+        socket = stack.enter_context(debugger.socket()) if gdb else None
+        mode = debugger.mode(mode) if gdb else mode
+        waiting = warm.waiting(stored, mode, brought, also=terminal.description(), gdb=socket, say=note)
+        machine = stack.enter_context(waiting)
+        for line in debugger.advice(stored, socket) if socket else ():
+            note(line)
         argv = command or ("bash", *(["-i"] if has_terminal else []))
         if has_terminal and not command:
             _explain(mode)
@@ -81,6 +90,7 @@ def shell(
                 directory=directory,
                 variables=_variables(mode, target.name),
                 terminal=has_terminal,
+                watched=not gdb,
             )
         )
 

@@ -107,9 +107,11 @@ class Answer(msgspec.Struct):
 
 
 class VirtualMachine:
-    """A running machine. `port` is our end of the guest's serial port, as a file descriptor."""
+    """A running machine. `port` is our end of the guest's serial port; at `gdb` a debugger finds QEMU's stub."""
 
-    def __init__(self, kernel: Stored, mode: Mode, *, initrd: Path, state: Path | None = None) -> None:
+    def __init__(
+        self, kernel: Stored, mode: Mode, *, initrd: Path, state: Path | None = None, gdb: Path | None = None
+    ) -> None:
         self.kernel = kernel
         self.mode = mode
         self.console: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the machine
@@ -131,6 +133,8 @@ class VirtualMachine:
             *("-device", "virtserialport,chardev=port,name=harness"),
             *("-chardev", f"socket,id=monitor,fd={control}", "-mon", "chardev=monitor,mode=control"),
         ]
+        if gdb is not None:
+            words += ["-chardev", f"socket,id=gdb,path={gdb},server=on,wait=off", "-gdb", "chardev:gdb"]
         # What a machine is made of stays where it is as long as there is the machine (harness.kernels.cache).
         self._made_of = [cache.held_if_there(file) for file in (kernel.image, initrd)]
         self._state = None if state is None else cache.held_if_there(state)
@@ -284,6 +288,14 @@ class VirtualMachine:
                 break
             await asyncio.sleep(0.01)
         await control.execute("cont")
+
+    def pause(self) -> None:
+        """Stop the machine where it is, until a debugger continues it."""
+
+        async def stop() -> None:
+            await (await self._connected()).execute("stop")
+
+        self._converse(stop())
 
     def _converse(self, what: Coroutine[Any, Any, None]) -> None:
         """Talk to QEMU to an end; MachineDied if it does not answer."""

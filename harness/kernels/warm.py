@@ -89,11 +89,18 @@ def start(kernel: Stored, mode: Mode, project: Project, *, say: Callable[[str], 
 
 
 def waiting(
-    kernel: Stored, mode: Mode, project: Project, *, also: Mapping[str, File], say: Callable[[str], None] | None = None
+    kernel: Stored,
+    mode: Mode,
+    project: Project,
+    *,
+    also: Mapping[str, File],
+    gdb: Path | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> VirtualMachine:
     """A running machine that has the project's files, and others by path, and waits for something to do.
 
-    Nothing is collected there, and no state is saved but that of the kernel that has booted.
+    A debugger finds it at `gdb`. Nothing is collected there, and no state is saved but that of the kernel that has
+    booted.
     """
     with _booted(kernel, mode, say) as (initrd, booted):
         files = project.files()
@@ -103,7 +110,7 @@ def waiting(
             if before is not None:
                 stack.enter_context(before[0])
             state = booted if before is None else before[1]
-            machine = VirtualMachine(kernel, mode, initrd=initrd, state=state)
+            machine = VirtualMachine(kernel, mode, initrd=initrd, state=state, gdb=gdb)
             stack.callback(machine.end)
             machine.resume()
             if before is None:

@@ -12,6 +12,7 @@ from harness.plugin import (
     counting,
     deadline,
     drops,
+    inside,
     kernels,
     kselftest,
     lines,
@@ -40,19 +41,21 @@ if TYPE_CHECKING:
 __all__ = ["behind_nat", "claim", "family", "harness_kernel", "lab", "lan", "pair"]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options and settings."""
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Options and settings, and who takes over what waits at the terminal."""
     options.add(parser)
+    pluginmanager.register(inside, "harness-inside")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
     """With --kernel, choose the workers before pytest-xdist does; isolate before any plugin starts a thread."""
     deadline.begin(config)
+    inside.begin(config)
     if is_worker(config):
         memory.remember(config)
         relay.begin(config)
-    elif config.getoption("kernel"):
+    elif config.getoption("kernel") and not inside.is_wanted(config):
         kernels.choose(config)
     machine.isolate_early(config)
     return (yield)

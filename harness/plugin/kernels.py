@@ -6,6 +6,7 @@ has that kernel's tests only.
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from harness.kernels.mode import Mode
     from harness.kernels.selection import Selection
 
+# Set where a whole pytest runs in a machine: the name of its kernel.
+INSIDE = "TCP_HARNESS_INSIDE"
 # What a worker is told beside its kernel: the names of all.
 KERNELS = "harness_kernels"
 # How many machines may be lost, for each that was asked for, before the run is given up.
@@ -57,7 +60,7 @@ def choose(config: pytest.Config) -> None:
     collect_only = bool(config.getoption("collectonly"))
     each = _workers_each(config)
     try:
-        targets = meant(config.getoption("kernel"), _ways(config), fetch=not collect_only)
+        targets = meant(config.getoption("kernel"), ways(config), fetch=not collect_only)
         workers = [] if collect_only else _workers(config, targets)
     except HarnessError as error:
         raise pytest.UsageError(str(error)) from None
@@ -86,15 +89,14 @@ def _workers_each(config: pytest.Config) -> int:
     number = config.getoption("numprocesses", None)
     if number in ("auto", "logical"):
         number = config.hook.pytest_xdist_auto_num_workers(config=config)
-    for option, value in (("--pdb", "usepdb"), ("--hold", "hold")):
-        if config.getoption(value, False):
-            raise pytest.UsageError(f"{option} waits at the terminal, and --kernel runs tests in workers: choose one")
     if number is not None and number < 1:
         raise pytest.UsageError(f"-n {number}: with --kernel, -n is how many workers each kernel has: 1 or more")
     return int(number or 1)
 
 
-def _ways(config: pytest.Config) -> Ways:
+def ways(config: pytest.Config) -> Ways:
+    """How this session comes by kernels."""
+
     def selection() -> Selection:
         from harness.kernels.selection import Selection
 
@@ -182,8 +184,8 @@ def end_machine(node: WorkerController) -> None:
 
 
 def kernel_of(config: pytest.Config) -> str | None:
-    """The kernel that this worker is for, if it is for one."""
-    name: str | None = getattr(config, "workerinput", {}).get(KERNEL)
+    """The kernel that this worker is for, if it is for one; or this whole pytest (harness.plugin.inside)."""
+    name: str | None = getattr(config, "workerinput", {}).get(KERNEL, os.environ.get(INSIDE))
     return name
 
 

@@ -47,9 +47,9 @@ def failed_elsewhere(config: pytest.Config, items: list[pytest.Item]) -> bool:
     pytest knows nothing of kernels, and where nothing failed it runs everything.
     """
     own = kernel_of(config)
-    if own is None or not config.getoption("lf", False):
-        return False
     given: Any = getattr(config, "workerinput", {})
+    if own is None or REMEMBERED not in given or not config.getoption("lf", False):
+        return False
     failed = given[REMEMBERED].get("cache/lastfailed") or {}
     here = {item.nodeid for item in items}
     if here & set(failed):

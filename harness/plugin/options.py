@@ -2,8 +2,8 @@
 
 Options: `--evidence DIR` (default: out/evidence below the directory that pytest was started in), `--hold`, `--claim`,
 `--own-kernel`, `--full-size`; of other kernels `--kernel`, `--mirror`, `--suite`, `--keyring`, `--ssh-config`,
-`--real-time`, `--guest-program`, `--guest-package`, `--guest-cpus`, `--guest-memory`, `--guest-append`; of results
-`--report`, `--ktap`, `--kcidb`, `--baseline`, `--fail-on-skip`; of tests that others wrote `--packetdrill`,
+`--real-time`, `--guest-program`, `--guest-package`, `--guest-cpus`, `--guest-memory`, `--guest-append`, `--gdb`; of
+results `--report`, `--ktap`, `--kcidb`, `--baseline`, `--fail-on-skip`; of tests that others wrote `--packetdrill`,
 `--kselftest`.
 Ini options: `claims` (directories or files with claims; default: claims/ beside the test or above it, up to the
 root directory), `packetdrill`, `lab_isolation` ("first-use", or "startup", which ordinary users need with xdist),
@@ -103,6 +103,11 @@ def _of_kernels(group: pytest.OptionGroup) -> None:
     group.addoption("--keyring", metavar="FILE", help="the keys that sign the archive of --mirror (default: Debian's)")
     group.addoption("--ssh-config", metavar="FILE", help="the file that says how to reach the HOST of ssh:HOST")
     group.addoption("--real-time", action="store_true", help="let the virtual machines' time be real")
+    group.addoption(
+        "--gdb",
+        action="store_true",
+        help="stop the virtual machine before the first test and say how gdb comes to its kernel; without workers",
+    )
     group.addoption(
         "--guest-cpus", metavar="N", help="how many CPUs virtual machines have, with --real-time (default: 2)"
     )

@@ -349,8 +349,24 @@ def test_what_no_machine_could_have_is_a_mistake_of_usage(run: Run, option: str)
     assert ran.errlines[0] == f"ERROR: {option} curl: no kernel that was named runs in a virtual machine of ours"
 
 
-@pytest.mark.parametrize("option", ["--hold", "--pdb"])
-def test_what_waits_at_the_terminal_is_a_mistake_of_usage(run: Run, option: str) -> None:
-    ran = run(option)
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--hold",), "--hold --kernel elsewhere: it waits in a machine of ours, or, on the running kernel, without"),
+        (("--pdb", "-n", "2"), "--pdb waits at the terminal, which workers do not have: leave out -n"),
+        (("--trace", "--ktap", "r.ktap"), "--ktap: with --trace what is written stays in the machine"),
+        (("--gdb", "--junitxml", "r.xml"), "--junitxml: with --gdb what is written stays in the machine"),
+    ],
+)
+def test_what_waits_at_the_terminal_waits_in_a_machine(
+    pytester: pytest.Pytester, words: tuple[str, ...], why: str
+) -> None:
+    ran = pytester.runpytest_subprocess("--kernel", "ssh:elsewhere", *words)
     assert ran.ret == pytest.ExitCode.USAGE_ERROR
-    assert ran.errlines[0].startswith(f"ERROR: {option} waits at the terminal, and --kernel runs tests in workers")
+    assert ran.errlines[0].startswith(f"ERROR: {why}")
+
+
+def test_a_debugger_of_the_kernel_needs_a_machine(pytester: pytest.Pytester) -> None:
+    ran = pytester.runpytest_subprocess("--gdb")
+    assert ran.ret == pytest.ExitCode.USAGE_ERROR
+    assert ran.errlines[0] == "ERROR: --gdb: name a kernel that runs in a virtual machine, --kernel 6.12"
