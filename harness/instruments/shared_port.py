@@ -7,7 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from harness.observe import counting
+from harness.laws import before
+from harness.observe import count, counting
 from harness.traffic import Attempts, connect, echo, listen
 from harness.traffic.connector import CLOSED, CONNECTED, DATA, OPEN, learn
 from harness.waiting import until
@@ -102,7 +103,7 @@ class Crowd:
     def __init__(
         self, client: Host, service: Service, n: int, *, stuck: Callable[[], int] = nobody, request: bytes = b"?"
     ) -> None:
-        self._request = request
+        self._request, self._service, self._hangs = request, service, stuck is not nobody
         self._clients = Attempts(client)
         # What each that has asked has learned, by its port.
         self._learned: dict[int, str] = {}
@@ -136,4 +137,7 @@ class Crowd:
     def _is_known(self, stuck: int, moved: Counting) -> bool:
         """Whether all that have come are served, or stuck, or were turned away (and come again)."""
         now = self.seen()
+        if self._hangs and before("accept-queue-full-drops-syns"):
+            # A SYN is answered although the queue is full: the client is connected, the server still waits for its ACK.
+            stuck += count(self._service.host, f"state syn-recv sport = :{self._service.address[1]}")
         return now.in_vain <= stuck and now.outside <= moved.TcpExt.ListenDrops

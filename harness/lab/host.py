@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from harness.errors import BadInput
-from harness.lab import isolation, offload
+from harness.lab import isolation, nft, offload
 from harness.lab.firewall import Firewall, Translation
 from harness.lab.netns import Namespace
 from harness.lab.program import Program, Ran, run
@@ -219,6 +219,7 @@ class Host:
         for program in self.programs:
             program.stop()
         self.close_netlink()
+        nft.remove_all(self.namespace)
         self.namespace.close()
 
     def _quieten(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import struct
 import sys
@@ -357,6 +358,28 @@ class Table:
                 raise Unsupported(
                     f"this kernel has no packet filter to talk to ({error.strerror}): it needs CONFIG_NETFILTER_NETLINK"
                 ) from None
+
+
+def remove_all(namespace: Namespace) -> None:
+    """Take all tables of a namespace away that will end, where the kernel does not.
+
+    Before 4.5 (net/netfilter/nf_tables_inet.c, nf_tables_inet_exit_net()) their hooks outlive it. Before 4.3 hooks are
+    one list for all namespaces, and the NAT chain of one that is gone comes first: nothing was translated any more.
+    """
+    release = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    if release is not None and (int(release[1]), int(release[2])) < (4, 5):
+        _All(namespace).remove()
+
+
+class _All(Table):
+    """All tables of a namespace, of every family: a message that names none (nf_tables_deltable())."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace, self._name, self._family = namespace, "", 0
+
+    def remove(self) -> None:
+        """Take them away."""
+        self._change([(DELETE_TABLE, 0, b"")])
 
 
 def _chain(table: str, name: str, chain: Chain) -> bytes:

@@ -65,6 +65,8 @@ def test_silent_database(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
     ]
     without_end = [victim, useless, *([] if counts else [user_timeout])]
     shops = [minute, *remedies, *without_end]
+    differ = {each.host: each.knobs[SYN_RETRIES] for each in shops if SYN_RETRIES in each.knobs}
+    database.lab.set_each(SYN_RETRIES, differ)
     listener = listen(database, port=DATABASE, answer=echo)
     with claim.control("the database answers") as control:
         each_answers(control, customer, shops, "200 SELECT 1")
