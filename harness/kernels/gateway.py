@@ -86,7 +86,9 @@ def bring_up(asked: argparse.Namespace) -> VirtualMachine:
     mode: Mode = asked.mode
     project = Project(asked.root, tuple(asked.arguments), asked.directory, tuple(asked.written), asked.world)
     with places.writing(places.cache(), "what machines are made of"):
-        machine = warm.start(_kernel(asked), mode, project, say=warm.Say())
+        kept = os.environ.get(interpreters.CONSOLES)
+        consoles = Path(kept) if kept else None
+        machine = warm.start(_kernel(asked), mode, project, consoles=consoles, say=warm.Say())
     try:
         warm.become_interpreter(machine, project, variables=warm.variables(mode), user=asked.user)
     except BaseException:

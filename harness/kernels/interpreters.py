@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # The variables that name the files in which whoever starts interpreters looks for why one has not come up, and for how
 # one was lost that had. What is written there ends with NUL.
 TROUBLE, LOSS = "TCP_HARNESS_TROUBLE", "TCP_HARNESS_LOSS"
+# The variable that names the directory in which what machines say on their consoles is kept.
+CONSOLES = "TCP_HARNESS_CONSOLES"
 # Variables of pytest's that are about this process, or this machine's directories.
 _OF_HERE = re.compile(r"PYTEST_(XDIST_|CURRENT_TEST$|VERSION$|DEBUG_TEMPROOT$)")
 

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from harness.kernels.store import Stored
 
 QEMU = "qemu-system-x86_64"
-CONSOLE_SHOWN = 25
+# In lines, and so many bytes are looked at for them.
+CONSOLE_SHOWN, MUCH = 25, 1 << 20
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # How long a guest may be silent while it is brought up, in seconds in which it had its turn.
 BOOT = 180.0
@@ -107,27 +108,40 @@ class Answer(msgspec.Struct):
 
 
 class VirtualMachine:
-    """A running machine. `port` is our end of the guest's serial port; at `gdb` a debugger finds QEMU's stub."""
+    """A running machine. `port` is our end of the guest's serial port.
+
+    At `gdb` a debugger finds QEMU's stub; what the machine says on its console is appended to the file `console`.
+    """
 
     def __init__(
-        self, kernel: Stored, mode: Mode, *, initrd: Path, state: Path | None = None, gdb: Path | None = None
+        self,
+        kernel: Stored,
+        mode: Mode,
+        *,
+        initrd: Path,
+        state: Path | None = None,
+        gdb: Path | None = None,
+        console: Path | None = None,
     ) -> None:
         self.kernel = kernel
         self.mode = mode
-        self.console: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the machine
+        # As long as the machine, or for good where somebody wants it; what stands there already is of its boot.
+        self.console: IO[bytes] = tempfile.TemporaryFile() if console is None else console.open("a+b")  # noqa: SIM115
+        self._console_is_at = console
+        self._console_begins = os.fstat(self.console.fileno()).st_size
         ours, theirs = socket.socketpair()
         self.monitor, monitor = socket.socketpair()
         self._loop = asyncio.Runner()
         self._connecting: asyncio.Task[QMPClient] | None = None
         self.port = ours
         # QEMU takes a descriptor for a file only if it may do what QEMU would have opened it for.
-        console = os.open(f"/proc/self/fd/{self.console.fileno()}", os.O_WRONLY | os.O_APPEND)
+        said = os.open(f"/proc/self/fd/{self.console.fileno()}", os.O_WRONLY | os.O_APPEND)
         port, control = theirs.fileno(), monitor.fileno()
-        descriptors = [port, control, console]
+        descriptors = [port, control, said]
         words = [
             *arguments(kernel, mode),
             *("-initrd", str(initrd)),
-            *("-add-fd", f"fd={console},set=1", "-chardev", "file,id=console,path=/dev/fdset/1,append=on"),
+            *("-add-fd", f"fd={said},set=1", "-chardev", "file,id=console,path=/dev/fdset/1,append=on"),
             *("-serial", "chardev:console"),
             *("-chardev", f"socket,id=port,fd={port}", "-device", "virtio-serial-pci"),
             *("-device", "virtserialport,chardev=port,name=harness"),
@@ -146,7 +160,7 @@ class VirtualMachine:
             words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.errors, pass_fds=descriptors,
             start_new_session=True, preexec_fn=die_with_parent,  # noqa: PLW1509 - one call of libc's, no lock taken
         )  # fmt: skip
-        os.close(console)
+        os.close(said)
         theirs.close()
         monitor.close()
 
@@ -223,7 +237,8 @@ class VirtualMachine:
         head = f"the machine with kernel {self.kernel.release} died: {how}"
         # A machine that was restored has unpacked its kernel long ago.
         damaged = bzimage.damage(self.kernel.image) if self._state is None else ""
-        parts = [f"{head} ({words[0].strip()})" if words else head, damaged, said, console]
+        whole = "" if self._console_is_at is None else f"; its console: {self._console_is_at}"
+        parts = [f"{head} ({words[0].strip()}){whole}" if words else head + whole, damaged, said, console]
         return MachineDied("\n".join(part for part in parts if part))
 
     def useless(self, *lacks: str) -> store.CannotRun:
@@ -231,9 +246,15 @@ class VirtualMachine:
         return store.CannotRun(store.cannot_run(self.kernel, lacks))
 
     def console_end(self, lines: int = CONSOLE_SHOWN) -> str:
-        """The last lines of the console."""
-        text = os.pread(self.console.fileno(), 1 << 20, 0).decode(errors="replace").replace("\r", "")
+        """The last lines of the console, of what this machine has said."""
+        begins = max(self._console_begins, os.fstat(self.console.fileno()).st_size - MUCH)
+        text = os.pread(self.console.fileno(), MUCH, begins).decode(errors="replace").replace("\r", "")
         return "\n".join(f"  | {line}" for line in text.splitlines()[-lines:])
+
+    def whole_console(self) -> bytes:
+        """All that it has said."""
+        fd = self.console.fileno()
+        return os.pread(fd, os.fstat(fd).st_size - self._console_begins, self._console_begins)
 
     # Its state.
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import secrets
 import sys
@@ -56,8 +57,18 @@ COLLECTED = (0, 5)
 WITHOUT_PROJECT = ("-p", "no:harness.plugin", "/var/tmp")
 
 
-def start(kernel: Stored, mode: Mode, project: Project, *, say: Callable[[str], None] | None = None) -> VirtualMachine:
-    """A machine with the project in it, ready to become an interpreter; made ready first if need be."""
+def start(
+    kernel: Stored,
+    mode: Mode,
+    project: Project,
+    *,
+    consoles: Path | None = None,
+    say: Callable[[str], None] | None = None,
+) -> VirtualMachine:
+    """A machine with the project in it, ready to become an interpreter; made ready first if need be.
+
+    What its kernel says, from its boot on, is kept in a file of the directory `consoles`.
+    """
     with _booted(kernel, mode, say) as (initrd, booted):
         files = project.files()
         wanted = _Wanted(project, {path: file.digest for path, file in files.items()}, _base(booted, project))
@@ -85,7 +96,21 @@ def start(kernel: Stored, mode: Mode, project: Project, *, say: Callable[[str], 
                 cache.remember(collected, cache.About(text, str(mode), seconds, wanted.base, wanted.digests))
                 _replace_older(collected, text, wanted.base)
                 cache.make_room(cache.limit())
-            return VirtualMachine(kernel, mode, initrd=initrd, state=collected)
+            console = None if consoles is None else _new_console(consoles, kernel, booted)
+            return VirtualMachine(kernel, mode, initrd=initrd, state=collected, console=console)
+
+
+def _new_console(directory: Path, kernel: Stored, booted: Path) -> Path:
+    """A new file in a directory, with what the kernel said until it had booted."""
+    with places.writing(directory, "what the machine says"):
+        directory.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            file = directory / (f"{kernel.release}.txt" if number == 1 else f"{kernel.release}-{number}.txt")
+            with contextlib.suppress(FileExistsError), file.open("xb") as new:
+                with contextlib.suppress(FileNotFoundError):
+                    new.write(cache.beside(booted, cache.CONSOLE).read_bytes())
+                return file
+    raise AssertionError("numbers do not end")
 
 
 def waiting(
@@ -236,11 +261,14 @@ def _booted(kernel: Stored, mode: Mode, say: Callable[[str], None] | None) -> It
                 machine.tell(do="collect", argv=WITHOUT_PROJECT, directory="/")
                 machine.ready()
                 machine.save(booted)
+                image.write(cache.beside(booted, cache.CONSOLE), [machine.whole_console()])
 
         stack.enter_context(cache.held(booted, make))
         if not cache.beside(booted, cache.ABOUT).exists():
             seconds = time.monotonic() - began
-            cache.remember(booted, cache.About(f"{kernel.release}, {kernel.image}", str(mode), seconds))
+            of_the_archive = kernel.image.is_relative_to(places.kernels())
+            text = kernel.release if of_the_archive else f"{kernel.release}, {kernel.image}"
+            cache.remember(booted, cache.About(text, str(mode), seconds))
             cache.make_room(cache.limit())
         yield initrd, booted
 

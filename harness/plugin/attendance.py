@@ -165,8 +165,11 @@ class Attendance:
         relay.settle(node)
         worker = self._workers[node]
         collected = worker.collected
-        if collected is not None and (test := collected.claims.get(crashitem)):
-            how = trouble.loss(self._config, collected.release) or _spoken(worker.reason)
+        if collected is None:
+            return
+        how = trouble.loss(self._config, collected.release) or _spoken(worker.reason)
+        report.sections.append(("its worker", how))
+        if test := collected.claims.get(crashitem):
             lost = claims.Lost(test.claim, test.options, worker.kernel or "", collected.release, how)
             claims.attach_lost(report, lost, self._config)
 

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.kernels.interpreters import LOSS, TROUBLE
+from harness.kernels.interpreters import CONSOLES, LOSS, TROUBLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 END = "\0"
+# Of a directory with evidence: what the machines said on their consoles, a file each.
+FOLDER = "consoles"
 WITHOUT_A_WORD = "a worker could not be started: its program ended without a word"
 
 
@@ -54,9 +58,15 @@ KEPT = pytest.StashKey[pytest.UsageError]()
 
 
 def listen(config: pytest.Config) -> None:
-    """Begin to listen, until the session's end."""
+    """Begin to listen, until the session's end; what machines say on their consoles is kept beside the evidence."""
     config.stash[SAID] = Said()
     config.add_cleanup(config.stash[SAID].end)
+    directory = Path(os.path.normpath(Path(config.invocation_params.dir, config.getoption("evidence"), FOLDER)))
+    for old in directory.glob("*.txt"):
+        with contextlib.suppress(OSError):
+            old.unlink()
+    os.environ[CONSOLES] = str(directory)
+    config.add_cleanup(partial(os.environ.__delitem__, CONSOLES))
 
 
 @contextlib.contextmanager

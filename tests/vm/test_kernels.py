@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.kernels import places
+from harness.kernels import cache, places
 from harness.waiting import until
 from tests import nobody
 from tests.unit import debian_archive, distribution_packages
@@ -165,6 +165,14 @@ def test_a_guest_that_panics_is_reported_with_its_console_and_has_failed_its_cla
     (run,) = project.evidence()["runs"]
     assert (run["outcome"], run["kernel"]["release"]) == ("failed", project.kernels[0].release)
     assert re.search(r"died: .*\(Kernel panic - not syncing: sysrq triggered crash\)", run["reason"])
+    # What its console said, from its boot on, is kept, and the failure names the file.
+    console = project.directory / "out" / "evidence" / "consoles" / f"{project.kernels[0].release}.txt"
+    assert f"its console: {console}" in run["reason"]
+    assert f"its console: {console}" in result.stdout
+    said = console.read_bytes()
+    booted = places.states().glob(f"{project.kernels[0].release}-simulated-3072-*{cache.CONSOLE}")
+    assert any(said.startswith(file.read_bytes()) for file in booted)
+    assert b"sysrq triggered crash" in said
     assert "not ok 1 Linux" in ktap.read_text()
 
 
@@ -456,7 +464,7 @@ ONLY_SAVE = """
 import sys
 from pathlib import Path
 from harness.errors import HarnessError
-from harness.kernels import places
+from harness.kernels import cache, places
 from harness.kernels.machine import VirtualMachine
 from harness.kernels.mode import Mode
 from harness.kernels.store import built

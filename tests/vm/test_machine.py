@@ -109,6 +109,21 @@ def test_a_state_that_is_none_is_reported(machine: VirtualMachine, tmp_path: Pat
     assert not (tmp_path / "state").exists()
 
 
+def test_a_console_that_is_kept_is_named_and_begins_with_the_boot(tmp_path: Path) -> None:
+    """What was said before this machine is in the file, and not in what the error shows of it."""
+    kept = tmp_path / "console.txt"
+    kept.write_text("Linux version 6\n")
+    kernel = kernel_of(IDLES, tmp_path)
+    with VirtualMachine(kernel, Mode(memory=256), initrd=kernel.image, console=kept) as machine:
+        with kept.open("a") as said:  # as QEMU does
+            said.write("Kernel panic - not syncing: tired\n")
+        died = str(machine.died("it ended"))
+    head = f"the machine with kernel tiny died: it ended (Kernel panic - not syncing: tired); its console: {kept}"
+    assert died.splitlines()[0] == head
+    assert "Linux version" not in died
+    assert kept.read_text() == "Linux version 6\nKernel panic - not syncing: tired\n"
+
+
 def test_kvm_counts_when_a_kernel_has_booted_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     qemu = shutil.which(QEMU)
     assert qemu is not None

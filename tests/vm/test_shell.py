@@ -87,8 +87,8 @@ def test_a_shell_has_a_terminal_and_its_status_is_ours(project: Project) -> None
         shell.read_until(f"root@{project.kernels[0].version}:")
         shell.type("test -t 0 && echo on $TERM in $(uname -r)\r")
         shell.read_until(f"on xterm in {project.kernels[0].release}")
-        # It is the shell there that this interrupts.
-        shell.type("echo be''gun; sleep 100000000\r")
+        # Said by what is to be interrupted: by then it has the terminal.
+        shell.type("sh -c 'echo be\"\"gun; exec sleep 100000000'\r")
         shell.read_until("begun")
         shell.type("\x03")
         shell.read_until("root@")
