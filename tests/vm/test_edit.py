@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.kernels import cache, places
+
 from .test_kernels import counts
 
 if TYPE_CHECKING:
@@ -52,3 +54,6 @@ def test_what_has_changed_is_delivered_and_what_is_gone_is_missed(small: Project
     other = run("test_other.py", "test_value.py")
     assert counts(other) == {"passed": 2}, other.stdout + other.stderr
     assert [delivers in each.stderr for each in (edited, gone, other)] == [False] * 3
+    # Of the project as it was before an edit nothing is kept; what was asked for otherwise is another state.
+    kept = [file for file in places.states().glob(f"*{cache.ABOUT}") if str(small.directory) in file.read_text()]
+    assert len(kept) == 2
