@@ -85,15 +85,14 @@ def test_is_for_new_kernels(lab):
     assert not os.uname().release.startswith("5.10.")
 
 @pytest.mark.ipv4_only("once is enough")
-def test_says_what_it_runs_on(lab):
-    memory = int(open("/proc/meminfo").read().split()[1]) >> 10
-    pytest.fail(f"{os.cpu_count()} CPUs, {memory} MB, {open('/proc/cmdline').read().split()[-1]}")
-
-@pytest.mark.ipv4_only("once is enough")
 class TestSpoilt:
     @pytest.mark.claim("queue.limit")
     def test_panics(self, claim, lab):
         open("/proc/sysrq-trigger", "w").write("c")
+
+    def test_says_what_it_runs_on(self, lab):
+        memory = int(open("/proc/meminfo").read().split()[1]) >> 10
+        pytest.fail(f"{os.cpu_count()} CPUs, {memory} MB, {open('/proc/cmdline').read().split()[-1]}")
 
     def test_computes(self, lab):
         started = time.monotonic()
