@@ -62,6 +62,7 @@ def test_counter_counts_connections(claim: ClaimRun, pair: Pair) -> None:
         effect.compare("ListenDrops", effect.delta(server).TcpExt.ListenDrops, document=1, kernel=3)
         printed = netstat.statistic(server, netstat.SYNS_TO_LISTEN) - printed
         effect.compare('netstat -s | grep "SYNs to LISTEN"', printed, document=1, kernel=3)
+    flooded(pair.client, listener, 20)  # before 4.4 the least queue has 16 places, and some are free again by now
     with claim.control("one client whose SYN is dropped once, and lost on its way when it comes again") as control:
         come_again(pair.client, listener, 1)
         control.expect("ListenDrops", control.delta(server).TcpExt.ListenDrops, 1)
