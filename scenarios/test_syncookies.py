@@ -69,7 +69,7 @@ def test_on_overflow(claim: ClaimRun, pair: Pair) -> None:
     past_the_start()
     pair.server.sysctl[SYNCOOKIES] = 2
     with claim.control("a right cookie, brought to a listener that has sent none lately") as control:
-        brought = take_cookie_elsewhere(pair.server, peer)
+        brought = take_cookie_elsewhere(pair.server, RawPeer(pair.server, pair.client))
         control.expect("the answer", str(brought.wait("R").flags), "R")
         looked_at = control.delta(pair.server).only("TcpExt.SyncookiesRecv", "TcpExt.SyncookiesFailed")
         control.expect("cookies that were looked at", looked_at.nonzero(), {})
