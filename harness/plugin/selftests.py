@@ -1,4 +1,4 @@
-"""Which of the kernel's test programs --kselftest means, and what they start, to be there where they run."""
+"""Which of the kernel's test programs --kselftest means; what they, and scripts of packetdrill, start in machines."""
 
 from __future__ import annotations
 
@@ -17,15 +17,19 @@ NOT_OURS = (".py", ".pkt")
 
 
 def guest_programs(config: pytest.Config) -> list[str]:
-    """What the chosen programs start, to be brought into virtual machines; says what is not here.
+    """What the chosen programs start, and scripts of packetdrill, to be brought into virtual machines.
+
+    Says what is not here.
 
     UsageError where a script reads a file that is not part of the project, and so would not be there.
     """
-    from harness.traffic import kselftest
+    from harness.traffic import kselftest, packetdrill
 
-    if not config.getoption("kselftest"):
-        return []
     wanted: dict[str, None] = {}
+    if config.getoption("packetdrill") or config.getini("packetdrill"):
+        wanted |= dict.fromkeys(filter(kselftest.is_here, packetdrill.ALSO))
+    if not config.getoption("kselftest"):
+        return list(wanted)
     for program in _chosen(config):
         for file in kselftest.sourced(program):
             if not file.is_relative_to(config.rootpath):

@@ -152,7 +152,7 @@ def lacking(program: Path) -> Iterator[str]:
     """
     commands = _commands([program])
     for name in _named(commands):
-        if not _has(name):
+        if not is_here(name):
             package = ASKED_FOR[name] or name
             yield f"{program.name} uses {name}, which is not installed; on Debian: apt-get install {package}"
     for name in dict.fromkeys(_BESIDE.findall(commands)):
@@ -162,7 +162,7 @@ def lacking(program: Path) -> Iterator[str]:
 
 def wanted_programs(program: Path) -> list[str]:
     """What a script starts, itself or by a file that it reads, of those that are here."""
-    return [name for name in (*BASIC, *_named(_commands([program, *sourced(program)]))) if _has(name)]
+    return [name for name in (*BASIC, *_named(_commands([program, *sourced(program)]))) if is_here(name)]
 
 
 def _commands(files: list[Path]) -> str:
@@ -204,5 +204,6 @@ def _is_text(file: Path) -> bool:
         return b"\0" not in opened.read(1024)
 
 
-def _has(name: str) -> bool:
+def is_here(name: str) -> bool:
+    """Whether a program is installed here."""
     return shutil.which(name, path=SEARCH_PATH) is not None

@@ -48,6 +48,8 @@ SLOW_TOLERANCE = 14_000
 IS_SLOW = "KSFT_MACHINE_SLOW"
 # What packetdrill starts, and what nearly every script does before its first event (defaults.sh).
 PROGRAMS = ("bash", "ip", "tc", "sysctl", "ifconfig", "unshare", "mount")
+# What single scripts start beside that, of what virtual machines do not have by themselves.
+ALSO = ("dd",)
 DEVICE = "/dev/net/tun"
 # How long a script may run, in seconds: what run_all.py allows.
 ENOUGH = 180.0
