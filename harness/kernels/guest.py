@@ -240,12 +240,14 @@ def unpack(archive: Archive) -> None:
 def put(member: tarfile.TarInfo, content: bytes) -> None:
     """Put a file, link or directory where it belongs.
 
-    What is there already may be in use, a library or the interpreter itself: it is not written to, but replaced.
+    What is there already may be in use, a library or the interpreter itself: it is not written to, but replaced. A
+    directory that is there stays as it is, with its mode: /tmp is everybody's.
     """
     path = f"/{member.name}"
     if member.isdir():
-        os.makedirs(path, exist_ok=True)
-        os.chmod(path, member.mode)
+        if not os.path.isdir(path):
+            os.makedirs(path)
+            os.chmod(path, member.mode)
     elif not is_there(path, member, content):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with contextlib.suppress(FileNotFoundError):

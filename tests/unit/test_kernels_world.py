@@ -306,8 +306,12 @@ def test_what_is_delivered_stands_where_it_stands_outside(tmp_path: Path) -> Non
     tree.text(f"{tmp_path}/there/file", "text", 0o755)
     tree.link(f"{tmp_path}/there/link", "file")
     tree.directory(f"{tmp_path}/empty", 0o1777)
+    tree.directory(f"{tmp_path}/here", 0o755)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here").chmod(0o1777)
     deliver(tree)
     deliver(tree)
+    assert (tmp_path / "here").stat().st_mode & 0o7777 == 0o1777
     assert (tmp_path / "there" / "link").read_text() == "text"
     assert (tmp_path / "there" / "file").stat().st_mode & 0o7777 == 0o755
     assert (tmp_path / "empty").stat().st_mode & 0o7777 == 0o1777
