@@ -106,7 +106,7 @@ class Program(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Where it stands, and its name."""
-        return self.path, 0, f"{self.path.name}::{self.name}"
+        return self.path, 0, f"{self.path.name} {self.name}"
 
 
 class NotOk(Exception):

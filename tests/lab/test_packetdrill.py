@@ -43,7 +43,7 @@ def test_a_script_runs_where_it_stands_with_a_tmp_of_its_own(
     # packetdrill's own line first, then all that was said, then the script.
     result.stdout.fnmatch_lines(
         [
-            "*bad-v6.pkt::ipv6*",
+            "*bad-v6.pkt ipv6*",
             "bad-v6.pkt:1: error handling packet: it is not ok",
             f"({sys.version_info[0]}, {sys.version_info[1]})",
             f"here: {scripts}",
@@ -73,7 +73,9 @@ def test_a_slow_machine_is_allowed_more(
 def test_workers_run_scripts_too(pytester: pytest.Pytester, session: Callable[..., pytest.RunResult]) -> None:
     for n in range(4):
         (pytester.path / f"good{n}.pkt").write_text("ok\n")
-    session(f"--packetdrill={stand_in(pytester.path)}", "-n", "2").assert_outcomes(passed=12)
+    result = session(f"--packetdrill={stand_in(pytester.path)}", "-n", "2", "-v")
+    result.assert_outcomes(passed=12)
+    result.stdout.fnmatch_lines(["*PASSED good0.pkt::ipv4 *"])
 
 
 def test_the_real_packetdrill_knows_what_the_kernel_does(
