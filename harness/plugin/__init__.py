@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.plugin import (
+    beside,
     claims,
     complaints,
     counting,
@@ -77,7 +78,7 @@ def pytest_configure(config: pytest.Config) -> None:
     witness.settle(config)
     complaints.begin(config)
     packetdrill.begin(config)
-    kselftest.begin(config)
+    beside.begin(config)
     if is_worker(config):
         kernels.guest_folders(config)
         progress.tell_of_waits(config)
@@ -202,9 +203,10 @@ def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -
 def pytest_runtest_makereport(
     item: pytest.Item, call: CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach the evidence of a claim, of a failed test's lab, or of a program to the report, with which it travels."""
+    """Attach what travels with the report: the evidence of a claim or of a failed test's lab, reports of others."""
     report = yield
     claims.attach(item, call, report)
     witness.attach(item, report)
     kselftest.attach(item, report)
+    complaints.attach(item, report)
     return report

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import pytest
 
 from harness.errors import Forbidden, KernelComplained, Unsupported
-from harness.plugin import kernels
+from harness.plugin import beside, kernels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +43,8 @@ class Watch:
         self._read = 0
         self._taint = taint()
         self.begun: list[Begun] = []
+        # Of tests that had ended when the kernel complained; they go with the next report.
+        self.belated: list[pytest.TestReport] = []
 
     def begin(self, item: pytest.Item) -> None:
         """A test begins."""
@@ -97,10 +99,18 @@ def begin_test(item: pytest.Item) -> None:
     if watch is None:
         return
     if watch.begun:
-        _tell_belated(item, watch, watch.new())
+        _note_belated(watch, watch.new())
     else:
         watch.new()
     watch.begin(item)
+
+
+def attach(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Errors of tests that have ended come with the report of the one that runs."""
+    watch = item.config.stash.get(WATCH, None)
+    if watch is not None:
+        beside.add(item.config, report, watch.belated)
+        watch.belated = []
 
 
 @contextmanager
@@ -135,17 +145,16 @@ def _own(item: pytest.Item, watch: Watch) -> list[Complaint]:
     """Of what came meanwhile that which this test has provoked; tests before it are told of theirs."""
     found = watch.new()
     own = [complaint for complaint in found if watch.owner(complaint).nodeid == item.nodeid]
-    _tell_belated(item, watch, [complaint for complaint in found if complaint not in own])
+    _note_belated(watch, [complaint for complaint in found if complaint not in own])
     return own
 
 
-def _tell_belated(item: pytest.Item, watch: Watch, found: list[Complaint]) -> None:
-    """Report an error of tests that have ended already."""
+def _note_belated(watch: Watch, found: list[Complaint]) -> None:
+    """Note errors of tests that have ended already."""
     for complaint in found:
         test = watch.owner(complaint)
         said = f"{_said([complaint])}\n{complaint}"
-        report = pytest.TestReport(test.nodeid, test.location, {}, "failed", said, "teardown")
-        item.ihook.pytest_runtest_logreport(report=report)
+        watch.belated.append(pytest.TestReport(test.nodeid, test.location, {}, "failed", said, "teardown"))
 
 
 def _said(found: list[Complaint]) -> str:
@@ -157,11 +166,14 @@ def _now() -> float:
 
 
 def _started(process: int) -> float | None:
-    """When a process was started, in seconds since boot (proc(5), field 22 of stat); None if it is gone."""
+    """When a process was started at the latest, in seconds since boot; None if it is gone.
+
+    proc(5), field 22 of stat, has the tick in which it was: it may be that of a test which began within that tick.
+    """
     import os
 
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return (int(fields[19]) + 1) / os.sysconf("SC_CLK_TCK")

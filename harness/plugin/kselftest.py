@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.plugin import failing, parameter, selftests
+from harness.plugin import beside, failing, parameter, selftests
 from harness.plugin.fixtures import LABS
-from harness.plugin.process import is_worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,30 +22,22 @@ if TYPE_CHECKING:
 
     from _pytest._code.code import ExceptionInfo, TerminalRepr
 
-    from harness.observe.ktap import Outcome, Result
+    from harness.observe.ktap import Result
     from harness.traffic.kselftest import Ended
 
 # What the run of a program is called, beside its results.
 NAME = "program"
 # So many of the last lines of what a program printed are shown.
 SHOWN = 60
-# Results of a program, each with a name of its own. They travel on the report of its run: in a worker pytest-xdist
-# passes on no other.
+# Results of a program, each with a name of its own.
 RESULTS = pytest.StashKey[list[tuple[str, "Result"]]]()
-PARTS = "harness_parts"
-
-
-def begin(config: pytest.Config) -> None:
-    """With --kselftest, count results as they come."""
-    if config.getoption("kselftest") and not is_worker(config):
-        config.pluginmanager.register(Parts(config), "harness-kselftest")
 
 
 def attach(item: pytest.Item, report: pytest.TestReport) -> None:
-    """Put the results of a program on the report of its run."""
+    """Let the results of a program come with the report of its run."""
     if isinstance(item, Program) and report.when == "call":
-        parts = [[name, one.outcome, one.reason, list(one.said[-SHOWN:])] for name, one in item.stash.get(RESULTS, [])]
-        setattr(report, PARTS, parts)
+        results = (_of_result(report, name, one) for name, one in item.stash.get(RESULTS, []))
+        beside.add(item.config, report, results)
 
 
 def collect(path: Path, parent: pytest.Collector) -> ProgramFile | None:
@@ -126,40 +117,15 @@ def _each_by_its_name(results: tuple[Result, ...]) -> Iterator[tuple[str, Result
         yield (name if seen[name] == 1 else f"{name} ({seen[name]})"), result
 
 
-class Parts:
-    """Makes reports of the results that come with the report of a program's run."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-        self._session: pytest.Session | None = None
-
-    def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Note the session, which counts tests."""
-        self._session = session
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Tell of a program's results before its own."""
-        for name, outcome, reason, said in getattr(report, PARTS, ()):
-            if self._session is not None:
-                # Progress is not more than all.
-                self._session.testscollected += 1
-            self._config.hook.pytest_runtest_logreport(report=_of_result(report, name, outcome, reason, said))
-
-
-def _of_result(
-    whole: pytest.TestReport, name: str, outcome: Outcome, reason: str, said: list[str]
-) -> pytest.TestReport:
+def _of_result(whole: pytest.TestReport, name: str, result: Result) -> pytest.TestReport:
     """The report of one of a program's results."""
     place, line, _ = whole.location
     file, _, of_program = whole.nodeid.rpartition("::")
     own = f"{name}{of_program.removeprefix(NAME)}"
     shown: object = None
-    if outcome == "skipped":
-        shown = (place, 0, f"Skipped: {reason or 'it says that it cannot run here'}")
-    elif outcome == "failed":
-        shown = failing.plainly(place, 1, f"{name}: not ok{f': {reason}' if reason else ''}", said)
-    report = pytest.TestReport(f"{file}::{own}", (place, line, own), {}, outcome, shown, "call")  # type: ignore[arg-type]
-    if hasattr(whole, "node"):  # pytest-xdist's, of a report that has come from a worker
-        report.node = whole.node  # type: ignore[attr-defined]
-    return report
+    if result.outcome == "skipped":
+        shown = (place, 0, f"Skipped: {result.reason or 'it says that it cannot run here'}")
+    elif result.outcome == "failed":
+        because = f": {result.reason}" if result.reason else ""
+        shown = failing.plainly(place, 1, f"{name}: not ok{because}", result.said[-SHOWN:])
+    return pytest.TestReport(f"{file}::{own}", (place, line, own), {}, result.outcome, shown, "call")  # type: ignore[arg-type]
