@@ -83,28 +83,20 @@ def comparison_line(comparison: Comparison) -> str:
     )
 
 
-def telling_result(run: Run) -> Result | None:
-    """For an unexpected verdict, the result of the comparisons that made it."""
-    if run.outcome is not Outcome.UNEXPECTED:
-        return None
+def tells(run: Run, comparison: Comparison) -> bool:
+    """Whether a comparison with a document is one of those that made an unexpected verdict."""
+    if run.outcome is not Outcome.UNEXPECTED or not isinstance(comparison, Judgement):
+        return False
     if run.verdict is run.expected:  # refuted, and yet somewhere as the document says where it had not to be
-        return Result.DOCUMENT
-    return Result.KERNEL if run.verdict is Verdict.REFUTED else Result.DOCUMENT
+        return comparison.result is Result.DOCUMENT and f"{comparison.what}: {comparison.measured}," in run.reason
+    return comparison.result is (Result.KERNEL if run.verdict is Verdict.REFUTED else Result.DOCUMENT)
 
 
 def _phases_that_matter(run: Run) -> set[int]:
-    telling = telling_result(run)
-
-    def matters(comparison: Comparison) -> bool:
-        judged = isinstance(comparison, Judgement) and comparison.result is telling
-        if judged and run.verdict is run.expected:
-            judged = f"{comparison.what}: {comparison.measured}," in run.reason
-        return is_wrong(comparison) or judged
-
     chosen = {
         number
         for number, phase in enumerate(run.phases)
-        if phase.interrupted or any(map(matters, phase.comparisons))
+        if phase.interrupted or any(is_wrong(each) or tells(run, each) for each in phase.comparisons)
     }  # fmt: skip
     if len(chosen) > 3:
         chosen = set(sorted(chosen)[:2]) | {max(chosen)}

@@ -73,7 +73,7 @@ def prune(keep: str | None, older: float | None, everything: bool, kernels: bool
         chosen = cache.too_much([entry for entry in listed if entry.goes_by_itself or keep is not None], most)
     freed, left = 0, 0
     for entry in chosen:
-        if cache.is_removed(entry.path):
+        if cache.remove_unused(entry.path):
             freed += entry.size
         else:
             left += 1

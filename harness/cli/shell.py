@@ -111,10 +111,9 @@ def _project(named: Path | None) -> tuple[Project, str]:
 
 def _variables(mode: Mode, name: str) -> dict[str, str]:
     """What the shell's environment has beside the usual."""
-    from harness.kernels import warm
-    from harness.kernels.machine import PATH
+    from harness.kernels import guest, warm
 
-    return warm.variables(mode) | {"PATH": f"{Path(sys.executable).parent}:{PATH}", "PS1": rf"\u@{name}:\w\$ "}
+    return warm.variables(mode) | {"PATH": f"{Path(sys.executable).parent}:{guest.PATH}", "PS1": rf"\u@{name}:\w\$ "}
 
 
 def _explain(mode: Mode) -> None:

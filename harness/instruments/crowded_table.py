@@ -6,7 +6,6 @@ import socket
 from typing import TYPE_CHECKING
 
 from harness.instruments.slabs import CHILD_EHASH
-from harness.lab import isolation
 
 if TYPE_CHECKING:
     from harness.lab import Host, Lab
@@ -14,20 +13,18 @@ if TYPE_CHECKING:
 SLOTS = 16
 
 
-def crowded_host(lab: Lab, name: str, pairs: int) -> Host | None:
+def crowded_host(lab: Lab, name: str, pairs: int) -> Host:
     """A host whose table has 16 slots, with so many connections to itself, both ends open; closed with the lab.
 
-    A namespace gets the table that the namespace wants which makes it (tcp_child_ehash_entries, 6.1). None where the
-    kernel has but one table for all.
+    A namespace gets the table that is wanted where it is made: tcp_child_ehash_entries. UnknownSysctl where the kernel
+    has one table for all.
     """
     outside = lab.host(f"outside {name}")
-    if CHILD_EHASH not in outside.sysctl:
-        return None
     outside.sysctl[CHILD_EHASH] = SLOTS
     with outside:
         host = lab.host(name)
+    host.netlink()  # which brings its loopback up
     with host, socket.socket(host.family) as listening:
-        isolation.loopback_up()
         listening.bind(("127.0.0.1" if host.family == socket.AF_INET else "::1", 0))
         listening.listen(pairs)
         for _ in range(pairs):

@@ -105,7 +105,7 @@ def only_one(file: Path) -> Iterator[None]:
         yield
 
 
-def is_removed(path: Path) -> bool:
+def remove_unused(path: Path) -> bool:
     """Remove what nobody uses, with what stands beside it; False, and nothing is done, if somebody does."""
     if path.is_dir():
         return _without_users(path / "image") and _remove_directory(path)
@@ -242,7 +242,7 @@ def make_room(most: int) -> None:
     """Remove what was not used for the longest time, until what goes by itself has no more than so many bytes."""
     mine = [entry for entry in entries() if entry.goes_by_itself]
     for entry in too_much(mine, most):
-        is_removed(entry.path)
+        remove_unused(entry.path)
 
 
 def too_much(listed: Iterable[Entry], most: int) -> list[Entry]:

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import BadInput, MissingProgram
+from harness.kernels import guest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+ENVIRONMENT = {"PATH": guest.PATH, "LC_ALL": "C"}
 NAME = re.compile(r"[a-z0-9][a-z0-9.+-]+")
 # Nothing that runs reads these.
 UNREAD = re.compile(

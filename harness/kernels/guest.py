@@ -29,6 +29,7 @@ import importlib
 import io
 import json
 import os
+import re
 import resource
 import select
 import signal
@@ -113,9 +114,9 @@ def track_them_all() -> None:
     Before 4.10 (0c66dc1ea3f0) every namespace is tracked as soon as the kernel has it, wanted or not, and the table has
     65,536 entries in a small machine: what is full is then not what a scenario asks about.
     """
-    release = [int(number) for number in os.uname().release.split("-")[0].split(".")[:2]]
+    release = re.match(r"(\d+)\.(\d+)", os.uname().release)
     with contextlib.suppress(OSError):
-        if release < [4, 10]:
+        if release is not None and (int(release[1]), int(release[2])) < (4, 10):
             with open("/proc/sys/net/netfilter/nf_conntrack_max", "w") as most:
                 most.write("1048576")
 
@@ -615,6 +616,8 @@ def change(words: dict[str, Any]) -> None:
         branch()
     elif words["do"] == "return":
         os._exit(BACK)
+    else:
+        raise ValueError(f"nothing is known of {words['do']!r}")
 
 
 def serve(fd: int) -> None:

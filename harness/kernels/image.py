@@ -249,7 +249,7 @@ def add_libraries(tree: Tree, below: Path | None = None) -> None:
     """
     binaries = [entry for entry in (_binary(tree, path) for path in list(tree.entries)) if entry]
     folders = sorted({os.path.dirname(file) for file in binaries if below and Path(file).is_relative_to(below)})
-    for library in _shared_libraries(binaries, folders):
+    for library in shared_libraries(binaries, folders):
         if below is None or not Path(library).is_relative_to(below):
             tree.copy(library)
 
@@ -353,7 +353,7 @@ def _nginx_modules(tree: Tree) -> None:
             tree.copy(file)
 
 
-def _shared_libraries(binaries: Sequence[str], folders: Sequence[str] = ()) -> list[str]:
+def shared_libraries(binaries: Sequence[str], folders: Sequence[str] = ()) -> list[str]:
     """What the dynamic linker loads for them, itself included; it looks for libraries in these folders first."""
     environment = {"LC_ALL": "C", **({"LD_LIBRARY_PATH": ":".join(folders)} if folders else {})}
     files: set[str] = set()

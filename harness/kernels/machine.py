@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 QEMU = "qemu-system-x86_64"
 # In lines, and so many bytes are looked at for them.
 CONSOLE_SHOWN, MUCH = 25, 1 << 20
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # How long a guest may be silent while it is brought up, in seconds in which it had its turn.
 BOOT = 180.0
 
@@ -363,7 +362,7 @@ def environment(extra: Sequence[str] = ()) -> dict[str, str]:
     """The environment of whatever runs in a guest: the outside one's names that matter there."""
     names = ("LANG", "TERM", "COLUMNS", "PYTHONPATH", "PYTHONUNBUFFERED", *extra)
     return interpreters.variables(names) | {
-        "PATH": PATH,
+        "PATH": guest.PATH,
         "HOME": "/root",
         "USER": "root",
     }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
+
+from harness.kernels.image import shared_libraries
 
 # What the dynamic linker itself is called among the files.
 _LINKER = re.compile(r"ld-linux.*|ld64\..*")
@@ -12,11 +13,9 @@ _LINKER = re.compile(r"ld-linux.*|ld64\..*")
 
 def pack(program: Path) -> dict[str, bytes]:
     """The program, under its name, and what the dynamic linker loads for it, the linker included."""
-    files = {program.name: program.read_bytes()}
-    listed = subprocess.run(["ldd", program], check=False, capture_output=True, text=True, env={"LC_ALL": "C"})
-    for path in re.findall(r"(?:=> |^\s+)(/\S+) \(0x", listed.stdout, re.MULTILINE):
-        files[Path(path).name] = Path(path).read_bytes()
-    return files
+    return {program.name: program.read_bytes()} | {
+        Path(path).name: Path(path).read_bytes() for path in shared_libraries([str(program)])
+    }
 
 
 def unpack(files: dict[str, bytes], directory: Path) -> list[str]:

@@ -221,7 +221,7 @@ def _replace_older(state: Path, text: str, base: str) -> None:
     for file in places.states().glob(f"{base}-*{cache.ABOUT}"):
         older = file.with_name(file.name.removesuffix(cache.ABOUT))
         if older != state and cache.about(older).text == text:
-            cache.is_removed(older)
+            cache.remove_unused(older)
 
 
 def _path(project: Project) -> list[str]:

@@ -219,7 +219,8 @@ class Host:
         for program in self.programs:
             program.stop()
         self.close_netlink()
-        nft.remove_all(self.namespace)
+        if nft.outlive_their_namespace():
+            nft.remove_all(self.namespace)
         self.namespace.close()
 
     def _quieten(self) -> None:

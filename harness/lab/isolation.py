@@ -156,7 +156,7 @@ def isolate(*, user_only: bool = False) -> None:
         machine_sysctls = frozenset(_sysctls_of_the_machine())
         machine = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         _unshare(CLONE_NEWNS | CLONE_NEWNET)
-        loopback_up()
+        _loopback_up()
         # Slave, not private: what the machine unmounts must not stay busy because of us.
         try:
             mount("none", "/", "none", MS_REC | MS_SLAVE)
@@ -216,11 +216,8 @@ def _name_of(user: int) -> str:
         return str(user)
 
 
-def loopback_up() -> None:
-    """127.0.0.1 and ::1 in the namespace of this thread.
-
-    What a test starts outside its labs, a plugin's server or a pytest of its own, finds them as usual.
-    """
+def _loopback_up() -> None:
+    """What a test starts outside its labs (a plugin's server, a pytest of its own) finds 127.0.0.1 and ::1 as usual."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         fcntl.ioctl(control, SIOCSIFFLAGS, INTERFACE_FLAGS.pack(b"lo", IFF_UP))
 

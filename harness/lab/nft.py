@@ -360,15 +360,19 @@ class Table:
                 ) from None
 
 
-def remove_all(namespace: Namespace) -> None:
-    """Take all tables of a namespace away that will end, where the kernel does not.
+def outlive_their_namespace() -> bool:
+    """Whether the hooks of tables stay when their namespace has ended, as they do before Linux 4.5.
 
-    Before 4.5 (net/netfilter/nf_tables_inet.c, nf_tables_inet_exit_net()) their hooks outlive it. Before 4.3 hooks are
-    one list for all namespaces, and the NAT chain of one that is gone comes first: nothing was translated any more.
+    net/netfilter/nf_tables_inet.c, nf_tables_inet_exit_net(). Before 4.3 hooks are one list for all namespaces, and the
+    NAT chain of one that is gone comes first: nothing was translated any more.
     """
     release = re.match(r"(\d+)\.(\d+)", os.uname().release)
-    if release is not None and (int(release[1]), int(release[2])) < (4, 5):
-        _All(namespace).remove()
+    return release is not None and (int(release[1]), int(release[2])) < (4, 5)
+
+
+def remove_all(namespace: Namespace) -> None:
+    """Take all tables of a namespace away."""
+    _All(namespace).remove()
 
 
 class _All(Table):

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.claims.render import comparison_line, telling_result
+from harness.claims.render import comparison_line, tells
 from harness.errors import BadInput
 from harness.evidence import failed
 from harness.evidence.codec import decode_settled
 from harness.evidence.directory import EvidenceDirectory
 from harness.evidence.moved import attempts, moved
-from harness.evidence.types import NOT_SETTLED, SAID, WRONG, Judgement, Run
+from harness.evidence.types import NOT_SETTLED, SAID, WRONG, Comparison, Run
 from harness.plugin.claims import EVIDENCE, PACKETS, RUN_AGAIN, claim_places
 from harness.plugin.text import shortest
 from harness.plugin.witness import FAILED_TEST
@@ -176,13 +176,9 @@ def _why(runs: Sequence[Run]) -> list[str]:
     return list(lines)
 
 
-def _telling(run: Run) -> Iterator[Judgement]:
+def _telling(run: Run) -> Iterator[Comparison]:
     """The comparisons that made an unexpected verdict."""
-    result = telling_result(run)
-    for phase in run.phases:
-        for comparison in phase.comparisons:
-            if isinstance(comparison, Judgement) and comparison.result is result:
-                yield comparison
+    return (each for phase in run.phases for each in phase.comparisons if tells(run, each))
 
 
 def _shorten(statement: str) -> str:

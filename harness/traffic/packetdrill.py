@@ -153,12 +153,12 @@ _connected: list[bool] = []
 def _have_connected(host: Host) -> None:
     """Let the machine connect once, elsewhere, before a script does.
 
-    The first connect() since boot fills a table of 256 kB with random numbers (net/ipv4/inet_hashtables.c,
-    table_perturb): in a virtual machine that takes 6 to 13 ms, more than a script allows.
+    In a virtual machine the first connect() since boot takes 6 to 13 ms, more than a script allows: most likely for the
+    table of 256 kB that it fills with random numbers (net/ipv4/inet_hashtables.c, table_perturb).
     """
     if not _connected:
         elsewhere = host.lab.host("before")
-        elsewhere.netlink()
+        elsewhere.netlink()  # which brings its loopback up
         with elsewhere.socket() as client:
             client.connect_ex(("127.0.0.1", 9))
         _connected.append(True)

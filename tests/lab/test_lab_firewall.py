@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from harness.errors import BadInput, GlobalSysctl, Renamed
 from harness.instruments import between
 from harness.instruments.between import chains
+from harness.lab import nft
 from harness.lab.tracking import TIMEOUTS
 from harness.observe.conntrack import tracked
 from harness.traffic import connect, echo, listen
@@ -225,3 +228,25 @@ def test_the_old_names_still_work(behind_nat: Callable[..., BehindNat], how: str
     assert listener.accepted[0].getpeername()[:2] == (own, 40000)
     with pytest.warns(Renamed), pytest.raises(BadInput, match=r"a gateway lets others leave by .*, not by 'reject'"):
         between.leave(net.gateway, "reject")
+
+
+def test_all_tables_of_a_host_go_at_once_whatever_their_family(pair: Pair) -> None:
+    """What is done on kernels before 4.5 when a host ends."""
+    server, listener = pair.server, listen(pair.server, answer=echo)
+    server.firewall.drop(dport=listener.port)
+    server.firewall.keep_no_track(listener.port)
+    assert connect(pair.client, listener).pending == 1
+    nft.remove_all(server.namespace)
+    assert connect(pair.client, listener, wait=True).ask() == 1
+    nft.remove_all(server.namespace)
+
+
+@pytest.mark.parametrize(
+    ("release", "they_do"),
+    [("4.1.52", True), ("4.4.178", True), ("4.5", False), ("4.10.0-rc1", False), ("5.10.0-46-amd64", False)],
+)
+def test_hooks_outlive_their_namespace_on_old_kernels(
+    monkeypatch: pytest.MonkeyPatch, release: str, they_do: bool
+) -> None:
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(release=release))
+    assert nft.outlive_their_namespace() is they_do

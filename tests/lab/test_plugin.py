@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import Forbidden
 from harness.evidence import codec
 from harness.evidence.types import Moved
 from tests import nobody
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from harness.evidence.types import Run
 
 pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.usefixtures("labs_work_here")
 
 PROJECT = Path(__file__).parents[2]
 
@@ -47,17 +47,6 @@ def test_limit(claim, pair):
     with claim.control("nobody connects") as control:
         control.expect("overflows", control.delta(pair.server).TcpExt.ListenOverflows, 0)
 """
-
-
-@pytest.fixture(autouse=True)
-def _labs_work_here() -> None:
-    """Isolate this process, which the sessions below inherit; skip where that is forbidden."""
-    from harness.lab.isolation import isolate
-
-    try:
-        isolate()
-    except Forbidden as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from harness.errors import Forbidden
 from harness.evidence import failed
 from harness.observe import read_pcapng
 from tests import plugins
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.usefixtures("labs_work_here")
 
 OVERFLOW = """
 import pytest
@@ -82,17 +82,6 @@ def test_arguments(pair, clients):
 def check(clients, found, each):
     assert False
 """
-
-
-@pytest.fixture(autouse=True)
-def _labs_work_here() -> None:
-    """Isolate this process, which the sessions below inherit; skip where that is forbidden."""
-    from harness.lab.isolation import isolate
-
-    try:
-        isolate()
-    except Forbidden as error:
-        pytest.skip(str(error))
 
 
 def kept(pytester: pytest.Pytester) -> dict[str, failed.FailedTest]:
