@@ -70,7 +70,16 @@ def test_netstat_overflowed(claim: ClaimRun, pair: Pair) -> None:
             late.send("A")
         until(lambda: phase.delta(pair.server).TcpExt.ListenOverflows >= n, what=f"{n} refused")
 
-    rises(claim, pair.server, "netstat -s | grep overflowed", "TcpExt.ListenOverflows", refuse)
+    line = "netstat -s | grep overflowed"
+    rises(claim, pair.server, line, "TcpExt.ListenOverflows", refuse)
+    # A drop that is no overflow: the queue that is full is that of half-open requests.
+    pair.server.sysctl["net.ipv4.tcp_syncookies"] = 0
+    fit = queues.half_open(running(), Knobs(4, tcp_syncookies=0))
+    with claim.control("5 SYNs that find no room in a full queue of half-open requests") as control:
+        flood(pair.server, pair.client, listen(pair.server, 4), count=fit + 5).wait()
+        until(lambda: control.delta(pair.server).TcpExt.ListenDrops >= 5, what="5 dropped")
+        control.expect("ListenDrops", control.delta(pair.server).TcpExt.ListenDrops, 5)
+        control.expect(line, shell.number(pair.server, line), 208)
 
 
 @pytest.mark.claim("commands.netstat-syns-to-listen")
