@@ -1,0 +1,1 @@
+"""Where the time of a run goes, by test and by part: `python -m bench.profile`."""
