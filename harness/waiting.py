@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from typing import TYPE_CHECKING, TypeVar
-
-import tenacity
 
 from harness.errors import NotReady
 
@@ -14,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+
+# Set in a machine whose time is simulated: it counts instructions, and an idle minute costs nothing.
+IS_SIMULATED = "TCP_HARNESS_SIMULATED_TIME"
 
 # How long a condition may take, in seconds, on a machine with more to do than it can: a deadline, not a measurement.
 PATIENCE = 20.0
@@ -31,7 +33,10 @@ LONG_WAIT, TOLD_EVERY = 2.0, 1.0
 # seconds; a wait that is over has less than nothing left.
 listener: Callable[[str, float, float], None] | None = None
 
-_GROWING = tenacity.wait_exponential(multiplier=SHORTEST_PAUSE, max=PAUSE)
+
+def is_simulated() -> bool:
+    """Whether this machine's time is simulated."""
+    return IS_SIMULATED in os.environ
 
 
 def until(condition: Callable[[], T], *, deadline: float = PATIENCE, what: str = "the condition") -> T:
@@ -42,27 +47,19 @@ def until(condition: Callable[[], T], *, deadline: float = PATIENCE, what: str =
     Raises NotReady, with `what` and the last value, when the deadline has passed.
     """
     begun = time.monotonic()
-    first = condition()
-    if first:
-        return first
-    last: list[T] = [first]
-    wait = _Wait(what, deadline)
-
-    def attempt() -> T:
-        last[:] = [condition()]
-        wait.goes_on()
-        return last[0]
-
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_result(lambda value: not value),
-        stop=lambda _: time.monotonic() - begun >= deadline,
-        wait=pause,
-    )
-    select.select([], [], [], SHORTEST_PAUSE)
+    if seen := condition():
+        return seen
+    wait, pause = _Wait(what, deadline), SHORTEST_PAUSE
     try:
-        return retrying(attempt)
-    except tenacity.RetryError:
-        raise NotReady(f"{what}: not met within {deadline:g} s (last seen: {last[0]!r})") from None
+        while True:
+            select.select([], [], [], pause)
+            if seen := condition():
+                return seen
+            passed = time.monotonic() - begun
+            if passed >= deadline:
+                raise NotReady(f"{what}: not met within {deadline:g} s (last seen: {seen!r})")
+            wait.goes_on()
+            pause = max(min(2 * pause, PAUSE), min(SHARE * passed, LONGEST_PAUSE))
     finally:
         wait.is_over()
 
@@ -89,12 +86,6 @@ def _until(measure: Callable[[], T], is_met: Callable[[T], bool], what: str, wan
     except NotReady:
         raise NotReady(f"{what}: {seen[0]!r}, must be {wanted}; not so within {deadline:g} s") from None
     return seen[0]
-
-
-def pause(state: tenacity.RetryCallState) -> float:
-    """How long to wait before looking once more, in seconds."""
-    passed = time.monotonic() - state.start_time
-    return max(_GROWING(state), min(SHARE * passed, LONGEST_PAUSE))
 
 
 def let_pass(seconds: float, *, what: str = "time to pass") -> None:

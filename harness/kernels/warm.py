@@ -29,6 +29,7 @@ from harness.kernels.machine import VirtualMachine, environment, made_with, name
 from harness.kernels.mode import LEAST_MEBIBYTES
 from harness.kernels.modules import in_order
 from harness.kernels.project import PACKAGE
+from harness.waiting import IS_SIMULATED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -46,7 +47,6 @@ LIBRARIES = (
         "scapy.layers.inet",
         "scapy.layers.inet6",
         "lark",
-        "tenacity",
         "jinja2",
         "click",
     ),
@@ -298,7 +298,7 @@ def become_interpreter(machine: VirtualMachine, project: Project, *, variables: 
 
 def variables(mode: Mode) -> dict[str, str]:
     """What says to whatever runs in a machine where it is."""
-    simulated = {"TCP_HARNESS_SIMULATED_TIME": "1"} if mode.simulated else {}
+    simulated = {IS_SIMULATED: "1"} if mode.simulated else {}
     return {"TCP_HARNESS_OWN_KERNEL": "1", "TCP_HARNESS_GUEST": "1"} | simulated
 
 

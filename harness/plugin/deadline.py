@@ -5,14 +5,13 @@ So the process at the terminal looks at its own clock, and the machines at none.
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.plugin.process import is_worker
-from harness.plugin.relay import IS_SIMULATED
+from harness.waiting import is_simulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +27,7 @@ def begin(config: pytest.Config, clock: Callable[[], float] = time.monotonic) ->
     if seconds is None:
         return
     if is_worker(config):
-        if IS_SIMULATED in os.environ:
+        if is_simulated():
             setattr(config.option, SETTING, NEVER)
     elif config.getoption("kernel"):
         config.pluginmanager.register(Deadline(seconds, clock), "harness-deadline")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 import queue
 import socket
 import struct
@@ -26,6 +25,7 @@ import pytest
 
 from harness.kernels.targets import Running
 from harness.plugin.kernels import is_elsewhere, name_of
+from harness.waiting import is_simulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +42,6 @@ HERE = "127.0.0.1"
 SET, QUESTION = b"set|", b"get|harness|f|\n"
 # How long an answer may take; how often is looked whether anybody is there to give one, in seconds.
 ENOUGH, MOMENT = 60.0, 0.1
-# Set in a machine whose time is simulated.
-IS_SIMULATED = "TCP_HARNESS_SIMULATED_TIME"
 
 CONNECTIONS = pytest.StashKey["dict[WorkerController, dict[int, Connection]]"]()
 
@@ -156,7 +154,7 @@ class Relay:
                 answered.clear()
                 self._channel.send((number, data))
                 connection.recv(len(data))
-                while IS_SIMULATED in os.environ and not answered.is_set():
+                while is_simulated() and not answered.is_set():
                     time.sleep(0)
             self._channel.send((number, None))
 
