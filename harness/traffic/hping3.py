@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import re
+import signal
+import threading
 import time
 from typing import TYPE_CHECKING
 
 from harness.errors import ProgramFailed, Unsupported
+from harness.waiting import is_simulated
 
 if TYPE_CHECKING:
     from harness.lab import Host, Program
+
+
+# What hping3 has of the only processor of a machine whose time is simulated, and in turns of how many seconds. It sends
+# for as long as it may, and each second of that costs as much as a second of real work; a real server's attackers have
+# processors of their own. A fifth is still thousands of SYNs a second.
+SHARE, TURN = 0.2, 0.05
 
 
 def packets_sent(printed: str) -> int:
@@ -23,7 +32,8 @@ def packets_sent(printed: str) -> int:
 class Hping3Flood:
     """`hping3 -S -p PORT --flood` from a host; `with` ends it. hping3 speaks IPv4 only (Unsupported otherwise).
 
-    With `spoofed`, each SYN comes from a random address (--rand-source); `count` is its -c, which --flood ignores.
+    With `spoofed`, each SYN comes from a random address (--rand-source); `count` is its -c, which --flood ignores. In
+    simulated time it runs a fifth of the time.
     """
 
     def __init__(self, host: Host, address: str, port: int, *, spoofed: bool = False, count: int | None = None) -> None:
@@ -33,9 +43,12 @@ class Hping3Flood:
         options += ["--rand-source"] if spoofed else []
         self.started = time.monotonic()
         self.program: Program = host.start("hping3", *options, "-q", "-S", "-p", port, "--flood", address)
+        self._turns = _Turns(self.program) if is_simulated() else None
 
     def stop(self) -> str:
         """Interrupt it as Ctrl-C does, and return its report."""
+        if self._turns is not None:
+            self._turns.end()
         if self.program.alive():
             self.program.interrupt()
         return self.program.output()
@@ -45,3 +58,28 @@ class Hping3Flood:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+class _Turns:
+    """Stops a program and lets it go on, by turns, until end()."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="turns of hping3", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while self._program.alive():
+            if self._over.wait(SHARE * TURN):
+                return
+            self._program.signal(signal.SIGSTOP)
+            is_over = self._over.wait((1 - SHARE) * TURN)
+            self._program.signal(signal.SIGCONT)
+            if is_over:
+                return
+
+    def end(self) -> None:
+        """Let it go on for good."""
+        self._over.set()
+        self._thread.join()

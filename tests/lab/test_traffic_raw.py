@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ from harness.lab import IPV4
 from harness.observe import accept_queue, capture, counters, counting, half_open, sockets
 from harness.traffic import SYN_OPTIONS, RawPeer, connect, echo, flood, frames, listen
 from harness.traffic.hping3 import Hping3Flood
-from harness.waiting import until
+from harness.waiting import IS_SIMULATED, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -230,6 +231,27 @@ def test_hping3_floods_and_reports(pair: Pair) -> None:
         report = attack.stop()
     assert "packets transmitted" in report
     assert not attack.program.alive()
+
+
+@pytest.mark.ipv4_only("hping3 has no IPv6")
+def test_hping3_leaves_a_machine_of_simulated_time_most_of_its_processor(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(IS_SIMULATED, "1")
+    listener = listen(pair.server, 50)
+    with Hping3Flood(pair.client, pair.server.ip, listener.port) as attack:
+        until(lambda: counters(pair.server).Tcp.InSegs > 1000, what="the flood")
+        # Nobody else stops it.
+        until(lambda: state_of(attack.program.pid) == "T", what="hping3 to be stopped")
+        sent = counters(pair.server).Tcp.InSegs
+        until(lambda: counters(pair.server).Tcp.InSegs > sent + 1000, what="hping3 to go on")
+        assert "packets transmitted" in attack.stop()
+    assert not attack.program.alive()
+
+
+def state_of(pid: int) -> str:
+    """What a process does (proc(5), stat)."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_a_connection_moves_its_sequence_number_on(pair: Pair, peer: RawPeer) -> None:
