@@ -7,24 +7,28 @@ machine's apt is touched, nothing is installed, and no root is needed.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import re
 import shutil
 import subprocess
+import sys
 import time
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from harness.errors import BadInput, MissingProgram, Unsupported
-from harness.kernels import places
+from harness.kernels import indices, places
+from harness.kernels.apt import ENVIRONMENT, Apt, told
+from harness.kernels.indices import Package, Read, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # Where each suite is: the archive itself, or the one for security updates.
@@ -35,48 +39,40 @@ SUITES = {
     ),
     "Debian-Security": ("bullseye-security", "bookworm-security", "trixie-security"),
 }
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 FRESH = 24 * 3600.0
-# What was found in the indices.
-READ = "read.json"
-_WANTED = re.compile(r"Package: linux-(?:image|binary|modules|base)-\d")
+# What was found in the indices, and whose mirrors the machine's apt has.
+READ, MIRRORS = "kernels.json", "mirrors.json"
+# Indices that are brought and read at the same time.
+_AT_ONCE = 4
+_UNSIGNED = "nothing of it is used"
 
 
-@dataclass(frozen=True)
-class Source:
-    """A repository: its address and one suite of it."""
-
-    uri: str
-    suite: str
-
-
-@dataclass(frozen=True)
-class Package:
-    """A binary package of a suite, of which other parts of the kernel it depends on, and its size in bytes.
-
-    `address` is that of a package which no index lists any more while the archive's pool still has it: nothing vouches
-    for what it brings.
-    """
-
-    name: str
-    version: str
-    suite: str
-    depends: tuple[str, ...] = ()
-    size: int = 0
-    address: str | None = None
+def shown(done: int, of: int) -> None:
+    """Say on the terminal, if standard error is one, how many suites have been read; the line goes when all have."""
+    if sys.stderr.isatty():
+        text = f"\rharness: reading what the archive has, {done} of {of} suites" if done < of else "\r\x1b[K"
+        print(text, end="", file=sys.stderr, flush=True)
 
 
 class _Index(msgspec.Struct):
-    """What an archive has, as it was read last, and why a suite could not be read."""
+    """What an archive has, by suite, as it was read last, and why a suite could not be read."""
 
     problems: dict[str, str]
-    packages: list[Package]
+    suites: dict[str, Read]
+
+
+class _Mirrors(msgspec.Struct):
+    """The mirrors that the machine's apt knows, by label, and how its settings looked then."""
+
+    looks: str
+    mirrors: dict[str, str]
 
 
 class Archive:
     """What apt can bring from the given sources; `directory` is where it keeps what it knows of them.
 
-    `strict`: every source must be readable; otherwise those that are not are left out (see problems()).
+    `strict`: every source must be readable; otherwise those that are not are left out (see problems()). `progress` is
+    told how many suites have been read, of how many.
     """
 
     def __init__(
@@ -87,12 +83,17 @@ class Archive:
         keyring: str = KEYRING,
         architecture: str = "amd64",
         strict: bool = False,
+        progress: Callable[[int, int], None] = shown,
     ) -> None:
         self.directory = directory.absolute()
         self.sources = tuple(sources)
         self.keyring = keyring
         self.architecture = architecture
         self.strict = strict
+        self._progress = progress
+        options = f"arch={architecture} signed-by={keyring} target=none"
+        lines = [f"deb [{options}] {source.uri} {source.suite} main" for source in self.sources]
+        self._apt = Apt(self.directory, architecture, lines)
 
     def update(self, *, older_than: float = FRESH) -> None:
         """Read the archive's indices anew if ours are older than that many seconds.
@@ -106,19 +107,47 @@ class Archive:
             with (self.directory.parent / f".{self.directory.name}.lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 read = self.directory / READ
-                if self._configured() and read.exists() and time.time() - read.stat().st_mtime < older_than:
+                if self._apt.configured() and read.exists() and time.time() - read.stat().st_mtime < older_than:
                     return
+                before = self._read()
                 read.unlink(missing_ok=True)
-                # "any": otherwise apt is content with the old index where the new one cannot be had.
-                result = self._apt("apt-get", "update", "-q", "-o", "APT::Update::Error-Mode=any", check=False)
-                problems = self._problems_of(result)
-                there = any(True for _ in self._indices())
-                if not there or (self.strict and problems):
-                    if not there:
+                index = self._read_anew(before)
+                if not index.suites or (self.strict and index.problems):
+                    if not index.suites:
                         shutil.rmtree(self.directory, ignore_errors=True)
-                    raise Unsupported(_in_one_line(list(problems.values()) or [_told(result)]))
-                read.with_suffix(".part").write_bytes(msgspec.json.encode(_Index(problems, list(self._parsed()))))
-                read.with_suffix(".part").replace(read)
+                    raise Unsupported(_in_one_line(list(index.problems.values())))
+                _keep(read, index)
+
+    def _read_anew(self, before: _Index) -> _Index:
+        """What each suite says now.
+
+        One that cannot be reached says what it said before; of one whose signature is wrong nothing is used.
+        """
+        # "any": otherwise apt is content with the old Release file where the new one cannot be had.
+        result = self._apt.run("apt-get", "update", "-q", "-o", "APT::Update::Error-Mode=any")
+        problems = self._problems_of(result)
+        if result.returncode and not problems:
+            problems = {source.suite: told(result) for source in self.sources}
+        suites: dict[str, Read] = {}
+        done = 0
+
+        def look(source: Source) -> None:
+            nonlocal done
+            known = before.suites.get(source.suite)
+            try:
+                if source.suite not in problems:
+                    suites[source.suite] = indices.read(self._apt, source, self.architecture, known)
+                elif known is not None and _UNSIGNED not in problems[source.suite]:
+                    suites[source.suite] = known
+            except Unsupported as error:
+                problems[source.suite] = f"{source.uri.rstrip('/')} {source.suite}: {error}"
+            done += 1
+            self._progress(done, len(self.sources))
+
+        self._progress(done, len(self.sources))
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            list(threads.map(look, self.sources))
+        return _Index(problems, {one.suite: suites[one.suite] for one in self.sources if one.suite in suites})
 
     def problems(self) -> dict[str, str]:
         """Why a suite could not be read, or not anew, when that was tried last."""
@@ -126,14 +155,14 @@ class Archive:
 
     def packages(self) -> list[Package]:
         """Every package that a kernel is made of, of every suite."""
-        return self._read().packages
+        return [package for read in self._read().suites.values() for package in read.packages]
 
     def _read(self) -> _Index:
         """What update() has read, kept because the indices are large; nothing, if it is gone or damaged."""
         try:
             return msgspec.json.decode((self.directory / READ).read_bytes(), type=_Index)
         except (FileNotFoundError, msgspec.MsgspecError):
-            return _Index({}, [])
+            return _Index({}, {})
 
     def _problems_of(self, result: subprocess.CompletedProcess[str]) -> dict[str, str]:
         """What apt said about each suite that it could not read, by suite, with what to do about it."""
@@ -141,10 +170,9 @@ class Archive:
         for source in self.sources:
             uri = source.uri.rstrip("/")
             # "Err:2 http://HOST/debian stretch Release", and the reason on the next line.
-            answer = re.search(
-                rf"^Err:\d+ {re.escape(uri)}/? {re.escape(source.suite)}[ /].*\n +(.*)", result.stdout, re.M
-            )
-            about = [line for line in result.stderr.splitlines() if uri in line and source.suite in line]
+            named = rf"{re.escape(uri)}/?(?: |/dists/){re.escape(source.suite)}[ /]"
+            answer = re.search(rf"^Err:\d+ {named}.*\n +(.*)", result.stdout, re.MULTILINE)
+            about = [line for line in result.stderr.splitlines() if re.search(named, line)]
             if answer or about:
                 reason = self._reason(answer[1] if answer else "", " ".join(about))
                 problems[source.suite] = f"{uri} {source.suite}: {reason}"
@@ -155,24 +183,12 @@ class Archive:
             key = re.search(r"(NO_PUBKEY|BADSIG|EXPKEYSIG|REVKEYSIG|NODATA)[ \w]*", f"{answer} {errors}")
             which = f" ({key[0].strip()})" if key else ""
             return (
-                f"not signed by a key of {self.keyring}{which}; nothing of it is used. "
+                f"not signed by a key of {self.keyring}{which}; {_UNSIGNED}. "
                 "If other keys sign this mirror, name them: --keyring FILE"
             )
         if re.match(r"404 |File not found", answer):
             return "the mirror has no such suite"
         return re.sub(r" \[IP: .*", "", answer) or errors
-
-    def _parsed(self) -> Iterator[Package]:
-        """Every package that a kernel is made of, out of the indices."""
-        from debian.deb822 import Packages
-
-        for suite, file in self._indices():
-            text = self._apt("/usr/lib/apt/apt-helper", "cat-file", file).stdout
-            for paragraph in text.split("\n\n"):
-                if _WANTED.match(paragraph):
-                    fields: Any = Packages(paragraph.splitlines())
-                    depends = tuple(re.findall(r"linux-(?:binary|modules|base)-\d\S*", fields.get("Depends", "")))
-                    yield Package(fields["Package"], fields["Version"], suite, depends, int(fields["Size"]))
 
     def unlisted(self, name: str, beside: Package) -> Package:
         """A package of the same build as `beside` that no index lists, where the pool keeps it.
@@ -191,103 +207,69 @@ class Archive:
     def download(self, packages: Sequence[Package], into: Path) -> list[Path]:
         """Bring packages into a directory.
 
-        apt checks each against the index that the archive's key has signed, but those that no index lists. Unsupported,
-        with apt's own words, if one cannot be had or is not what it should be.
+        apt checks each against the hash that its index has, but those that no index lists. Unsupported, with apt's own
+        words, if one cannot be had or is not what it should be.
         """
-        for package in packages:
-            target = into / f"{package.name}.deb"
-            if package.address is None:
-                result = self._apt(
-                    "apt-get", "download", "-q", f"{package.name}={package.version}", cwd=into, check=False
-                )
-                brought = list(into.glob(f"{package.name}_*.deb"))
-                if brought:
-                    brought[0].rename(target)
-            else:
-                result = self._apt(
-                    "/usr/lib/apt/apt-helper", "download-file", package.address, str(target), check=False
-                )
-            if result.returncode or not target.exists():
-                raise Unsupported(f"{package.name} {package.version} of {package.suite} cannot be had: {_told(result)}")
-        return [into / f"{package.name}.deb" for package in packages]
-
-    def _indices(self) -> Iterator[tuple[str, str]]:
-        """Suite and file of each index that apt has."""
-        listed = self._apt("apt-get", "indextargets", "--format", "$(RELEASE) $(FILENAME)", "Created-By: Packages")
-        for line in listed.stdout.splitlines():
-            suite, _, file = line.partition(" ")
-            if Path(file).exists():
-                yield suite, file
-
-    def _configured(self) -> bool:
-        """Write apt's configuration; whether it was there already, the same."""
-        lines = [
-            f"deb [arch={self.architecture} signed-by={self.keyring}] {source.uri} {source.suite} main"
-            for source in self.sources
-        ]
-        options = {
-            "Dir::Etc::sourcelist": self.directory / "sources.list",
-            "Dir::Etc::sourceparts": "/dev/null",
-            "Dir::Etc::preferences": "/dev/null",
-            "Dir::Etc::preferencesparts": "/dev/null",
-            "Dir::State": self.directory / "state",
-            "Dir::State::status": self.directory / "state" / "status",
-            "Dir::Cache": self.directory / "cache",
-            "APT::Architecture": self.architecture,
-            "APT::Architectures": self.architecture,
-            "APT::Sandbox::User": "root",
-            "Acquire::Languages": "none",
-            "Acquire::Check-Valid-Until": "false",  # suites that have ended are signed for good
-            "Acquire::Retries": 3,
-            "Acquire::http::Timeout": 30,
-        }
-        for folder in ("state/lists/partial", "cache/archives/partial"):
-            (self.directory / folder).mkdir(parents=True, exist_ok=True)
-        (self.directory / "state" / "status").touch()
-        wanted = {
-            "sources.list": "\n".join(lines) + "\n",
-            "apt.conf": "".join(f'{key} "{value}";\n' for key, value in options.items()),
-        }
-        same = True
-        for name, text in wanted.items():
-            file = self.directory / name
-            if not file.exists() or file.read_text() != text:
-                same = False
-                file.write_text(text)
-        return same
-
-    def _apt(self, *argv: str, cwd: Path | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
-        self._configured()
-        environment = ENVIRONMENT | {"APT_CONFIG": str(self.directory / "apt.conf")}
-        try:
-            result = subprocess.run(
-                argv, check=False, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
-            )
-        except FileNotFoundError:
-            raise MissingProgram(argv[0], "apt") from None
-        if check and result.returncode:
-            raise Unsupported(f"{' '.join(argv[:2])} fails: {_told(result)}")
-        return result
+        files = [into / f"{package.name}.deb" for package in packages]
+        for package, file in zip(packages, files, strict=True):
+            result = self._apt.download(package.address, file, package.digest)
+            if result.returncode or not file.exists():
+                raise Unsupported(f"{package.name} {package.version} of {package.suite} cannot be had: {told(result)}")
+        return files
 
 
 def machine_sources() -> list[Source]:
     """Every suite that may have kernels, on the mirrors of this machine's own apt; Unsupported if it knows none."""
-    try:
-        listed = subprocess.run(
-            ["apt-get", "indextargets", "--format", "$(LABEL)|$(REPO_URI)", "Created-By: Packages"],
-            check=False,
-            capture_output=True,
-            text=True,
-            env=ENVIRONMENT,
-        )
-    except FileNotFoundError:
-        raise MissingProgram("apt-get", "apt") from None
-    mirrors = dict(line.split("|", 1) for line in listed.stdout.splitlines() if "|" in line)
+    mirrors = _mirrors()
     if "Debian" not in mirrors:
         raise Unsupported("this machine's apt knows no mirror of Debian; name one: --mirror ADDRESS --suite NAME")
     # A machine without security updates configured: most mirrors have them beside the archive.
     mirrors.setdefault("Debian-Security", mirrors["Debian"].rstrip("/") + "-security/")
     return [Source(mirrors[label], suite) for label, suites in SUITES.items() for suite in suites]
+
+
+def _mirrors() -> dict[str, str]:
+    """The mirrors that this machine's apt knows, by label; it is asked anew when its settings look otherwise."""
+    kept, looks = places.indices() / MIRRORS, _looks()
+    with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):
+        known = msgspec.json.decode(kept.read_bytes(), type=_Mirrors)
+        if known.looks == looks:
+            return known.mirrors
+    words = ["--format", "$(LABEL)|$(REPO_URI)", "Created-By: Packages"]
+    try:
+        listed = subprocess.run(
+            ["apt-get", "indextargets", *words], check=False, capture_output=True, text=True, env=ENVIRONMENT
+        )
+    except FileNotFoundError:
+        raise MissingProgram("apt-get", "apt") from None
+    mirrors = dict(line.split("|", 1) for line in listed.stdout.splitlines() if "|" in line)
+    with places.writing(kept.parent, "what this machine's apt knows"):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        _keep(kept, _Mirrors(looks, mirrors))
+    return mirrors
+
+
+def _keep(file: Path, content: _Index | _Mirrors) -> None:
+    """Write a file; it appears whole or not at all, whoever else writes it."""
+    part = file.with_suffix(f".{os.getpid()}.part")
+    try:
+        part.write_bytes(msgspec.json.encode(content))
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _looks() -> str:
+    """What apt's answer depends on: its settings, and what it has verified of each suite."""
+    files = (*Path("/etc/apt").rglob("*"), Path("/etc/apt"), Path("/var/lib/apt/lists"))
+    return hashlib.sha256("".join(f"{file} {_changed(file)}\n" for file in sorted(files)).encode()).hexdigest()
+
+
+def _changed(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:  # it is no more, or points nowhere
+        return 0
 
 
 def named_sources(mirror: str, suites: Sequence[str]) -> list[Source]:
@@ -305,7 +287,11 @@ def named_sources(mirror: str, suites: Sequence[str]) -> list[Source]:
 
 
 def the_archive(
-    mirror: str | None = None, suites: Sequence[str] = (), keyring: str | None = None, *, older_than: float = FRESH
+    mirror: str | None = None,
+    suites: Sequence[str] = (),
+    keyring: str | None = None,
+    *,
+    older_than: float = FRESH,
 ) -> Archive:
     """The archive of this machine's apt, or the one that the user names, its index read; BadInput, Unsupported."""
     if suites and not mirror:
@@ -322,12 +308,6 @@ def the_archive(
     there = Archive(places.indices() / name, sources, keyring=keys, strict=mirror is not None)
     there.update(older_than=older_than)
     return there
-
-
-def _told(result: subprocess.CompletedProcess[str]) -> str:
-    """What apt said went wrong, in one line."""
-    lines = [line[3:] for line in (result.stderr + result.stdout).splitlines() if line.startswith(("E: ", "Err:"))]
-    return "; ".join(dict.fromkeys(lines[:3])) or f"apt ended with status {result.returncode}"
 
 
 def _in_one_line(problems: list[str]) -> str:

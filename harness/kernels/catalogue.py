@@ -13,7 +13,8 @@ from harness.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from harness.kernels.archive import Archive, Package
+    from harness.kernels.archive import Archive
+    from harness.kernels.indices import Package
 
 # linux-image-5.10.0-46-amd64, linux-image-6.12.117+deb13-amd64: not the cloud, real-time, debugging or unsigned ones,
 # and not linux-image-6.12-amd64, which only points to the newest.

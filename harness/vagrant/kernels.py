@@ -18,7 +18,7 @@ from harness.kernels.catalogue import with_unlisted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.kernels.archive import Package
+    from harness.kernels.indices import Package
     from harness.kernels.selection import Selection
     from harness.kernels.store import Stored
 

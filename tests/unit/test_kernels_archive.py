@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import lzma
 import os
@@ -17,7 +18,7 @@ import pytest
 from harness import cli
 from harness.cli import bisect
 from harness.errors import Unsupported
-from harness.kernels import archive, places, selection
+from harness.kernels import apt, archive, indices, places, selection
 from harness.kernels.store import Store
 from tests.report.made_evidence import claim as made_claim
 from tests.report.made_evidence import compared, phases, run, save
@@ -188,7 +189,7 @@ def test_an_index_that_is_cut_short_is_refused(here: Here) -> None:
     status, _, err = here.run("kernels", "fetch", "4.9", *here.named(here.key))
     assert (status, err.count("\n")) == (2, 1)
     assert "no archive of kernels can be read" in err
-    assert "unexpected size" in err
+    assert "Hash Sum mismatch" in err
     assert nothing_is_kept(here.cache)
 
 
@@ -282,7 +283,7 @@ def test_where_the_machines_own_archive_cannot_be_read_the_cache_has_to_do(
     named_one = selection.Selection(f"file:{here.mirror.root}", ["stretch"], str(here.key.keyring))
     for one in named_one.choose(["4.9"]):
         named_one.fetch(one)
-    monkeypatch.setattr(archive, "machine_sources", lambda: [archive.Source("file:/nowhere", "sid")])
+    monkeypatch.setattr(archive, "machine_sources", lambda: [indices.Source("file:/nowhere", "sid")])
     said: list[str] = []
     assert [one.release for one in selection.Selection(say=said.append).choose([">=3"])] == [OLD]
     (line,) = said
@@ -293,17 +294,83 @@ def test_where_the_machines_own_archive_cannot_be_read_the_cache_has_to_do(
 
 
 def test_parts_that_no_index_lists_are_modules_alone(tmp_path: Path) -> None:
-    beside = archive.Package("linux-modules-x", "1", "sid")
+    beside = indices.Package("linux-modules-x", "1", "sid")
     with pytest.raises(Unsupported, match="linux-binary-x 1 is listed no more in sid: take another release"):
-        archive.Archive(tmp_path, [archive.Source("file:/m", "sid")]).unlisted("linux-binary-x", beside)
+        archive.Archive(tmp_path, [indices.Source("file:/m", "sid")]).unlisted("linux-binary-x", beside)
 
 
 def test_what_was_read_is_kept_for_the_day(here: Here) -> None:
     """The indices are large; what is in them is read once."""
     found = archive.the_archive(f"file:{here.mirror.root}", ["stretch"], str(here.key.keyring))
     read = json.loads((found.directory / archive.READ).read_text())
-    assert {one["name"] for one in read["packages"]} == {one.name for one in found.packages()}
+    assert {one["name"] for one in read["suites"]["stretch"]["packages"]} == {one.name for one in found.packages()}
     assert found.problems() == {}
+
+
+def test_an_index_that_has_not_changed_is_not_brought_again(here: Here) -> None:
+    listed = here.run("kernels", "list", *here.named(here.key))[1]
+    for file in (here.mirror.root / "dists" / "stretch" / "main" / "binary-amd64").iterdir():
+        file.unlink()
+    assert here.run("kernels", "list", *here.named(here.key, "--update")) == (0, listed, "")
+    here.publish(here.key)
+    here.mirror.add("linux-image-4.9.0-20-amd64", "4.9.330-1", {"boot/vmlinuz-4.9.0-20-amd64": b""})
+    here.publish(here.key)
+    assert "4.9.0-20" in here.run("kernels", "list", *here.named(here.key, "--update"))[1]
+
+
+@pytest.mark.parametrize("there", ["by its hash", "by its name"])
+def test_an_index_is_had_by_its_hash_or_by_its_name(here: Here, there: str) -> None:
+    """A mirror that is being renewed has the old index by its hash alone; some have none by their hashes."""
+    release = here.mirror.root / "dists" / "stretch" / "Release"
+    release.write_text(f"Acquire-By-Hash: yes\n{release.read_text()}")
+    here.key.sign(release, release.with_name("InRelease"))
+    if there == "by its hash":
+        below = release.parent / "main" / "binary-amd64"
+        hashed = below / "by-hash" / "SHA256"
+        hashed.mkdir(parents=True)
+        for file in (below / "Packages", below / "Packages.gz"):
+            content = file.read_bytes()
+            (hashed / hashlib.sha256(content).hexdigest()).write_bytes(content)
+            file.write_text("of tomorrow\n")
+    status, out, err = here.run("kernels", "list", *here.named(here.key))
+    assert (status, err) == (0, "")
+    assert OLD in out
+
+
+def test_of_two_suites_whose_names_begin_alike_the_right_one_is_missing(here: Here, tmp_path: Path) -> None:
+    sources = [indices.Source(here.address, suite) for suite in ("stretch", "stretch-backports")]
+    found = archive.Archive(tmp_path / "apt", sources, keyring=str(here.key.keyring))
+    found.update()
+    assert found.problems() == {"stretch-backports": f"{here.address} stretch-backports: the mirror has no such suite"}
+    assert {package.suite for package in found.packages()} == {"stretch"}
+
+
+def test_a_suite_that_is_out_of_reach_says_what_it_said_before_and_one_of_another_key_nothing(
+    here: Here, tmp_path: Path
+) -> None:
+    here.mirror.publish("buster", here.key)
+    sources = [indices.Source(here.address, suite) for suite in ("stretch", "buster")]
+    found = archive.Archive(tmp_path / "apt", sources, keyring=str(here.key.keyring))
+    found.update()
+    (here.mirror.root / "dists" / "buster").rename(tmp_path / "buster")
+    found.update(older_than=0)
+    assert list(found.problems()) == ["buster"]
+    assert {package.suite for package in found.packages()} == {"stretch", "buster"}
+    (tmp_path / "buster").rename(here.mirror.root / "dists" / "buster")
+    here.mirror.publish("buster", here.other)
+    found.update(older_than=0)
+    assert {package.suite for package in found.packages()} == {"stretch"}
+
+
+def test_what_this_machine_runs_after_an_update_of_its_own_is_not_run(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hooks = "".join(f'APT::Update::Post-Invoke{when} {{ "touch {tmp_path}/ran"; }};\n' for when in ("", "-Success"))
+    (tmp_path / "machine.conf").write_text(hooks)
+    monkeypatch.setattr(apt, "ENVIRONMENT", apt.ENVIRONMENT | {"APT_CONFIG": str(tmp_path / "machine.conf")})
+    sources = [indices.Source(here.address, "stretch")]
+    archive.Archive(tmp_path / "apt", sources, keyring=str(here.key.keyring)).update()
+    assert not (tmp_path / "ran").exists()
 
 
 def test_pytest_takes_kernels_of_a_mirror(here: Here, tmp_path: Path) -> None:

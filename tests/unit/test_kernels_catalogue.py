@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import BadInput
-from harness.kernels.archive import Archive, Package, Source, named_sources
+from harness.kernels.archive import Archive, named_sources
 from harness.kernels.catalogue import choose, kernels_of, newest_of_each_series, with_unlisted
+from harness.kernels.indices import Package, Source
 
 SIGNED = "7.1.13+deb13-amd64"
 PACKAGES = [
