@@ -7,6 +7,8 @@ import select
 import time
 from typing import TYPE_CHECKING, TypeVar
 
+import tenacity
+
 from harness.errors import NotReady
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ LONG_WAIT, TOLD_EVERY = 2.0, 1.0
 # seconds; a wait that is over has less than nothing left.
 listener: Callable[[str, float, float], None] | None = None
 
+_GROWING = tenacity.wait_exponential(multiplier=SHORTEST_PAUSE, max=PAUSE)
+
 
 def is_simulated() -> bool:
     """Whether this machine's time is simulated."""
@@ -47,19 +51,27 @@ def until(condition: Callable[[], T], *, deadline: float = PATIENCE, what: str =
     Raises NotReady, with `what` and the last value, when the deadline has passed.
     """
     begun = time.monotonic()
-    if seen := condition():
-        return seen
-    wait, pause = _Wait(what, deadline), SHORTEST_PAUSE
+    first = condition()
+    if first:
+        return first
+    last: list[T] = [first]
+    wait = _Wait(what, deadline)
+
+    def attempt() -> T:
+        last[:] = [condition()]
+        wait.goes_on()
+        return last[0]
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_result(lambda value: not value),
+        stop=lambda _: time.monotonic() - begun >= deadline,
+        wait=pause,
+    )
+    select.select([], [], [], SHORTEST_PAUSE)
     try:
-        while True:
-            select.select([], [], [], pause)
-            if seen := condition():
-                return seen
-            passed = time.monotonic() - begun
-            if passed >= deadline:
-                raise NotReady(f"{what}: not met within {deadline:g} s (last seen: {seen!r})")
-            wait.goes_on()
-            pause = max(min(2 * pause, PAUSE), min(SHARE * passed, LONGEST_PAUSE))
+        return retrying(attempt)
+    except tenacity.RetryError:
+        raise NotReady(f"{what}: not met within {deadline:g} s (last seen: {last[0]!r})") from None
     finally:
         wait.is_over()
 
@@ -86,6 +98,12 @@ def _until(measure: Callable[[], T], is_met: Callable[[T], bool], what: str, wan
     except NotReady:
         raise NotReady(f"{what}: {seen[0]!r}, must be {wanted}; not so within {deadline:g} s") from None
     return seen[0]
+
+
+def pause(state: tenacity.RetryCallState) -> float:
+    """How long to wait before looking once more, in seconds."""
+    passed = time.monotonic() - state.start_time
+    return max(_GROWING(state), min(SHARE * passed, LONGEST_PAUSE))
 
 
 def let_pass(seconds: float, *, what: str = "time to pass") -> None:

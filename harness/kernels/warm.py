@@ -47,6 +47,7 @@ LIBRARIES = (
         "scapy.layers.inet",
         "scapy.layers.inet6",
         "lark",
+        "tenacity",
         "jinja2",
         "click",
     ),

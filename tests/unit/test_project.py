@@ -73,7 +73,7 @@ def test_no_lock_records_an_address(address: str) -> None:
 
 
 def test_the_environment_is_the_locked_one() -> None:
-    here = {name: importlib.metadata.version(name) for name in ("pytest", "pyroute2", "scapy", "msgspec")}
+    here = {name: importlib.metadata.version(name) for name in ("pytest", "pyroute2", "scapy", "tenacity")}
     assert here == {name: locked()[name]["version"] for name in here}
 
 
