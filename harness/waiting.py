@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import select
 import time
 from typing import TYPE_CHECKING, TypeVar
@@ -15,9 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
-
-# Set in a machine whose time is simulated: it counts instructions, and an idle minute costs nothing.
-IS_SIMULATED = "TCP_HARNESS_SIMULATED_TIME"
 
 # How long a condition may take, in seconds, on a machine with more to do than it can: a deadline, not a measurement.
 PATIENCE = 20.0
@@ -36,11 +32,6 @@ LONG_WAIT, TOLD_EVERY = 2.0, 1.0
 listener: Callable[[str, float, float], None] | None = None
 
 _GROWING = tenacity.wait_exponential(multiplier=SHORTEST_PAUSE, max=PAUSE)
-
-
-def is_simulated() -> bool:
-    """Whether this machine's time is simulated."""
-    return IS_SIMULATED in os.environ
 
 
 def until(condition: Callable[[], T], *, deadline: float = PATIENCE, what: str = "the condition") -> T:

@@ -29,7 +29,7 @@ from harness.kernels.machine import VirtualMachine, environment, made_with, name
 from harness.kernels.mode import LEAST_MEBIBYTES
 from harness.kernels.modules import in_order
 from harness.kernels.project import PACKAGE
-from harness.waiting import IS_SIMULATED
+from harness.simulated import IS_SIMULATED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

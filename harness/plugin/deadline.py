@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.plugin.process import is_worker
-from harness.waiting import is_simulated
+from harness.simulated import is_simulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable

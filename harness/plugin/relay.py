@@ -25,7 +25,7 @@ import pytest
 
 from harness.kernels.targets import Running
 from harness.plugin.kernels import is_elsewhere, name_of
-from harness.waiting import is_simulated
+from harness.simulated import is_simulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable

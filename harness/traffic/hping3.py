@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from harness.errors import ProgramFailed, Unsupported
-from harness.waiting import is_simulated
+from harness.simulated import is_simulated
 
 if TYPE_CHECKING:
     from harness.lab import Host, Program

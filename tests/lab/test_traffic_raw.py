@@ -10,9 +10,10 @@ import pytest
 from harness.errors import BadInput, NotReady
 from harness.lab import IPV4
 from harness.observe import accept_queue, capture, counters, counting, half_open, sockets
+from harness.simulated import IS_SIMULATED
 from harness.traffic import SYN_OPTIONS, RawPeer, connect, echo, flood, frames, listen
 from harness.traffic.hping3 import Hping3Flood
-from harness.waiting import IS_SIMULATED, until
+from harness.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
