@@ -385,10 +385,15 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def test(self) -> str:
         """The test with its parameters, without the kernel: a run of it on another kernel is of the same test."""
-        bare = self.nodeid.removesuffix(f"{self.kernel_name}]")
-        if not self.kernel_name or bare == self.nodeid or not bare.endswith(("[", "-")):
-            return self.nodeid
-        return bare[:-1] if bare.endswith("[") else f"{bare[:-1]}]"
+        return bare(self.nodeid, self.kernel_name)
+
+
+def bare(nodeid: str, kernel_name: str) -> str:
+    """pytest's name of a test without the kernel that stands last among its parameters."""
+    before = nodeid.removesuffix(f"{kernel_name}]")
+    if not kernel_name or before == nodeid or not before.endswith(("[", "-")):
+        return nodeid
+    return before[:-1] if before.endswith("[") else f"{before[:-1]}]"
 
 
 class EvidenceFile(msgspec.Struct, frozen=True):

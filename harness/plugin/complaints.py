@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import pytest
 
 from harness.errors import Forbidden, KernelComplained, Unsupported
-from harness.plugin import beside, kernels
+from harness.plugin import beside, kernels, witness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from harness.observe.kernel_log import KernelLog
 
 TITLE = "complaint of the kernel"
+SAID = "the kernel complained ("
 
 
 class Begun(NamedTuple):
@@ -106,11 +107,16 @@ def begin_test(item: pytest.Item) -> None:
 
 
 def attach(item: pytest.Item, report: pytest.TestReport) -> None:
-    """Errors of tests that have ended come with the report of the one that runs."""
+    """Errors of tests that have ended come with the report of the one that runs; what was said is kept."""
     watch = item.config.stash.get(WATCH, None)
-    if watch is not None:
-        beside.add(item.config, report, watch.belated)
-        watch.belated = []
+    if watch is None:
+        return
+    if report.failed and report.longreprtext.startswith(SAID) and not witness.is_kept(report):
+        witness.attach_complaint(item.config, report, report.longreprtext)
+    for belated in watch.belated:
+        witness.attach_complaint(item.config, belated, belated.longreprtext)
+    beside.add(item.config, report, watch.belated)
+    watch.belated = []
 
 
 @contextmanager
@@ -158,7 +164,7 @@ def _note_belated(watch: Watch, found: list[Complaint]) -> None:
 
 
 def _said(found: list[Complaint]) -> str:
-    return "; ".join(f"the kernel complained ({each.kind}): {each.headline}" for each in found)
+    return "; ".join(f"{SAID}{each.kind}): {each.headline}" for each in found)
 
 
 def _now() -> float:

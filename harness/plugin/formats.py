@@ -1,4 +1,4 @@
-"""--report, --ktap, --kcidb: what the session settled, written when it ends; an interrupted one too."""
+"""--report, --ktap, --kcidb: what the session settled and what failed, written when it ends; interrupted or not."""
 
 from __future__ import annotations
 
@@ -62,8 +62,11 @@ class Reports:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write them; one that cannot be written makes the run a failed one."""
-        if not self._results.evidence.runs and not self._missing:
-            self._told = [(f"no claim was run, so there is no {path.name}", False) for path in self._files.values()]
+        if not self._results.evidence.runs and not self._missing and not self._results.failed:
+            self._told = [
+                (f"no claim was run and no test with a lab failed, so there is no {path.name}", False)
+                for path in self._files.values()
+            ]
             return
         try:
             self._told = list(self._write())
@@ -82,10 +85,10 @@ class Reports:
         from harness.evidence.codec import harness_version
         from harness.report.table import Table, read
 
-        evidence = self._results.evidence
-        if not evidence.runs:
+        evidence, failed = self._results.evidence, self._results.failed
+        if not evidence.runs and not failed:
             return Table((), (), harness_version(), missing=tuple(self._missing))
-        return read([evidence.path], claims=set(evidence.runs), missing=self._missing)
+        return read([evidence.path], claims=set(evidence.runs), tests=set(failed), missing=self._missing)
 
     def _write(self) -> Iterable[tuple[str, bool]]:
         from harness.report.formats import render

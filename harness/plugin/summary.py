@@ -50,8 +50,9 @@ class Results:
     def __init__(self, config: pytest.Config, directory: Path) -> None:
         self.config = config
         self.evidence = EvidenceDirectory(directory)
-        # Tests without a claim that failed, and whose labs were kept.
-        self.failed: dict[str, None] = {}
+        # Tests without a claim that failed, of whose labs something was kept; and those of which the kernel complained
+        # when they were over.
+        self.failed: dict[str, failed.FailedTest] = {}
         self._not_kept = ""
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -72,13 +73,19 @@ class Results:
         text = getattr(report, FAILED_TEST, None)
         try:
             if text is not None:
-                failed.keep(self.evidence.path, failed.decode(text), getattr(report, PACKETS, None))
-                self.failed[report.nodeid] = None
+                self._keep(failed.decode(text), getattr(report, PACKETS, None))
             elif report.when == "call" and report.passed:
                 failed.forget(self.evidence.path, report.nodeid)
                 self.failed.pop(report.nodeid, None)
         except (BadInput, OSError) as error:
             self._not_kept = str(error)
+
+    def _keep(self, test: failed.FailedTest, packets: bytes | None) -> None:
+        """Keep a failed test; what is said of it when it is over comes to what it had failed with."""
+        before = self.failed.get(test.nodeid)
+        if before is not None and not test.has_lab:
+            test = failed.with_more(before, test.text)
+        self.failed[test.nodeid] = failed.keep(self.evidence.path, test, packets)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The claims by verdict, a part for each kernel."""
@@ -91,8 +98,9 @@ class Results:
             if missing:
                 terminalreporter.write_line(f"no result for: {', '.join(missing)}", yellow=True)
             terminalreporter.write_line(f"evidence: {shortest(self.evidence.path)}")
-        if self.failed:
-            number = f"{len(self.failed)} failed test{'s' * (len(self.failed) != 1)}"
+        with_labs = [test for test in self.failed.values() if test.has_lab]
+        if with_labs:
+            number = f"{len(with_labs)} failed test{'s' * (len(with_labs) != 1)}"
             place = shortest(self.evidence.path / failed.FOLDER)
             terminalreporter.write_line(f"packets and counters of {number} without a claim: {place}")
         if self._not_kept:

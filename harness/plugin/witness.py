@@ -1,6 +1,7 @@
 """Failed tests that have a lab and no claim: packets, counters and sockets of its hosts, as a claim has them.
 
-Each host is captured from when it is made; nobody sees it of a test that passes.
+Each host is captured from when it is made; nobody sees it of a test that passes. What the kernel complains of when a
+test is over is kept too, of any test: no claim's evidence has it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.plugin import kernels
-from harness.plugin.claims import CLAIM, PACKETS
+from harness.plugin.claims import CLAIM, EVIDENCE, PACKETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,10 +135,27 @@ def attach(item: pytest.Item, report: pytest.TestReport) -> None:
     report.sections.append(("lab", "\n".join(lines)))
 
 
+def is_kept(report: pytest.TestReport) -> bool:
+    """Whether a report has evidence of its failure."""
+    return hasattr(report, FAILED_TEST) or hasattr(report, EVIDENCE)
+
+
+def attach_complaint(config: pytest.Config, report: pytest.TestReport, text: str) -> None:
+    """Put what the kernel complained of when a test was over on the report that says so."""
+    from harness.claims.record import kernel_of
+    from harness.evidence.failed import FailedTest, encode, legible
+    from harness.evidence.values import storable
+    from harness.laws.kernel import running
+
+    failure, kernel = text.partition("\n")[0], kernels.kernel_of(config) or ""
+    test = FailedTest(report.nodeid, kernel_of(running()), storable(failure), kernel, legible(text))
+    setattr(report, FAILED_TEST, encode(test))
+
+
 def _seen(item: pytest.Item, report: pytest.TestReport, witness: Witness) -> FailedTest:
     from harness.claims import reading
     from harness.claims.record import kernel_of
-    from harness.evidence.failed import FailedTest
+    from harness.evidence.failed import FailedTest, legible
     from harness.evidence.types import Knob
     from harness.evidence.values import storable
     from harness.laws.kernel import running
@@ -151,6 +169,7 @@ def _seen(item: pytest.Item, report: pytest.TestReport, witness: Witness) -> Fai
         kernel=kernel_of(running()),
         failure=storable(getattr(crash, "message", "").partition("\n")[0]),
         kernel_name=kernels.kernel_of(item.config) or "",
+        text=legible(report.longreprtext),
         knobs={
             name: {knob: Knob(*values) for knob, values in knobs.items()} for name, knobs in changed.items() if knobs
         },

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.evidence.types import Phase, Run
+    from harness.lab.impairment import Impairment, LineUsed
     from harness.report.arrows import Exchange
-    from harness.report.table import Cell, Column, Entry, Row
+    from harness.report.table import Cell, Column, Entry, Failure, Row
 
 # Counters of segments that came and had no effect.
 DROPS = re.compile(r"TcpExt\.(?:\w*(?:Drops?|Overflows|Rejected|DoCookies)|PAWS\w*)")
@@ -99,6 +100,19 @@ class CellView:
     plots: list[Markup]
 
 
+@dataclass(frozen=True)
+class FailureView:
+    """A test without a claim that failed, as it is shown."""
+
+    failure: Failure
+    packets: Packets | None
+
+
+def failure_view(failure: Failure) -> FailureView:
+    """What the part of a failed test shows."""
+    return FailureView(failure, _packets(failure.packets) if failure.packets is not None else None)
+
+
 def cell_view(row: Row, column: Column, cell: Cell) -> CellView:
     """What the part of a cell shows."""
     runs = [_run(entry, row.claim.name) for entry in cell.entries]
@@ -114,7 +128,7 @@ def _run(entry: Entry, claim: str) -> RunView:
         run.said in WRONG,
         command(claim, [run]),
         [side for side in sides if side.phases],
-        _packets(entry.packets, run) if entry.packets is not None else None,
+        _packets(entry.packets, run.phases, run.impairments, run.lines) if entry.packets is not None else None,
     )
 
 
@@ -132,8 +146,13 @@ def _label(entry: Entry) -> str:
     return entry.test.partition("[")[2].rstrip("]") or entry.test
 
 
-def _packets(file: Path, run: Run) -> Packets:
-    """The diagrams of a run's capture; why there are none, if the file is gone or empty."""
+def _packets(
+    file: Path,
+    phases: Sequence[Phase] = (),
+    impairments: Sequence[Impairment] = (),
+    lines: Sequence[LineUsed] = (),
+) -> Packets:
+    """The diagrams of a capture, by what is known of its run; why there are none, if the file is gone or empty."""
     try:
         recording = read_pcapng(file.read_bytes())
     except OSError as error:
@@ -143,8 +162,8 @@ def _packets(file: Path, run: Run) -> Packets:
     except BadInput as error:
         return Packets(file.name, f"cannot be read: {error}", [], 0)
     trouble = "" if recording.whole else "is not whole: the packets before the cut are shown"
-    seen = exchanges(recording.packets, run.phases, run.impairments, run.lines)
-    drawn = [_diagram(exchange, run.phases) for exchange in seen[:MOST_DIAGRAMS]]
+    seen = exchanges(recording.packets, phases, impairments, lines)
+    drawn = [_diagram(exchange, phases) for exchange in seen[:MOST_DIAGRAMS]]
     return Packets(file.name, trouble, drawn, len(seen) - len(drawn))
 
 

@@ -20,7 +20,7 @@ from harness.evidence.types import Kernel, Outcome, Verdict
 from harness.report.table import Column
 
 if TYPE_CHECKING:
-    from harness.report.table import Entry, Missing, Row, Table
+    from harness.report.table import Entry, Failure, Missing, Row, Table
 
 ORIGIN = "tcp_harness"
 NEEDED = "KCIDB's schema needs kcidb-io; pip install 'tcp-harness[report]'"
@@ -84,7 +84,7 @@ class Environment(msgspec.Struct):
 
 
 class Test(msgspec.Struct, omit_defaults=True):
-    """A run of a claim, or what was to run and did not."""
+    """A run of a claim, a test without a claim that failed, or what was to run and did not."""
 
     id: str
     build_id: str
@@ -126,13 +126,17 @@ def submission(table: Table, origin: str = ORIGIN) -> Submission:
     except ImportError:
         raise Unsupported(NEEDED) from None
     missing = {missing: _column_of(missing, table) for missing in table.missing}
-    columns = list(dict.fromkeys([*table.columns, *missing.values()]))
+    columns = list(dict.fromkeys([*table.kernels, *missing.values()]))
     tests = [_test(row, column, entry, origin) for row, column, cell in table.cells() for entry in cell.entries]
     whole = Submission(
         Version(LATEST.major, LATEST.minor),
         [_checkout(column, origin) for column in columns],
         [_build(column, origin) for column in columns],
-        [*tests, *(_missing(what, column, origin) for what, column in missing.items())],
+        [
+            *tests,
+            *(_failure(failure, origin) for failure in table.failures),
+            *(_missing(what, column, origin) for what, column in missing.items()),
+        ],
     )
     LATEST.validate(msgspec.to_builtins(whole))
     return whole
@@ -183,6 +187,21 @@ def _test(row: Row, column: Column, entry: Entry, origin: str) -> Test:
         start_time=datetime.datetime.fromtimestamp(run.started, datetime.UTC).isoformat() if known else None,
         duration=run.duration if run.duration >= 0 else None,
         log_excerpt="\n".join(filter(None, (*attempts(run), run.reason)))[:16000],
+    )
+
+
+def _failure(failure: Failure, origin: str) -> Test:
+    """A test without a claim, of which it is for a reader to find out whose fault it is."""
+    test, column = failure.test, failure.column
+    return Test(
+        id=_id(origin, "test", column.kernel.release, column.place, str(failure.directory), test.nodeid),
+        build_id=_id(origin, "build", column.kernel.release, column.place),
+        origin=origin,
+        path=".".join(["tcp_harness", *(_segment(part) for part in re.split(r"::|/", test.test))]),
+        comment=test.failure or test.test,
+        status="FAIL",
+        environment=Environment(f"Linux {test.kernel.release} {test.kernel.machine}".strip()),
+        log_excerpt=test.text[:16000],
     )
 
 

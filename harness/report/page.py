@@ -21,7 +21,7 @@ from harness.evidence.types import NOT_SETTLED, SAID, WRONG
 from harness.laws import BOUNDARIES, how_known
 from harness.laws.kernel import KernelVersion
 from harness.report import tables
-from harness.report.cells import cell_view
+from harness.report.cells import cell_view, failure_view
 from harness.report.edition import prose
 from harness.report.edition.page import corrected_documents, marked
 from harness.report.lines import told
@@ -135,6 +135,7 @@ def render(table: Table, documents: Mapping[str, Document] | None = None, texts:
         packed=[
             *_packed_claims(rows, columns, environment, texts.corrections if texts else {}),
             *_packed_cells(table, environment),
+            *_packed_failures(table, environment),
             *_packed_chapters(corrected, rows, environment),
         ],
         chapters=corrected.chapters if corrected else (),
@@ -199,6 +200,9 @@ def _seconds(duration: float) -> str:
 def _title(table: Table) -> str:
     versions = list(dict.fromkeys(column.kernel.version for column in table.columns))
     many = f"{len(table.rows)} claim{'s' * (len(table.rows) != 1)} about TCP"
+    if not table.rows and table.failures:
+        versions = list(dict.fromkeys(column.kernel.version for column in table.kernels))
+        many = "Failed tests"
     if len(versions) > 4:
         return f"{many} on {len(versions)} Linux kernels, {versions[0]} to {versions[-1]}"
     return f"{many} on Linux {', '.join(versions)}"
@@ -276,6 +280,13 @@ def _packed_cells(table: Table, environment: Environment) -> Iterator[tuple[str,
     for index, row in enumerate(table.rows):
         for column, cell in row.cells.items():
             yield f"{index}-{places[column]}", _packed(template.render(view=cell_view(row, column, cell)))
+
+
+def _packed_failures(table: Table, environment: Environment) -> Iterator[tuple[str, str]]:
+    """Each failed test's part by its place, "failed-number"."""
+    template = environment.get_template("failed.html.jinja")
+    for number, failure in enumerate(table.failures):
+        yield f"failed-{number}", _packed(template.render(view=failure_view(failure)))
 
 
 def _packed_chapters(

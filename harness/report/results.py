@@ -6,6 +6,8 @@
     claims      [{name, statement, sources [{document, heading}], results}], results being one entry a kernel:
                 {kernel (its place in `kernels`), state, runs [{test, outcome, verdict, expected, reason, duration,
                 attempts}]}, attempts being more than 1 for a test that was run again because it had failed
+    failures    [{kernel, test, failure}]: tests without a claim that failed with a lab, and what the kernel complained
+                of when a test was over
 
 `state` is holds, refuted, not applicable, not settled, or what went wrong: unexpected, unexplained, broken,
 incomplete, failed.
@@ -63,6 +65,14 @@ class ClaimResults(msgspec.Struct):
     results: list[CellResult]
 
 
+class FailureResult(msgspec.Struct):
+    """A test without a claim that failed, and what pytest says of it in a line."""
+
+    kernel: int
+    test: str
+    failure: str
+
+
 class Results(msgspec.Struct):
     """The matrix."""
 
@@ -70,13 +80,14 @@ class Results(msgspec.Struct):
     harness: str
     kernels: list[KernelResults]
     claims: list[ClaimResults]
+    failures: list[FailureResult]
 
 
 def results(table: Table) -> Results:
     """The matrix as data."""
     kernels = [
         KernelResults(column.kernel.release, column.kernel.version, column.kernel.machine, column.place)
-        for column in table.columns
+        for column in table.kernels
     ]
     claims = [
         ClaimResults(
@@ -85,13 +96,17 @@ def results(table: Table) -> Results:
             row.claim.sources,
             [
                 _cell(number, row.cells[column])
-                for number, column in enumerate(table.columns)
+                for number, column in enumerate(table.kernels)
                 if column in row.cells
             ],
         )
         for row in table.rows
     ]  # fmt: skip
-    return Results(SCHEMA, table.harness, kernels, claims)
+    failures = [
+        FailureResult(table.kernels.index(failure.column), failure.test.nodeid, failure.test.failure)
+        for failure in table.failures
+    ]
+    return Results(SCHEMA, table.harness, kernels, claims, failures)
 
 
 def write(table: Table) -> str:

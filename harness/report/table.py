@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import BadInput
-from harness.evidence.codec import read_directory
+from harness.evidence.codec import harness_version, read_directory
+from harness.evidence.failed import FOLDER, read_all
 from harness.evidence.types import NOT_SETTLED, SAID, WRONG
 from harness.laws.kernel import KernelVersion
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
+    from harness.evidence.failed import FailedTest
     from harness.evidence.types import Claim, Kernel, Run
     from harness.laws.kernel import Release
+
+# What tells the columns of one release apart, by release, directory and name of the kernel.
+Labels = dict[tuple[str, Path, str], str]
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,20 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """A test without a claim that failed, or a complaint of the kernel's that came when a test was over."""
+
+    test: FailedTest
+    directory: Path
+    column: Column
+
+    @property
+    def packets(self) -> Path | None:
+        """The file with its packets; None if it has none."""
+        return self.directory / FOLDER / Path(self.test.packets).name if self.test.packets else None
+
+
+@dataclass(frozen=True)
 class Missing:
     """What was to run and did not: a kernel, "Linux 6.12.117", a module or a test; `why` is the rest of a sentence.
 
@@ -109,18 +128,32 @@ class Missing:
 
 @dataclass(frozen=True)
 class Table:
-    """All evidence of a report; `notices` say what could not be read, `missing` what was to run and did not."""
+    """All evidence of a report.
+
+    `columns` are the kernels that claims ran on. `notices` say what could not be read, `missing` what was to run and
+    did not, `failures` what failed beside the claims.
+    """
 
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
     harness: str
     notices: tuple[str, ...] = ()
     missing: tuple[Missing, ...] = ()
+    failures: tuple[Failure, ...] = ()
     places: dict[Path, tuple[Column, ...]] = field(default_factory=dict, compare=False)
 
     def columns_of(self, directory: Path) -> tuple[Column, ...]:
         """The columns that a directory brought."""
         return self.places.get(directory, ())
+
+    @property
+    def kernels(self) -> tuple[Column, ...]:
+        """The columns, and the kernels on which no claim ran and something failed."""
+        return _ordered({*self.columns, *(failure.column for failure in self.failures)})
+
+    def failures_on(self, column: Column) -> list[Failure]:
+        """What failed beside the claims on a kernel."""
+        return [failure for failure in self.failures if failure.column == column]
 
     def cells(self) -> Iterable[tuple[Row, Column, Cell]]:
         """Every cell that has runs."""
@@ -128,9 +161,12 @@ class Table:
 
 
 def read(
-    directories: Sequence[Path], *, claims: Collection[str] | None = None, missing: Sequence[Missing] = ()
+    directories: Sequence[Path], *, claims: Collection[str] | None = None, tests: Collection[str] | None = None,
+    missing: Sequence[Missing] = (),
 ) -> Table:  # fmt: skip
     """The evidence of these directories; of these claims or groups of claims alone, where they are named.
+
+    Failed tests without a claim are in it too: those that are named in `tests`, or all, where no claims are named.
 
     What an interrupted run left is used as far as it goes: what cannot be read is left out, with a notice.
     `missing` is what was to run and did not. Raises BadInput if a directory has no
@@ -140,10 +176,15 @@ def read(
     versions: dict[str, Path] = {}
     rows: dict[str, Row] = {}
     entries: list[tuple[Row, Entry]] = []
+    failed: list[tuple[FailedTest, Path]] = []
     for directory in dict.fromkeys(directories):
         contents = read_directory(directory, claims)
         notices += contents.notices
-        if not contents.files:
+        wanted = tests if tests is not None or claims is None else ()
+        beside, unread = read_all(directory, wanted)
+        failed += [(test, directory) for test in beside]
+        notices += unread
+        if not contents.files and not beside:
             what = "no evidence here" if claims is None else f"no evidence of {', '.join(claims)} here"
             also = f" ({contents.notices[-1]})" if contents.notices else ""
             raise BadInput(f"{directory}: {what}{also}; run `pytest scenarios/ --evidence {directory}` first")
@@ -151,22 +192,30 @@ def read(
             versions.setdefault(file.harness, directory / f"{file.claim.name}.json")
             row = rows.setdefault(file.claim.name, Row(file.claim))
             entries += [(row, Entry(run, directory)) for run in file.runs]
-    columns, places = _fill(entries)
+    labels = _labels([_Ran.of(entry) for _, entry in entries] + [_Ran.of_failed(*each) for each in failed])
+    columns, places = _fill(entries, labels)
+    failures = [
+        Failure(test, place, Column(test.kernel, labels[test.kernel.release, place, test.kernel_name]))
+        for test, place in failed
+    ]
     ordered = tuple(rows[name] for name in sorted(rows))
-    return Table(ordered, columns, _one_version(versions), tuple(notices), tuple(missing), places)
+    return Table(
+        ordered, columns, _one_version(versions), tuple(notices), tuple(missing), tuple(failures), places
+    )  # fmt: skip
 
 
 def _one_version(versions: dict[str, Path]) -> str:
-    """The version of the harness that wrote all of it; BadInput if there were two."""
+    """The version of the harness that wrote all of it, or ours if no claim ran; BadInput if there were two."""
     if len(versions) > 1:
         listed = "; ".join(f"{path} is by version {version}" for version, path in versions.items())
         raise BadInput(f"evidence of different versions of the harness is not mixed: {listed}; run one of them again")
-    return next(iter(versions))
+    return next(iter(versions), harness_version())
 
 
-def _fill(entries: Sequence[tuple[Row, Entry]]) -> tuple[tuple[Column, ...], dict[Path, tuple[Column, ...]]]:
+def _fill(
+    entries: Sequence[tuple[Row, Entry]], labels: Labels
+) -> tuple[tuple[Column, ...], dict[Path, tuple[Column, ...]]]:
     """Put the entries into the cells of their rows; the columns, in all and of each directory."""
-    labels = _labels([entry for _, entry in entries])
     places: dict[Path, set[Column]] = defaultdict(set)
     for row, entry in entries:
         run = entry.run
@@ -182,24 +231,41 @@ def _ordered(columns: Iterable[Column]) -> tuple[Column, ...]:
     return tuple(sorted(columns, key=lambda column: column.order))
 
 
-def _labels(entries: Sequence[Entry]) -> dict[tuple[str, Path, str], str]:
-    """What tells the columns of one release apart: by release, directory and name of the kernel.
+class _Ran(NamedTuple):
+    """What of a run tells whether a kernel's release is enough to name its column."""
+
+    release: str
+    directory: Path
+    kernel: str
+    test: str
+
+    @staticmethod
+    def of(entry: Entry) -> _Ran:
+        run = entry.run
+        return _Ran(run.kernel.release, entry.directory, run.kernel_name, run.test)
+
+    @staticmethod
+    def of_failed(test: FailedTest, directory: Path) -> _Ran:
+        return _Ran(test.kernel.release, directory, test.kernel_name, test.test)
+
+
+def _labels(runs: Sequence[_Ran]) -> Labels:
+    """What tells the columns of one release apart.
 
     It is the directory, if the same test was run on the release in two of them (parts of one run in two directories are
     one), and the kernel's name, if it was on two kernels of the release within one.
     """
     directories: dict[tuple[str, str], set[Path]] = defaultdict(set)
     kernels: dict[tuple[str, Path, str], set[str]] = defaultdict(set)
-    for entry in entries:
-        run = entry.run
-        directories[run.kernel.release, run.test].add(entry.directory)
-        kernels[run.kernel.release, entry.directory, run.test].add(run.kernel_name)
+    for run in runs:
+        directories[run.release, run.test].add(run.directory)
+        kernels[run.release, run.directory, run.test].add(run.kernel)
     elsewhere = {release for (release, _), places in directories.items() if len(places) > 1}
     beside = {(release, directory) for (release, directory, _), names in kernels.items() if len(names) > 1}
-    names = Counter(path.name for path in {entry.directory for entry in entries})
+    names = Counter(path.name for path in {run.directory for run in runs})
     labels = {}
-    for entry in entries:
-        release, folder, kernel = key = entry.run.kernel.release, entry.directory, entry.run.kernel_name
+    for run in runs:
+        release, folder, kernel = key = run.release, run.directory, run.kernel
         place = (folder.name if names[folder.name] == 1 else str(folder)) if release in elsewhere else ""
         labels[key] = f"{place} {kernel}".strip() if (release, folder) in beside else place
     return labels

@@ -13,10 +13,12 @@ import pytest
 from kcidb_io.schema import LATEST
 
 from harness.errors import BadInput
+from harness.evidence.failed import FailedTest, keep, read_all, with_more
+from harness.evidence.types import Kernel
 from harness.evidence.values import Kind
 from harness.report import kcidb, ktap, results
 from harness.report.table import Missing, Table, read
-from tests.report.made_evidence import claim, course, crashed, full_run, phase, run, save
+from tests.report.made_evidence import claim, course, crashed, dropped_ack, full_run, phase, run, save
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,6 +133,50 @@ def test_a_run_that_crashed_is_in_every_format(tmp_path: Path) -> None:
     assert (crash["status"], crash["log_excerpt"]) == ("ERROR", "the worker died while it ran this test")
     assert (missing["status"], missing["comment"]) == ("MISS", "Linux 6.12 did not run: its worker never came up")
     assert json.loads(results.write(table))["claims"][0]["results"][0]["state"] == "failed"
+
+
+SPLAT = "WARNING: CPU: 0 PID: 1 at net/ipv4/tcp.c:1 tcp_v4_rcv+0x1/0x2"
+PLAIN = FailedTest(
+    nodeid="tests/test_more.py::test_plain[ipv4-6.1.2]",
+    kernel=Kernel("6.1.2-amd64", "6.1.2", "x86_64"),
+    failure=f"the kernel complained (WARN): {SPLAT}",
+    kernel_name="6.1.2",
+    text=f"the kernel complained (WARN): {SPLAT}\n{SPLAT}\n Call Trace: <TASK>",
+)
+
+
+@pytest.mark.parametrize("claims", [True, False])
+def test_a_failed_test_without_a_claim_is_in_every_format(tmp_path: Path, claims: bool) -> None:
+    if claims:
+        save(tmp_path, claim(), run())
+    keep(tmp_path, PLAIN, dropped_ack())
+    (tmp_path / "failed" / "cut.json").write_text("{")
+    table = read([tmp_path])
+    assert [notice.partition(":")[0] for notice in table.notices] == ["failed/cut.json"]
+    lines = ktap.write(table).splitlines()
+    number = 2 if claims else 1
+    assert f"  # {SPLAT}" in lines
+    assert f"  not ok {number} tests/test_more.py::test_plain[ipv4] # {PLAIN.failure}" in lines
+    ((kernel, under),) = parsed(iter(ktap.write(table).splitlines()))
+    assert kernel["result"] == "not ok"
+    assert len(under) == number
+    *_, test = json.loads(kcidb.write(table))["tests"]
+    assert (test["status"], test["path"]) == ("FAIL", "tcp_harness.tests.test_more_py.test_plain_ipv4")
+    assert test["log_excerpt"].splitlines() == PLAIN.text.splitlines()
+    found = json.loads(results.write(table))
+    jsonschema.validate(found, schema("results.schema.json"))
+    assert found["failures"] == [{"kernel": 0, "test": PLAIN.nodeid, "failure": PLAIN.failure}]
+    assert len(found["kernels"]) == 1
+    # Where claims are named, what is beside them is not asked for.
+    assert read([tmp_path], claims={"queue.limit"}).failures == () if claims else True
+
+
+def test_what_comes_when_a_failed_test_is_over_comes_to_it(tmp_path: Path) -> None:
+    kept = keep(tmp_path, PLAIN, dropped_ack())
+    keep(tmp_path, with_more(kept, "and then a lockup"), None)
+    ((test,), _) = read_all(tmp_path)
+    assert test.text == f"{PLAIN.text}\nand then a lockup"
+    assert (tmp_path / "failed" / test.packets).read_bytes() == dropped_ack()
 
 
 def test_evidence_is_what_its_schema_says(tmp_path: Path) -> None:

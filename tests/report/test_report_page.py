@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from harness.evidence.failed import FailedTest, keep
 from harness.evidence.types import (
     Absence,
     Change,
     Claim,
     Endpoint,
     Expectation,
+    Kernel,
     Knob,
     Moved,
     Note,
@@ -430,3 +432,24 @@ def test_a_kernel_that_did_not_run_is_named_at_the_top(tmp_path: Path, look: Cal
     (tmp_path / "report.html").write_text(render(read([tmp_path], missing=[Missing("Linux 6.12", "did not run: why")])))
     page = look(tmp_path / "report.html").page
     assert page.locator(".missing").all_inner_texts() == ["Linux 6.12 did not run: why"]
+
+
+def test_a_failed_test_without_a_claim_opens_with_what_was_said_and_its_packets(
+    tmp_path: Path, look: Callable[..., Any]
+) -> None:
+    save(tmp_path, claim(), run())
+    said = "WARNING: CPU: 0 PID: 1 at net/ipv4/tcp.c:1 <b>tcp_v4_rcv</b>"
+    plain = FailedTest(
+        "test_more.py::test_plain[ipv4]", Kernel("6.1.2-x", "6.1.2"), f"the kernel complained (WARN): {said}",
+        text=f"{said}\n Call Trace:", counters={"server": {"TcpExt.ListenDrops": Moved(1, 4)}},
+    )  # fmt: skip
+    keep(tmp_path, plain, dropped_ack())
+    opened = look(page_of(tmp_path, to=tmp_path / "report.html"))
+    page = opened.page
+    assert "1 test beside the claims failed" in page.locator("header").inner_text()
+    page.click('header a[href="#failed-0"]')
+    part = page.locator("#failed-0 .body")
+    part.locator("svg").first.wait_for()
+    assert part.locator("pre.reason").inner_text().splitlines() == [said, " Call Trace:"]
+    assert "+3" in part.locator("table.numbers").first.inner_text()
+    assert (part.locator("pre b").count(), opened.said, len(opened.asked)) == (0, [], 1)

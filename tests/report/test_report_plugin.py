@@ -50,7 +50,8 @@ def scenario(pytester: pytest.Pytester, session: Callable[..., pytest.RunResult]
 
     def run(*options: str, text: str = SCENARIO) -> pytest.RunResult:
         pytester.makepyfile(test_scenario=text)
-        (pytester.mkdir("claims") / "queue.toml").write_text(claim_file())
+        (pytester.path / "claims").mkdir(exist_ok=True)
+        (pytester.path / "claims" / "queue.toml").write_text(claim_file())
         return session(*options)
 
     return run
@@ -130,8 +131,26 @@ def test_without_claims_there_is_nothing_to_report(
 ) -> None:
     ran = scenario("--report", "r.html", text="def test_plain(): pass")
     ran.assert_outcomes(passed=1)
-    ran.stdout.fnmatch_lines(["no claim was run, so there is no r.html"])
+    ran.stdout.fnmatch_lines(["no claim was run and no test with a lab failed, so there is no r.html"])
     assert not (pytester.path / "r.html").exists()
+
+
+def test_failed_tests_of_this_session_that_have_no_claim_are_reported(
+    scenario: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+) -> None:
+    plain = SCENARIO + "\n\ndef test_plain(pair):\n    assert pair.server.name == 'nobody'\n"
+    scenario("-k", "plain and ipv6", text=plain)
+    ran = scenario("--report", "r.html", "--ktap", "r.ktap", "-k", "plain and ipv4", text=plain)
+    ran.assert_outcomes(failed=1)
+    page, ktap = ((pytester.path / name).read_text() for name in ("r.html", "r.ktap"))
+    assert "<title>Failed tests on Linux " in page
+    assert "1 test beside the claims failed" in page
+    assert "# >       assert pair.server.name == 'nobody'" in ktap
+    assert "  not ok 1 test_scenario.py::test_plain[ipv4] # AssertionError: assert 'server' == 'nobody'\n" in ktap
+    both = scenario("--ktap", "r.ktap", "-k", "(plain and ipv4) or limit", text=plain)
+    both.assert_outcomes(failed=1, passed=2)
+    assert "  ok 1 queue.limit # verdict=refuted\n" in (pytester.path / "r.ktap").read_text()
+    assert "\nnot ok 1 Linux " in (pytester.path / "r.ktap").read_text()
 
 
 def test_a_directory_is_no_file_to_write(scenario: Callable[..., pytest.RunResult]) -> None:
