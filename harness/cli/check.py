@@ -10,12 +10,14 @@ import click
 
 from harness.cli.archive import archive_options
 from harness.cli.checking import INTERRUPTED, NOTHING_KNOWN, Check, answer
+from harness.cli.machine import machine_options
 from harness.cli.notes import note
 from harness.cli.question import SCENARIOS
 from harness.errors import HarnessError
 from harness.evidence.types import Verdict
 
 if TYPE_CHECKING:
+    from harness.kernels.mode import Mode
     from harness.kernels.selection import Selection
 
 
@@ -60,6 +62,7 @@ class Bisectable(click.Command):
     help="what is run",
 )  # fmt: skip
 @click.option("--evidence", metavar="DIR", type=click.Path(path_type=Path), help="keep what was measured there")
+@machine_options
 @archive_options
 @click.pass_context
 def check(
@@ -71,12 +74,14 @@ def check(
     skip_unbootable: bool,
     scenarios: Path,
     evidence: Path | None,
+    mode: Mode,
     selection: Selection,
 ) -> None:
     """Does a kernel pass its claims? For people, and for `git bisect run`.
 
     The kernel is whatever pytest's --kernel takes: a built tree, an image, 6.12. What is wrong begins with the number
-    that moved: "waiting: 8, must be 9".
+    that moved: "waiting: 8, must be 9". Nothing is built: `make` is yours, and of a tree the image is taken that is
+    there.
 
     Exit code 0: good, each claim came out as expected of the kernel's version, or as --verdict says. 1: bad, one did
     not, or the kernel does not boot. 125: it cannot be tested: it lacks an option that labs need, a claim is not
@@ -84,5 +89,5 @@ def check(
     use, no such image, no QEMU), and git bisect stops.
     """
     wanted = None if verdict is None else Verdict(verdict)
-    asked = Check(kernel, claims, wanted, skip_unbootable, scenarios, evidence, selection)
+    asked = Check(kernel, claims, wanted, skip_unbootable, scenarios, evidence, selection, mode)
     context.exit(answer(asked))

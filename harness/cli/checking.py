@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 
 import click
 
+from harness.cli.machine import words
 from harness.cli.notes import note
 from harness.errors import BadInput, HarnessError
 from harness.evidence.moved import moved
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from harness.cli.settling import Session
     from harness.evidence.types import Run
+    from harness.kernels.mode import Mode
     from harness.kernels.selection import Selection
     from harness.kernels.targets import Target
 
@@ -36,7 +38,7 @@ AFTERWARDS = "failed on teardown"
 
 @dataclass(frozen=True)
 class Check:
-    """What is asked: which kernel, which claims or groups (none: all), and what is good."""
+    """What is asked: which kernel, which claims or groups (none: all), what is good, and in which machine."""
 
     kernel: str
     claims: tuple[str, ...]
@@ -45,6 +47,7 @@ class Check:
     scenarios: Path
     evidence: Path | None = None
     selection: Selection | None = field(default=None, compare=False)
+    mode: Mode | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def _judged(check: Check) -> Judged:
     except CannotRun as error:
         return _cannot_run(error)
     try:
-        _boot(target)
+        _boot(target, check)
     except CannotRun as error:
         return _cannot_run(error)
     except MachineDied as error:
@@ -124,14 +127,24 @@ def _claims_are_known(check: Check) -> None:
             find(name, claims)
 
 
-def _boot(target: Target) -> None:
-    """Bring a kernel up once, unless its state is there: MachineDied if it does not come up."""
-    kernel = target.stored()
+def _boot(target: Target, check: Check) -> None:
+    """Bring a kernel up once, unless its state is there: MachineDied if it does not come up.
+
+    BadInput where a machine is described and the kernel runs in none.
+    """
+    mode, kernel = _mode(check), target.stored()
     if kernel is not None:
         from harness.kernels import warm
-        from harness.kernels.mode import Mode
 
-        warm.boot(kernel, Mode(), say=warm.Say())
+        warm.boot(kernel, mode, say=warm.Say())
+    elif described := words(mode):
+        raise BadInput(f"{check.kernel}: no machine of ours has that kernel; leave out {' '.join(described)}")
+
+
+def _mode(check: Check) -> Mode:
+    from harness.kernels.mode import Mode
+
+    return check.mode or Mode()
 
 
 def _run(check: Check, target: Target) -> Judged:
@@ -141,7 +154,8 @@ def _run(check: Check, target: Target) -> Judged:
 
     with tempfile.TemporaryDirectory(prefix="harness-check-") as directory:
         kernels = [(target.name, target.names[-1])]
-        with sessions(kernels, Path(directory), scenarios=check.scenarios, claims=check.claims) as (session,):
+        how = words(_mode(check))
+        with sessions(kernels, Path(directory), scenarios=check.scenarios, claims=check.claims, how=how) as (session,):
             code = session.wait()
             files = read_directory(session.evidence).files if session.evidence.is_dir() else ()
             runs = [(file.claim.name, run) for file in files for run in file.runs]

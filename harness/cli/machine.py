@@ -10,6 +10,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harness.kernels.mode import Mode
+
 
 def machine_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options, and `mode`: how the machine is to run."""
@@ -31,3 +33,15 @@ def machine_options(command: Callable[..., None]) -> Callable[..., None]:
     ):
         with_mode = option(with_mode)
     return with_mode
+
+
+def words(mode: Mode) -> list[str]:
+    """The options of pytest that say the same, for a pytest that a command starts."""
+    from harness.kernels.mode import CPUS, MEBIBYTES
+
+    return [
+        *(() if mode.simulated else ("--real-time",)),
+        *(() if mode.cpus == CPUS else (f"--guest-cpus={mode.cpus}",)),
+        *(() if mode.memory == MEBIBYTES else (f"--guest-memory={mode.memory}M",)),
+        *(f"--guest-append={text}" for text in mode.append),
+    ]

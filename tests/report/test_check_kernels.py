@@ -134,6 +134,12 @@ def test_what_did_not_run_says_nothing_of_a_kernel(check: Callable[..., Ran], sc
         (["./bzImage"], "bzImage: cannot be read: No such file"),
         (["cut-off"], "cut-off: a kernel image that is cut off: its header says"),
         (["."], r"no kernel is built there"),
+        (
+            ["running", "--guest-memory", "2G"],
+            "running: no machine of ours has that kernel; leave out --guest-memory=2048M",
+        ),
+        (["6.12", "--guest-cpus", "4"], "--guest-cpus 4: simulated time counts the instructions of one CPU"),
+        (["6.12", "--guest-append", "a\nb"], "a kernel's command line has printable ASCII alone"),
     ],
 )
 def test_wrong_use_stops_git_bisect(check: Callable[..., Ran], tmp_path: Path, words: list[str], why: str) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.cli.machine import words
 from harness.errors import BadInput
 from harness.kernels import machine
 from harness.kernels.mode import Mode, mebibytes, mode
@@ -94,3 +95,16 @@ def test_what_no_machine_can_be_is_refused_in_one_line(asked: dict[str, object],
     with pytest.raises(BadInput, match=why) as caught:
         mode(**asked)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [Mode(), Mode(simulated=False, cpus=4), Mode(memory=1024, append=("nokaslr", 'dyndbg="file a +p"'))],
+    ids=str,
+)
+def test_a_pytest_that_a_command_starts_is_told_the_same(asked: Mode, pytestconfig: pytest.Config) -> None:
+    told = pytestconfig._parser.parse_known_args(words(asked))
+    again = mode(
+        real_time=told.real_time, cpus=told.guest_cpus, memory=told.guest_memory, append=told.guest_append
+    )  # fmt: skip
+    assert again == asked
