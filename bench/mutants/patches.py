@@ -42,16 +42,12 @@ PLACES = ("net/ipv4/", "net/ipv6/", "net/core/")
 
 
 @dataclass(frozen=True)
-class Mutant:
-    """A defect. `family` is the one to try; `claims` are those that should notice, by their full names."""
+class Change:
+    """A patch to the kernel's source: its name, what it does in a sentence, and the changes as `patch` takes them."""
 
     name: str
     path: Path
     title: str
-    group: str
-    kind: str
-    family: str
-    claims: tuple[str, ...]
     changes: str
 
     @property
@@ -65,6 +61,16 @@ class Mutant:
         return tuple(re.findall(r"^\+\+\+ b/(\S+)", self.changes, re.MULTILINE))
 
 
+@dataclass(frozen=True)
+class Mutant(Change):
+    """A defect. `family` is the one to try; `claims` are those that should notice, by their full names."""
+
+    group: str
+    kind: str
+    family: str
+    claims: tuple[str, ...]
+
+
 def read_all(directory: Path = PATCHES) -> list[Mutant]:
     """Every patch of a directory, by name."""
     return [read(path) for path in sorted(directory.glob("*.patch"))]
@@ -72,10 +78,7 @@ def read_all(directory: Path = PATCHES) -> list[Mutant]:
 
 def read(path: Path) -> Mutant:
     """A patch with its head; BadInput where the head lacks something, or has what nothing knows."""
-    head, _, changes = path.read_text(encoding="utf-8").partition("\n--- a/")
-    if not changes:
-        raise BadInput(f"{path}: no change in it: a line `--- a/FILE` begins one")
-    title, _, rest = head.partition("\n")
+    change, rest = read_change(path)
     fields = dict(re.findall(r"^(\w+): (.+)$", rest, re.MULTILINE))
     for field, known in (("Group", None), ("Kind", KINDS), ("Family", FAMILIES)):
         if field not in fields or (known and fields[field] not in known):
@@ -83,15 +86,24 @@ def read(path: Path) -> Mutant:
     group = fields["Group"]
     claims = [name.strip() for name in fields.get("Claims", "").split(",") if name.strip()]
     return Mutant(
-        name=path.stem,
+        name=change.name,
         path=path,
-        title=title.strip(),
+        title=change.title,
+        changes=change.changes,
         group=group,
         kind=fields["Kind"],
         family=fields["Family"],
         claims=tuple(name if "." in name else f"{group}.{name}" for name in claims),
-        changes=f"--- a/{changes}",
     )
+
+
+def read_change(path: Path) -> tuple[Change, str]:
+    """A patch whose first line says what it does, and the rest of its head; BadInput for a file without a change."""
+    head, _, changes = path.read_text(encoding="utf-8").partition("\n--- a/")
+    if not changes:
+        raise BadInput(f"{path}: no change in it: a line `--- a/FILE` begins one")
+    title, _, rest = head.partition("\n")
+    return Change(path.stem, path, title.strip(), f"--- a/{changes}"), rest
 
 
 def choose(words: list[str], mutants: list[Mutant]) -> list[Mutant]:

@@ -20,7 +20,7 @@ from harness.errors import BadInput, HarnessError, MissingProgram
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from bench.mutants.patches import Mutant
+    from bench.mutants.patches import Change
 
 # A kernel that the claims have expectations for, and that Debian's stable and backports have the source of.
 SERIES = "6.12"
@@ -48,10 +48,16 @@ class BuildFailed(HarnessError):
 
 @dataclass(frozen=True)
 class Tree:
-    """Source and objects below a directory. `jobs` programs build at a time; processes that want to take turns."""
+    """Source and objects below a directory. `jobs` programs build at a time; processes that want to take turns.
+
+    `options` are files with lines of a configuration; all that they do not name is off. Kernels of one source that are
+    configured in other ways have a `variant` each, a word.
+    """
 
     directory: Path
     jobs: int = 2
+    options: tuple[Path, ...] = (CONFIG,)
+    variant: str = ""
 
     @property
     def source(self) -> Path:
@@ -61,12 +67,15 @@ class Tree:
     @property
     def objects(self) -> Path:
         """What is built of it."""
-        return self.directory / "object"
+        return self._own("object")
 
     @property
     def originals(self) -> Path:
         """Files of the source that a patch has changed, as they were: while one is applied, and no longer."""
         return self.directory / "originals"
+
+    def _own(self, name: str) -> Path:
+        return self.directory / "-".join([name, *([self.variant] if self.variant else [])])
 
     @property
     def is_unpacked(self) -> bool:
@@ -102,55 +111,55 @@ class Tree:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def digest_of(self, mutant: Mutant | None) -> str:
+    def digest_of(self, change: Change | None) -> str:
         """What a kernel is made of: version, configuration, change."""
-        change = mutant.digest if mutant else ""
-        options = "\n".join(line for line in CONFIG.read_text().splitlines() if line.startswith("CONFIG_"))
-        return hashlib.sha256(f"{self.version} {options} {change}".encode()).hexdigest()[:16]
+        changes = change.digest if change else ""
+        options = "\n".join(line for line in self._options() if line.startswith("CONFIG_"))
+        return hashlib.sha256(f"{self.version} {options} {changes}".encode()).hexdigest()[:16]
 
-    def image(self, mutant: Mutant | None) -> Path:
-        """Where the image of a mutant is kept, or that of the kernel without a defect."""
-        return self.directory / "images" / f"{mutant.name if mutant else 'base'}-{self.digest_of(mutant)}.bzImage"
+    def image(self, change: Change | None) -> Path:
+        """Where the image with a change is kept, or that of the kernel as it is."""
+        words = [change.name if change else "base", *([self.variant] if self.variant else []), self.digest_of(change)]
+        return self.directory / "images" / f"{'-'.join(words)}.bzImage"
 
-    def build(self, mutant: Mutant | None) -> Path:
-        """The kernel with this defect, or without any; built if it is not here. BuildFailed if it cannot be."""
-        image = self.image(mutant)
+    def build(self, change: Change | None) -> Path:
+        """The kernel with this change, or without any; built if it is not here. BuildFailed if it cannot be."""
+        image = self.image(change)
         if not image.exists():
             with self._alone():
                 if not image.exists():  # another process may have built it meanwhile
-                    self._build(mutant, image)
+                    self._build(change, image)
         return image
 
-    def _build(self, mutant: Mutant | None, image: Path) -> None:
+    def _build(self, change: Change | None, image: Path) -> None:
         image.parent.mkdir(exist_ok=True)
-        with self.applied(mutant) if mutant else contextlib.nullcontext():
-            self._make("bzImage", mutant.name if mutant else "the kernel without a defect")
+        with self.applied(change) if change else contextlib.nullcontext():
+            self._make("bzImage", change.name if change else "the kernel as it is")
             part = image.with_suffix(".part")
             shutil.copyfile(self.objects / "arch/x86/boot/bzImage", part)
         for old in image.parent.glob(f"{image.name.rpartition('-')[0]}-*.bzImage"):
             old.unlink()
         part.replace(image)
 
-    def check(self, mutant: Mutant) -> str:
+    def check(self, change: Change) -> str:
         """Why a patch does not apply to this source; empty if it does."""
         with self._alone():
-            return self._refused(mutant)
+            return self._refused(change)
 
-    def _refused(self, mutant: Mutant) -> str:
-        ran = self._patch(mutant, "--dry-run")
-        return "" if ran.returncode == 0 else f"{mutant.name} does not apply to {PACKAGE} {self.version}: {ran.stdout}"
+    def _refused(self, change: Change) -> str:
+        ran = self._patch(change, "--dry-run")
+        return "" if ran.returncode == 0 else f"{change.name} does not apply to {PACKAGE} {self.version}: {ran.stdout}"
 
     @contextlib.contextmanager
-    def applied(self, mutant: Mutant) -> Iterator[None]:
-        """The source with a defect, for a while. BuildFailed if the patch does not apply."""
-        if wrong := self._refused(mutant):
+    def applied(self, change: Change) -> Iterator[None]:
+        """The source with a change, for a while. BuildFailed if the patch does not apply."""
+        if wrong := self._refused(change):
             raise BuildFailed(wrong)
-        for file in mutant.files:
-            _copy(self.source / file, self.originals / "source" / file)
-            for compiled in _compiled(file):
-                _copy(self.objects / compiled, self.originals / "object" / compiled)
+        for file in change.files:
+            for path in (self.source / file, *(self.objects / compiled for compiled in _compiled(file))):
+                _copy(path, self.originals / path.relative_to(self.directory))
         try:
-            self._patch(mutant)
+            self._patch(change)
             yield
         finally:
             self.restore()
@@ -161,17 +170,16 @@ class Tree:
         What was compiled of it is put back as well, with a time that make takes for new: nothing is compiled twice, and
         the next kernel is linked with it.
         """
-        for kept in _files(self.originals / "source"):
-            _copy(self.originals / "source" / kept, self.source / kept)
-        for kept in _files(self.originals / "object"):
-            _copy(self.originals / "object" / kept, self.objects / kept)
-            os.utime(self.objects / kept)
+        for kept in _files(self.originals):
+            _copy(self.originals / kept, self.directory / kept)
+            if PACKAGE not in kept.parts:
+                os.utime(self.directory / kept)
         shutil.rmtree(self.originals, ignore_errors=True)
 
-    def _patch(self, mutant: Mutant, *words: str) -> subprocess.CompletedProcess[str]:
+    def _patch(self, change: Change, *words: str) -> subprocess.CompletedProcess[str]:
         command = ["patch", "-p1", "--fuzz=0", "--batch", "--forward", "--no-backup-if-mismatch", "-r", "-", *words]
         return subprocess.run(
-            command, cwd=self.source, input=mutant.changes, check=False, text=True,
+            command, cwd=self.source, input=change.changes, check=False, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
@@ -204,17 +212,24 @@ class Tree:
 
     def _configure(self) -> None:
         """Our lines, and `no` for all else. BadInput where the source does not know a line any more."""
-        written = self.directory / "configured"
-        state = f"{self.version}\n{CONFIG.read_text()}"
+        written = self._own("configured")
+        lines = self._options()
+        state = "\n".join([self.version, *lines, ""])
         if (self.objects / ".config").exists() and written.exists() and written.read_text() == state:
             return
         self.objects.mkdir(exist_ok=True)
-        self._make("allnoconfig", "the configuration", KCONFIG_ALLCONFIG=str(CONFIG))
+        asked = self._own("asked")
+        asked.write_text("\n".join([*lines, ""]))
+        self._make("allnoconfig", "the configuration", KCONFIG_ALLCONFIG=str(asked))
         configured = set((self.objects / ".config").read_text().splitlines())
-        wanted = [line for line in CONFIG.read_text().splitlines() if re.fullmatch(r"CONFIG_\w+=y", line)]
+        wanted = [line for line in lines if re.fullmatch(r"CONFIG_\w+=y", line)]
         if lacking := [line for line in wanted if line not in configured]:
-            raise BadInput(f"{CONFIG}: {PACKAGE} {self.version} does not take {', '.join(lacking)}")
+            names = ", ".join(str(file) for file in self.options)
+            raise BadInput(f"{names}: {PACKAGE} {self.version} does not take {', '.join(lacking)}")
         written.write_text(state)
+
+    def _options(self) -> list[str]:
+        return [line for file in self.options for line in file.read_text(encoding="utf-8").splitlines()]
 
     def _make(self, target: str, what: str, **variables: str) -> None:
         # The same bytes whoever builds it, and when.
