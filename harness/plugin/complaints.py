@@ -27,11 +27,17 @@ SAID = "the kernel complained ("
 
 
 class Begun(NamedTuple):
-    """A test, and when it began, in seconds since boot."""
+    """A test, and when it began, in seconds since boot; the kernel had last given out the number `process`."""
 
     nodeid: str
     location: tuple[str, int | None, str]
     at: float
+    process: int
+
+    def had_begun(self, process: int, tick: tuple[float, float]) -> bool:
+        """Whether it had when a process was started, in this tick: of those that began within it numbers tell."""
+        since, until = tick
+        return self.at <= since or (self.at <= until and self.process < process)
 
 
 class Watch:
@@ -49,7 +55,7 @@ class Watch:
 
     def begin(self, item: pytest.Item) -> None:
         """A test begins."""
-        self.begun.append(Begun(item.nodeid, item.location, _now()))
+        self.begun.append(Begun(item.nodeid, item.location, _now(), _last_process()))
 
     def new(self) -> list[Complaint]:
         """What the kernel has complained of since this was asked last."""
@@ -65,8 +71,11 @@ class Watch:
 
     def owner(self, complaint: Complaint) -> Begun:
         """The test whose complaint it is: of a hung task that which started the process, or else the last begun."""
-        started = _started(complaint.task) if complaint.task is not None else None
-        earlier = [test for test in self.begun if started is not None and test.at <= started]
+        task = complaint.task
+        tick = _started(task) if task is not None else None
+        if task is None or tick is None:
+            return self.begun[-1]
+        earlier = [test for test in self.begun if test.had_begun(task, tick)]
         return earlier[-1] if earlier else self.begun[-1]
 
 
@@ -171,10 +180,18 @@ def _now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def _started(process: int) -> float | None:
-    """When a process was started at the latest, in seconds since boot; None if it is gone.
+def _last_process() -> int:
+    """The number that the kernel gave to a process or thread last; proc(5), the last field of loadavg."""
+    try:
+        return int(Path("/proc/loadavg").read_text().split()[-1])
+    except (OSError, ValueError):
+        return 0
 
-    proc(5), field 22 of stat, has the tick in which it was: it may be that of a test which began within that tick.
+
+def _started(process: int) -> tuple[float, float] | None:
+    """The tick in which a process was started, in seconds since boot; None if it is gone.
+
+    proc(5), field 22 of stat, is no finer. In simulated time many a test begins and ends within a tick.
     """
     import os
 
@@ -182,4 +199,5 @@ def _started(process: int) -> float | None:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return (int(fields[19]) + 1) / os.sysconf("SC_CLK_TCK")
+    ticks, a_second = int(fields[19]), os.sysconf("SC_CLK_TCK")
+    return ticks / a_second, (ticks + 1) / a_second

@@ -62,10 +62,10 @@ def test_first():
     pass
 
 def test_starts_a_task(task):
-    task.append(subprocess.Popen(["sleep", "1000"]))
-    # It is known in ticks when a process was started: another test is to begin in another one.
+    # It is known in ticks when a process was started, and the next tests begin in the same one.
     now = ticks()
     until(lambda: ticks() > now, what="another tick")
+    task.append(subprocess.Popen(["sleep", "1000"]))
 
 def test_warns():
     logs("WARNING: CPU: 0 PID: 1 at net/ipv4/tcp.c:1 tcp_close+0x1/0x2")
