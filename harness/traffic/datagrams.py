@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 NUMBER = struct.Struct("=I")
 # In bytes: Ethernet, IPv4 or IPv6, UDP.
 HEADERS = {socket.AF_INET: 14 + 20 + 8, socket.AF_INET6: 14 + 40 + 8}
-# In bytes, of what has arrived and was not read; the kernel gives what net.core.rmem_max allows.
+# In bytes, of what has arrived and was not read; without the right to more the kernel gives what net.core.rmem_max
+# allows, which is little for a train of datagrams and a slow processor.
 ROOM = 8 << 20
+SO_RCVBUFFORCE = 33
 # In seconds: how long a datagram may take on the longest cable, and how long a train of them.
 LONGEST, TRAIN = 250.0, 120.0
 
@@ -87,6 +89,8 @@ def datagrams(here: Host, there: Host, cable: Cable) -> Iterator[Datagrams]:
         for host, end in ((here, sending), (there, receiving)):
             end.bind((host.ip, 0))
             end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
+            with suppress(PermissionError):
+                end.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM)
         sending.connect(receiving.getsockname())
         receiving.connect(sending.getsockname())
         yield Datagrams(sending, receiving, cable, there.name)
