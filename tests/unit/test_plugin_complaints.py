@@ -5,10 +5,16 @@ The kernel's log is a file here; tests/vm has a real one.
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import pytest
+
+from harness.observe.complaints import Complaint
+from harness.observe.kernel_log import kernel_log
+from harness.plugin import complaints
+from harness.plugin.complaints import Begun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,3 +103,29 @@ def test_each_complaint_is_that_of_its_test(
     cases = {case.get("name"): case for case in ET.parse(pytester.path / "r.xml").iter("testcase")}
     wrong = {name for name, case in cases.items() if case.find("failure") is not None or case.find("error") is not None}
     assert wrong == {"test_warns", "test_starts_a_task"}
+
+
+def test_of_tests_that_began_within_a_tick_the_numbers_of_processes_tell() -> None:
+    """In simulated time a test is over within a tick, and the next one is not to blame for its process."""
+    with subprocess.Popen(["sleep", "1000"]) as task:
+        tick = complaints._started(task.pid)
+        assert tick is not None
+        since, until = tick
+        assert until - since == pytest.approx(0.01)
+        watch = complaints.Watch(kernel_log())
+        watch.begun = [
+            Begun(name, (name, None, name), at, process)
+            for name, at, process in (
+                ("before", since - 1, task.pid + 5),  # numbers begin anew when they have run out
+                ("just before", since + 0.002, task.pid - 2),
+                ("its own", since + 0.004, task.pid - 1),
+                ("the next", since + 0.006, task.pid),
+                ("another", until + 0.001, task.pid),
+            )
+        ]
+        headline = f"INFO: task sleep:{task.pid} blocked for more than 120 seconds."
+        found = Complaint("hung task", headline, (headline,), until + 130)
+        assert watch.owner(found).nodeid == "its own"
+        task.kill()
+    # Of a process that is gone nothing is known.
+    assert watch.owner(found).nodeid == "another"
