@@ -37,13 +37,12 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """What was seen on a kernel: its rows, neighbours that passed and that did not, the processor time in seconds."""
+    """What was seen on a kernel: its rows, neighbours that passed and that did not."""
 
     kernel: str
     rows: tuple[Row, ...]
     passed: int
     blamed: tuple[str, ...]
-    seconds: int
 
     def wrong(self) -> list[str]:
         """What is not as it must be, a line each."""
@@ -70,7 +69,7 @@ def look(kernel: str, place: Path) -> Seen:
         if name.startswith("test_meanwhile"):
             passed += not said
             blamed += [name] * bool(said)
-    return Seen(kernel, tuple(rows), passed, tuple(blamed), int(_text(place / "seconds.txt") or 0))
+    return Seen(kernel, tuple(rows), passed, tuple(blamed))
 
 
 def _cases(junit: Path) -> dict[str, str]:
@@ -146,10 +145,7 @@ def page() -> str:
             lines.append(
                 f"| {found.kernel} | `{row.test}` | {fails.replace('|', chr(92) + '|')} | {row.lines} | {where} |"
             )
-    lines += ["", "| kernel | tests that complain | neighbours that passed | that failed | processor time |"]
-    lines += ["| --- | ---: | ---: | ---: | ---: |"]
-    lines += [
-        f"| {each.kernel} | {len(each.rows)} | {each.passed} | {len(each.blamed)} | {each.seconds} s |"
-        for each in kept()
-    ]
+    lines += ["", "| kernel | tests that complain | neighbours that passed | that failed |"]
+    lines += ["| --- | ---: | ---: | ---: |"]
+    lines += [f"| {each.kernel} | {len(each.rows)} | {each.passed} | {len(each.blamed)} |" for each in kept()]
     return "\n".join(lines) + "\n"

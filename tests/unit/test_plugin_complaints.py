@@ -17,7 +17,7 @@ from harness.plugin import complaints
 from harness.plugin.complaints import Begun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 pytest_plugins = ["pytester"]
 
@@ -105,27 +105,35 @@ def test_each_complaint_is_that_of_its_test(
     assert wrong == {"test_warns", "test_starts_a_task"}
 
 
-def test_of_tests_that_began_within_a_tick_the_numbers_of_processes_tell() -> None:
+@pytest.fixture
+def task() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that waits."""
+    with subprocess.Popen(["sleep", "1000"]) as started:
+        yield started
+        started.kill()
+
+
+def test_of_tests_that_began_within_a_tick_the_numbers_of_processes_tell(task: subprocess.Popen[bytes]) -> None:
     """In simulated time a test is over within a tick, and the next one is not to blame for its process."""
-    with subprocess.Popen(["sleep", "1000"]) as task:
-        tick = complaints._started(task.pid)
-        assert tick is not None
-        since, until = tick
-        assert until - since == pytest.approx(0.01)
-        watch = complaints.Watch(kernel_log())
-        watch.begun = [
-            Begun(name, (name, None, name), at, process)
-            for name, at, process in (
-                ("before", since - 1, task.pid + 5),  # numbers begin anew when they have run out
-                ("just before", since + 0.002, task.pid - 2),
-                ("its own", since + 0.004, task.pid - 1),
-                ("the next", since + 0.006, task.pid),
-                ("another", until + 0.001, task.pid),
-            )
-        ]
-        headline = f"INFO: task sleep:{task.pid} blocked for more than 120 seconds."
-        found = Complaint("hung task", headline, (headline,), until + 130)
-        assert watch.owner(found).nodeid == "its own"
-        task.kill()
+    tick = complaints._started(task.pid)
+    assert tick is not None
+    since, until = tick
+    assert until - since == pytest.approx(0.01)
+    watch = complaints.Watch(kernel_log())
+    watch.begun = [
+        Begun(name, (name, None, name), at, process)
+        for name, at, process in (
+            ("before", since - 1, task.pid + 5),  # numbers begin anew when they have run out
+            ("just before", since + 0.002, task.pid - 2),
+            ("its own", since + 0.004, task.pid - 1),
+            ("the next", since + 0.006, task.pid),
+            ("another", until + 0.001, task.pid),
+        )
+    ]
+    headline = f"INFO: task sleep:{task.pid} blocked for more than 120 seconds."
+    found = Complaint("hung task", headline, (headline,), until + 130)
+    assert watch.owner(found).nodeid == "its own"
+    task.kill()
+    task.wait()
     # Of a process that is gone nothing is known.
     assert watch.owner(found).nodeid == "another"
