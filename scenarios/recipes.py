@@ -17,6 +17,8 @@ HISTOGRAM = """ss -ant | awk '
 '
 """
 PER_PEER = """ss -tan 'sport = :443' | awk '{print $(NF)" "$(NF-1)}' | sed 's/:[^ ]*//g' | sort | uniq -c"""
+# What to write instead of it (scenarios/corrections/commands.toml).
+PER_PEER_MENDED = "ss -Htan state connected 'sport = :443' | awk '{print $NF}' | sed 's/:[^:]*$//' | sort | uniq -c"
 
 # Document 003, with the quotation marks and the dash that are printed.
 NETSTAT_AS_PRINTED = "netstat -ant |grep “TIME_WAIT” |wc –l"

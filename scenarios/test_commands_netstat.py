@@ -131,6 +131,20 @@ def test_netstat_syn_recv(claim: ClaimRun, pair: Pair) -> None:
         control.expect(line, shell.number(server, line, language="pt_BR"), 1 if there else 267)
 
 
+@pytest.mark.claim("commands.netstat-as-printed")
+def test_netstat_as_printed(claim: ClaimRun, pair: Pair) -> None:
+    server, listener = pair.server, listen(pair.client, 200)
+    with claim.effect("20 sockets in TIME-WAIT, counted with the quotes and the dash that are printed") as effect:
+        leave(server, listener, 20)
+        # A shell does not know these quotes, and wc takes the dash for the name of a file.
+        printed, there = beside_count(server, lambda: shell.printed(server, NETSTAT_AS_PRINTED), "state time-wait")
+        effect.compare("what is printed", printed, document=f"{there}\n", kernel="")
+    with claim.control("the same line with plain ones") as control:
+        plain = NETSTAT_AS_PRINTED.translate({ord("“"): '"', ord("”"): '"', ord("–"): "-"})
+        printed, there = beside_count(server, lambda: shell.printed(server, plain), "state time-wait")
+        control.expect("what is printed", printed, f"{there}\n")
+
+
 @pytest.mark.claim("commands.netstat-time-wait")
 def test_netstat_time_wait(claim: ClaimRun, pair: Pair) -> None:
     server, mended = pair.server, "netstat -ant | grep TIME_WAIT | wc -l"
@@ -147,9 +161,6 @@ def test_netstat_time_wait(claim: ClaimRun, pair: Pair) -> None:
             number, there = counted()
             effect.premise("by inet_diag", there, between(1, n))
             effect.compare(mended, number, document=there)
-            # A shell does not know these quotes, and wc takes the dash for the name of a file.
-            printed, there = beside_count(server, lambda: shell.printed(server, NETSTAT_AS_PRINTED), "state time-wait")
-            effect.compare("with the quotes and the dash that are printed", printed, document=f"{there}\n", kernel="")
     with claim.effect("1000 while other connections come and go") as effect, churn(server, listen(pair.client)):
         of_port = f"netstat -ant | grep ':{listener.port} ' | grep TIME_WAIT | wc -l"
         looks = [counted(of_port, f"state time-wait dport = :{listener.port}") for _ in range(3)]

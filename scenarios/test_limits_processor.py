@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import socket
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.evidence import seconds
-from harness.instruments.connect_time import connect_seconds
+from harness.instruments.connect_time import connect_seconds, connect_times
 from harness.instruments.turns import alone
-from harness.laws.ranges import at_least, at_most
+from harness.laws.ranges import at_least, at_most, between
 from harness.observe import count, sockets
 from harness.traffic import connect, listen
 from harness.traffic.crowd import crowd
@@ -21,6 +22,34 @@ if TYPE_CHECKING:
     from harness.lab import Pair
 
 CONNECTIONS = 2000
+# Made one after the other, and four times as many.
+FEW = 100
+
+
+@pytest.mark.claim("limits.cpu-by-rate")
+def test_cpu_by_rate(claim: ClaimRun, pair: Pair) -> None:
+    client, listener = pair.client, listen(pair.server)
+
+    def spent(connections: int) -> float:
+        """The processor seconds of the cheaper three quarters of so many connect() calls, each with its handshake.
+
+        What interrupts do for others is charged to whoever runs, and makes a few calls dear.
+        """
+        return sum(sorted(connect_times(client, listener, connections))[: connections * 3 // 4])
+
+    with alone():
+        spent(FEW)
+        with claim.effect(f"{FEW} connections are made, and then {4 * FEW}") as effect:
+            few, many = spent(FEW), spent(4 * FEW)
+            effect.compare("processor seconds, times as many", round(many / few, 2), document=between(2.5, 6))
+            effect.note("processor seconds", seconds([few, many]))
+            effect.note("connections that one processor can make in a second, at most", round(FEW * 3 / 4 / few))
+        with claim.control(f"{FEW} connections stay open for a second, and none is made") as control:
+            everyone = connect(client, listener, FEW, wait=True)
+            before = time.thread_time()
+            let_pass(1, what="a second in which no connection is made")
+            control.expect("processor seconds", seconds(time.thread_time() - before), at_most(few / 2))
+            control.expect("connections", len(everyone.sockets), FEW)
 
 
 @pytest.mark.slow(20)  # needs the processors, so it begins while others only wait

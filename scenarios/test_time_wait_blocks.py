@@ -12,6 +12,7 @@ from harness.observe import states_between
 from harness.traffic import connect, listen
 from harness.traffic.closing import leave_time_wait
 from harness.traffic.ports import bind_alone, give_ports
+from harness.waiting import until
 
 if TYPE_CHECKING:
     from harness.claims.record import ClaimRun
@@ -54,6 +55,36 @@ def test_blocks_four_tuple(claim: ClaimRun, pair: Pair) -> None:
             control.expect("bind()", bind_alone(closer, free), "bound")
             result = connect(closer, listener, source=free, wait=True)[0].result
             control.expect("connect() after bind() with SO_REUSEADDR", result, "connected")
+
+
+@pytest.mark.slow(65)
+@pytest.mark.claim("time-wait.free-again")
+def test_free_again(claim: ClaimRun, pair: Pair) -> None:
+    closer, peer = pair.server, pair.client
+    closer.sysctl[TIMESTAMPS] = 0  # with them bind() and connect() need not wait: time-wait.blocks-four-tuple
+    listener = listen(peer)
+    ((chosen, _),) = leave_time_wait(closer, listener)
+    ((bound_before, _),) = leave_time_wait(closer, listener, source=(closer.ip, 0))
+    give_ports(closer, first=chosen[1])
+
+    def again() -> list[str]:
+        """What connect() says of either four-tuple: the one whose port it chooses, and the one whose port is bound."""
+        return [connect(closer, listener, source=source)[0].result for source in (None, bound_before)]
+
+    with claim.control("while TIME-WAIT lasts") as control:
+        control.expect("connect(), by itself and after bind()", again(), ["EADDRNOTAVAIL"] * 2)
+
+    def over() -> bool:
+        return not any(states_between(closer, local, listener.address) for local in (chosen, bound_before))
+
+    with claim.effect("TIME-WAIT is over") as effect:
+        until(over, deadline=150, what="TIME-WAIT to be over")
+        for what, source in (("by itself", None), ("after bind() with SO_REUSEADDR", bound_before)):
+            (attempt,) = connect(closer, listener, source=source, wait=True)
+            effect.compare(f"connect() {what}", attempt.result, document="connected")
+            local = chosen if source is None else bound_before
+            left = state(states_between(closer, local, listener.address))
+            effect.compare(f"the four-tuple, {what}", left, document=["ESTAB"])
 
 
 @pytest.mark.claim("time-wait.blocks-local-port")

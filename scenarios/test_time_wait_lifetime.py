@@ -97,7 +97,7 @@ def test_fin_timeout_sets_it(claim: ClaimRun, pair: Pair) -> None:
             effect.compare(
                 f"lifetime of TIME-WAIT, tcp_fin_timeout {value}",
                 lifetime,
-                document=time_wait_lasting(value),
+                document=lasting(value),
                 kernel=time_wait_lasting(60),
             )
         effect.note("lifetimes of TIME-WAIT", lifetimes)

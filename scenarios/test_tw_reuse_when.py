@@ -20,7 +20,7 @@ from harness.instruments.take_over import (
 )
 from harness.laws import before, since
 from harness.laws.kernel import running
-from harness.laws.ranges import at_least
+from harness.laws.ranges import at_least, one_of
 from harness.traffic import listen
 from harness.traffic.ports import give_ports
 
@@ -66,6 +66,27 @@ def compare_the_default(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
         for way, value, wanted in zip(ways[1:], (0, 1), (NO_WAY, EVERY_WAY), strict=True):
             server.lab.set_all(REUSE, value)
             control.expect(f"taken over with {value}", way.taken_over(), wanted)
+
+
+@pytest.mark.claim("tw-reuse.boolean")
+def test_boolean(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
+    server, *clients = lan(4).hosts
+    on_loopback = since("tw-reuse-on-loopback")
+    ways = [EachWay(client, server) for client in clients]
+    grow_old()
+
+    def taken_over(value: int) -> dict[str, bool]:
+        """Which TIME_WAITs of 2 s connect() takes over with a value; each client has them once."""
+        server.lab.set_all(REUSE, value)
+        return ways[value].taken_over()
+
+    with claim.effect("tcp_tw_reuse 2") as effect:
+        kernel = NO_WAY | {LOOPBACK: True} if on_loopback else EVERY_WAY
+        effect.compare("which connect() takes over", taken_over(2), document=one_of(NO_WAY, EVERY_WAY), kernel=kernel)
+    with claim.control("the two settings of a switch, 0 and 1") as control:
+        control.expect(
+            "which connect() takes over with 0 and with 1", [taken_over(0), taken_over(1)], [NO_WAY, EVERY_WAY]
+        )
 
 
 @pytest.mark.claim("tw-reuse.on-by-default")

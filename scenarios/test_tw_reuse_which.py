@@ -68,6 +68,22 @@ def test_outbound_only(claim: ClaimRun, pair: Pair) -> None:
         control.expect("TWRecycled", control.delta(server).TcpExt.TWRecycled, 1)
 
 
+@pytest.mark.claim("tw-reuse.incoming-never")
+def test_incoming_never(claim: ClaimRun, pair: Pair) -> None:
+    door = Door(pair.server, pair.client)
+    with claim.effect("SYNs at a TIME_WAIT, all knobs as they are") as effect:
+        for what, beyond, clock, last in (
+            ("a higher number, no timestamps", 1000, None, None),
+            ("a higher number, the same timestamp", 1000, CLOCK, CLOCK),
+            ("a lower number, a newer timestamp", -1000, CLOCK + 10, CLOCK),
+        ):
+            effect.compare(what, door.knock(beyond, clock, last=last), document=REFUSED, kernel=LET_IN)
+    with claim.control("SYNs that nothing tells from an old one") as control:
+        control.expect("a lower number, no timestamps", door.knock(-1000, None, last=None), REFUSED)
+        control.expect("a lower number, the same timestamp", door.knock(-1000, CLOCK), REFUSED)
+        control.expect("a higher number, an older timestamp", door.knock(1000, CLOCK - 10), REFUSED)
+
+
 @pytest.mark.claim("tw-reuse.governs-inbound")
 def test_governs_inbound(claim: ClaimRun, pair: Pair) -> None:
     server, door = pair.server, Door(pair.server, pair.client)
