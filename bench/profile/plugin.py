@@ -56,7 +56,8 @@ class Runner:
         from harness.claims.phases import LivePhase
         from harness.claims.record import ClaimRun
         from harness.lab import Lab
-        from harness.plugin import claims, relay
+        from harness.observe import diag, proc_net
+        from harness.plugin import claims
 
         for name in ("__init__", "host", "link", "switch", "gateway", "ready"):
             self.parts.around(Lab, name, "lab up")
@@ -65,7 +66,8 @@ class Runner:
             for name in names:
                 self.parts.around(owner, name, "evidence")
         self.parts.around(claims, "attach", "evidence")
-        del relay
+        self.parts.beside(diag, "_converse", "socket tables")
+        self.parts.beside(proc_net, "read", "counters")
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection(self) -> Generator[None, object, object]:

@@ -33,7 +33,7 @@ PYTHON_EVERY = 0.004
 KERNEL_BEGINS = 1 << 63
 SAMPLE = struct.Struct("=IHHQII")
 PERF_RECORD_SAMPLE = 9
-SHOWN = 40
+SHOWN = 100
 
 
 class Sampler:
@@ -58,10 +58,14 @@ class Sampler:
             return
         code = frame.f_code
         self.python[f"{Path(code.co_filename).name}:{code.co_name}"] += 1
-        while frame is not None and "/harness/" not in frame.f_code.co_filename:
+        # What our functions cost with all that they call.
+        within: set[str] = set()
+        while frame is not None:
+            code = frame.f_code
+            if "/harness/" in code.co_filename:
+                within.add(f"for {Path(code.co_filename).name}:{code.co_name}")
             frame = frame.f_back
-        if frame is not None and frame.f_code is not code:
-            self.python[f"for {Path(frame.f_code.co_filename).name}:{frame.f_code.co_name}"] += 1
+        self.python.update(within)
 
     def end(self) -> dict[str, dict[str, int]]:
         """How many samples fell into which function: the kernel's, programs', and Python's."""

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 PARTS = ("lab up", "experiment", "evidence", "lab down", "pytest")
 ELSEWHERE = "other processes"
+# Within these: how often was asked, and what that took.
+BESIDE = ("socket tables", "counters")
 FUNCTIONS = 25
 
 
@@ -22,6 +24,7 @@ class Test:
     cost: float
     parts: dict[str, float]
     functions: dict[str, Counter[str]] = field(default_factory=dict)
+    asked: dict[str, tuple[int, float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Self:
@@ -33,7 +36,9 @@ class Test:
         cost = float(raw.get("qemu", everything))
         share = cost / (sum(own.values()) or 1.0)
         functions = {kind: Counter(found) for kind, found in raw.get("functions", {}).items()}
-        return cls(raw["test"].removeprefix("scenarios/"), cost, {p: s * share for p, s in own.items()}, functions)
+        parts = {part: spent * share for part, spent in own.items()}
+        asked = {what: (raw["calls"].get(what, 0), raw["parts"].get(what, 0.0) * share) for what in BESIDE}
+        return cls(raw["test"].removeprefix("scenarios/"), cost, parts, functions, asked)
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ def lines(measured: Measured, most: int) -> Iterator[str]:
     yield ""
     yield from _table(("part", "s", "%"), _shares(measured))
     yield ""
-    yield from _table(("test", "s", *PARTS, ELSEWHERE), (_row(test) for test in measured.tests[:most]))
+    yield from _table(("test", "s", *PARTS, ELSEWHERE, *BESIDE), (_row(test) for test in measured.tests[:most]))
     rest = measured.tests[most:]
     if rest:
         middle = sorted(test.cost for test in rest)[len(rest) // 2]
@@ -101,7 +106,12 @@ def _shares(measured: Measured) -> Iterator[tuple[str, ...]]:
 
 
 def _row(test: Test) -> tuple[str, ...]:
-    return test.name, f"{test.cost:.2f}", *(f"{test.parts[part]:.2f}" for part in (*PARTS, ELSEWHERE))
+    return (
+        test.name,
+        f"{test.cost:.2f}",
+        *(f"{test.parts[part]:.2f}" for part in (*PARTS, ELSEWHERE)),
+        *(f"{times} x, {spent:.2f}" for times, spent in test.asked.values()),
+    )
 
 
 def _most(found: Counter[str], kind: str) -> Iterator[tuple[str, ...]]:

@@ -29,15 +29,15 @@ class Reader:
     """The functions of harness.observe that a record calls; a test may hand in others."""
 
     counters: Callable[[Host], Counters]
-    sockets: Callable[[Host, str], Sequence[Socket]]
-    tally: Callable[[Host], dict[str, int]]
+    # How many sockets are in each state, and the sockets if they are no more than so many: else the listeners.
+    survey: Callable[[Host, int], tuple[dict[str, int], Sequence[Socket]]]
 
 
 def of_the_kernel() -> Reader:
     """The real ones; imported here because most tests of a session never need them."""
     from harness import observe
 
-    return Reader(observe.counters, observe.sockets, observe.tally)
+    return Reader(observe.counters, observe.survey)
 
 
 def moved(before: Counters | None, after: Counters) -> tuple[Delta, dict[str, Moved]]:
@@ -58,13 +58,11 @@ def socket_table(host: Host, reader: Reader) -> SocketTable:
 
     Of more than 500 sockets only listeners have rows.
     """
-    counted = reader.tally(host)
+    counted, listed = reader.survey(host, SOCKETS_READ)
     states = {state: counted[state] for state in sorted(counted, key=lambda state: (state != "LISTEN", state))}
-    total = sum(states.values())
-    if not total:
-        return SocketTable(0, {}, ())
-    listed = reader.sockets(host, "" if total <= SOCKETS_READ else "state listening")
-    return SocketTable(total, states, tuple(map(_row, sorted(listed, key=_listeners_first)[:SOCKETS_KEPT])))
+    return SocketTable(
+        sum(states.values()), states, tuple(map(_row, sorted(listed, key=_listeners_first)[:SOCKETS_KEPT]))
+    )
 
 
 def pcapng(captures: Sequence[Capture]) -> bytes:

@@ -1,7 +1,8 @@
 """What the kernel says: its counters, sockets, packets, log and reasons for dropping."""
 
 # Imported at once, not when asked for: functions share their names with the modules that hold them, and an import
-# of a submodule would put the module in the function's place. Nothing here imports more than the standard library.
+# of a submodule would put the module in the function's place. Nothing here imports more than the standard library and
+# msgspec.
 from harness.observe.backlog import backlog_drops
 from harness.observe.capture import Capture, capture
 from harness.observe.counters import Counters, Counting, Delta, counters, counting
@@ -21,6 +22,7 @@ from harness.observe.sockets import (
     sockets,
     states_at,
     states_between,
+    survey,
     tally,
 )
 from harness.observe.tcp_info import TcpInfo
@@ -59,6 +61,7 @@ __all__ = [
     "sockets",
     "states_at",
     "states_between",
+    "survey",
     "tally",
     "write_pcapng",
 ]

@@ -14,7 +14,7 @@ from harness.lab import netlink
 from harness.observe.bytecode import INET_DIAG_REQ_BYTECODE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from harness.lab.host import Host
 
@@ -30,6 +30,9 @@ INET_DIAG_SKMEMINFO = 7
 
 # struct inet_diag_req_v2: family, protocol, extensions, pad, states, and a socket id of zeroes.
 REQUEST = struct.Struct("=BBBxI48x")
+# The same, of one connection: its ports and addresses, no interface, and no cookie that it must have.
+REQUEST_OF_ONE = struct.Struct("=BBBxI2s2s16s16sIQ")
+NO_COOKIE = 2**64 - 1
 # struct inet_diag_req, of before 3.3: family, two lengths, extensions, a socket id of zeroes, states, dbs. A dump by it
 # has every family in one walk through the table (inet_diag_dump_compat), and that walk is what a dump costs.
 REQUEST_OF_ALL = struct.Struct("=xxxB48xIxxxx")
@@ -85,13 +88,39 @@ def dump(host: Host, family: int, states: int, extensions: int, condition: bytes
     raise _unsteady(host)
 
 
+def find(
+    host: Host, family: int, local: tuple[bytes, bytes], remote: tuple[bytes, bytes], extensions: int
+) -> tuple[Message, bytes] | None:
+    """One connection by its ends, each an address and a port in network order; None if the kernel does not find it.
+
+    The kernel looks it up as it does for a packet (inet_diag_find_one_icsk()), and may find a listener in its place.
+    """
+    (source, sport), (destination, dport) = local, remote
+    asked = REQUEST_OF_ONE.pack(
+        family, socket.IPPROTO_TCP, extensions, 0, sport, dport, source, destination, 0, NO_COOKIE
+    )
+    with _socket(host) as talking:
+        talking.send(netlink.message(SOCK_DIAG_BY_FAMILY, netlink.NLM_F_REQUEST, 1, asked))
+        answer = talking.recv(RECEIVE_SIZE)
+    return next(_found(answer), None)
+
+
 def tally(host: Host, family: int, states: int) -> Counter[int]:
     """How many TCP sockets of a host are in each of these states: dump() without taking it apart."""
+    return survey(host, family, states, 0)[0]
+
+
+def survey(host: Host, family: int, states: int, most: int) -> tuple[Counter[int], list[tuple[Message, bytes]]]:
+    """How many TCP sockets of a host are in each of these states, and if they are no more than `most`, those sockets.
+
+    Of more than that they are not taken apart. A dump costs the walk through the machine's whole table, however few
+    sockets there are: some 1.6 million instructions in a machine of 3 GB.
+    """
     request = _request(family, states, 0)
     for _ in range(ATTEMPTS):
-        found, consistent = _tally_once(host, request)
+        counted, answers, consistent = _survey_once(host, request, most)
         if consistent:
-            return found
+            return counted, [found for answer in answers for found in _found(answer)]
     raise _unsteady(host)
 
 
@@ -105,24 +134,38 @@ def _request(family: int, states: int, extensions: int, condition: bytes = b"") 
     return netlink.message(SOCK_DIAG_BY_FAMILY, flags, 1, asked + checks)
 
 
-def _tally_once(host: Host, request: bytes) -> tuple[Counter[int], bool]:
-    found: Counter[int] = Counter()
+def _survey_once(host: Host, request: bytes, most: int) -> tuple[Counter[int], list[bytes], bool]:
+    counted: Counter[int] = Counter()
+    answers: list[bytes] = []
     consistent = True
 
     def take(answer: bytes) -> bytes | None:
         nonlocal consistent
         states, steady, rest = _alike(answer)
-        found.update(states)
+        counted.update(states)
         consistent = consistent and steady
+        end = None
         for kind, flags, body in netlink.messages(rest):
             consistent = consistent and not flags & netlink.NLM_F_DUMP_INTR
             if kind in THE_END:
-                return body
-            found[body[1]] += 1
-        return None
+                end = body
+                break
+            counted[body[1]] += 1
+        answers.append(answer)
+        if counted.total() > most:
+            answers.clear()
+        return end
 
     _converse(host, request, take)
-    return found, consistent
+    return counted, answers, consistent
+
+
+def _found(answer: bytes) -> Iterator[tuple[Message, bytes]]:
+    """The sockets in what recv() returned."""
+    for kind, _, body in netlink.messages(answer):
+        if kind in THE_END:
+            return
+        yield Message._make(MESSAGE.unpack_from(body)), body[MESSAGE.size :]
 
 
 def _alike(answer: bytes) -> tuple[list[int], bool, bytes]:

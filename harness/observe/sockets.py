@@ -6,8 +6,9 @@ import os
 import socket
 import struct
 import sys
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from harness.errors import BadInput
 from harness.lab import netlink
@@ -34,8 +35,7 @@ SK_MEMINFO_DROPS = struct.Struct("=32xI")
 Endpoint = tuple[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Timer:
+class Timer(msgspec.Struct, frozen=True):
     """The timer that a socket waits for.
 
     `kind` as ss prints it: "on" (retransmission; of a half-open request: of the SYN-ACK), "keepalive",
@@ -52,8 +52,7 @@ class Timer:
         return f"timer:({self.kind},{self.expires:.3f}s,{self.retransmits})"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Socket:
+class Socket(msgspec.Struct, frozen=True):
     """One TCP socket.
 
     Of a listening socket `recv_q` is the number of connections that wait to be accepted and `send_q` its
@@ -76,7 +75,7 @@ class Socket:
     cookie: int
     congestion: str | None = None
     drops: int | None = None
-    raw_info: bytes | None = field(default=None, repr=False)
+    raw_info: bytes | None = None
 
     @property
     def info(self) -> tcp_info.TcpInfo | None:
@@ -127,23 +126,40 @@ def handed_over(host: Host, filter: str, condition: bytes) -> int:  # noqa: A002
     return len(diag.dump(host, host.family, _compile(host, filter).states, 0, condition))
 
 
-def ends_at(host: Host, port: int) -> list[Socket]:
-    """A host's ends of connections from or to a port, of the lab's family."""
-    return sockets(host, f"exclude listening ( sport = :{port} or dport = :{port} )", family=host.family)
+def ends_at(host: Host, port: int, *, details: bool = True) -> list[Socket]:
+    """A host's ends of connections from or to a port, of the lab's family; `details` as for sockets()."""
+    asked = f"exclude listening ( sport = :{port} or dport = :{port} )"
+    return sockets(host, asked, family=host.family, details=details)
 
 
 def states_at(host: Host, port: int) -> list[str]:
     """The states of a host's ends of connections from or to a port, of the lab's family."""
-    return [end.state for end in ends_at(host, port)]
+    return [end.state for end in ends_at(host, port, details=False)]
 
 
 def socket_of(host: Host, connection: socket.socket) -> Socket:
     """What inet_diag says of one connection that this process holds; BadInput if it is none of the host's."""
     inode = os.fstat(connection.fileno()).st_ino
+    found = _found_by_ends(host, connection)
+    if found is not None and found.inode == inode:
+        return found
     rows = [row for row in sockets(host, "exclude listening") if row.inode == inode]
     if len(rows) != 1:
         raise BadInput(f"{host.name} has no connection with inode {inode}: it has ended, or is another host's")
     return rows[0]
+
+
+def _found_by_ends(host: Host, connection: socket.socket) -> Socket | None:
+    """What inet_diag finds for the two ends of a connection, which need not be that one: an IPv4 one, say, of IPv6."""
+    try:
+        ends = [
+            (socket.inet_pton(connection.family, name[0]).ljust(16, b"\0"), name[1].to_bytes(2, "big"))
+            for name in (connection.getsockname(), connection.getpeername())
+        ]
+    except OSError:  # it is not connected any more
+        return None
+    found = diag.find(host, connection.family, ends[0], ends[1], EVERYTHING)
+    return None if found is None else _socket(*found)
 
 
 def info_of(host: Host, connection: socket.socket) -> tcp_info.TcpInfo:
@@ -156,7 +172,7 @@ def info_of(host: Host, connection: socket.socket) -> tcp_info.TcpInfo:
 
 def states_between(host: Host, local: Endpoint, remote: Endpoint) -> list[str]:
     """The states of a host's ends of connections between two endpoints: none, or one."""
-    return [end.state for end in ends_at(host, local[1]) if (end.local, end.remote) == (local, remote)]
+    return [end.state for end in ends_at(host, local[1], details=False) if (end.local, end.remote) == (local, remote)]
 
 
 def tally(host: Host) -> dict[str, int]:
@@ -164,6 +180,19 @@ def tally(host: Host) -> dict[str, int]:
     everything = _compile(host, "").states
     found = diag.tally(host, socket.AF_UNSPEC, everything)
     return {states.printed(state): n for state, n in sorted(found.items())}
+
+
+def survey(host: Host, most: int) -> tuple[dict[str, int], list[Socket]]:
+    """How many TCP sockets of a host are in each state, and the sockets, without details, in one look at the kernel.
+
+    Of more than `most` only the listeners are given.
+    """
+    everything = _compile(host, "").states
+    counted, found = diag.survey(host, socket.AF_UNSPEC, everything, most)
+    by_name = {states.printed(state): n for state, n in sorted(counted.items())}
+    if counted.total() > most:
+        return by_name, sockets(host, "state listening", details=False)
+    return by_name, Listing(_socket(*one) for one in sorted(found, key=lambda one: one[0].family))
 
 
 def _matching(host: Host, text: str, family: int | None, extensions: int) -> Iterator[tuple[diag.Message, bytes]]:
