@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.lab import Host
+    from harness.observe.sockets import FourTuple
     from harness.traffic import Listener, RawConnection
-    from harness.traffic.closing import FourTuple
 
 
 class Watched:

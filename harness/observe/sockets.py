@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 import sys
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,7 +18,7 @@ from harness.observe import diag, states, tcp_info
 from harness.observe.filters import Filter, compile_filter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from harness.lab.host import Host
 
@@ -33,6 +34,7 @@ EVERYTHING = diag.extension(diag.INET_DIAG_INFO, diag.INET_DIAG_CONG, diag.INET_
 SK_MEMINFO_DROPS = struct.Struct("=32xI")
 
 Endpoint = tuple[str, int]
+FourTuple = tuple[Endpoint, Endpoint]
 
 
 class Timer(msgspec.Struct, frozen=True):
@@ -173,6 +175,33 @@ def info_of(host: Host, connection: socket.socket) -> tcp_info.TcpInfo:
 def states_between(host: Host, local: Endpoint, remote: Endpoint) -> list[str]:
     """The states of a host's ends of connections between two endpoints: none, or one."""
     return [end.state for end in ends_at(host, local[1], details=False) if (end.local, end.remote) == (local, remote)]
+
+
+def states_of(host: Host, connections: Collection[FourTuple]) -> dict[FourTuple, str]:
+    """The state of each of these connections, (local, remote), that a host still has; all are of one family.
+
+    For thousands of them: nothing is made of the others, and of these no more than their state.
+    """
+    if not connections:
+        return {}
+    family = socket.AF_INET6 if ":" in next(iter(connections))[0][0] else socket.AF_INET
+    wanted = {_packed(family, local) + _packed(family, remote): (local, remote) for local, remote in connections}
+    found = diag.dump(host, family, _compile(host, "exclude listening").states, 0)
+    size = 4 if family == socket.AF_INET else 16
+    seen = {
+        message.source[:size] + message.sport + message.destination[:size] + message.dport: message.state
+        for message, _ in found
+    }
+    return {wanted[key]: states.printed(seen[key]) for key in wanted.keys() & seen.keys()}
+
+
+def _packed(family: int, endpoint: Endpoint) -> bytes:
+    return _address(family, endpoint[0]) + endpoint[1].to_bytes(2, "big")
+
+
+@lru_cache(maxsize=64)
+def _address(family: int, address: str) -> bytes:
+    return socket.inet_pton(family, address)
 
 
 def tally(host: Host) -> dict[str, int]:

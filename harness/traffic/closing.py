@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import _socket
 import errno
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from harness.errors import BadInput, NotReady
 from harness.lab.host import family_of
-from harness.observe import sockets
-from harness.traffic.connection import abort, check_closer, endpoint, far_endpoint, wait_for_end
+from harness.observe.sockets import FourTuple, states_of
+from harness.traffic.connection import abort, check_closer
 from harness.waiting import until
 
 if TYPE_CHECKING:
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from harness.lab import Host
     from harness.observe.sockets import Endpoint
     from harness.traffic.listener import Listener
-
-FourTuple = tuple["Endpoint", "Endpoint"]
 
 # No more at a time than a listener has room for, and than somaxconn allowed before 5.4.
 AT_A_TIME = 100
@@ -52,7 +52,6 @@ def leave_time_wait(
     if source is not None and source[1] and n > 1:
         raise BadInput(f"connections from port {source[1]} to one listener leave one TIME-WAIT, not {n}")
     room = max(1, min(listener.backlog, AT_A_TIME))
-    host, port = (client, "dport") if closer == "client" else (listener.host, "sport")
     # A port that the server has closed is free for the client's next connection, which then takes the TIME-WAIT over.
     ended: dict[FourTuple, None] = {}
     grown = time.monotonic()
@@ -60,10 +59,15 @@ def leave_time_wait(
         before = len(ended)
         connecting = _connect(client, listener, min(room, n - before), source)
         # What has been accepted is established at the client as well.
-        accepted = listener.accept(len(connecting), deadline=deadline)
-        first, then = (connecting, accepted) if closer == "client" else (accepted, connecting)
-        for end in first:
-            ends = endpoint(end), far_endpoint(end)
+        accepted = _accept(listener, len(connecting), deadline)
+        address = listener.address
+        if closer == "client":
+            made = [(_endpoint(end.getsockname()), address) for end in connecting]
+            first, then = connecting, [end for end, _ in accepted]
+        else:
+            made = [(address, _endpoint(far)) for _, far in accepted]
+            first, then = [end for end, _ in accepted], connecting
+        for ends in made:
             ended.pop(ends, None)
             ended[ends] = None
         _close_in_order(first, then, deadline)
@@ -72,7 +76,7 @@ def leave_time_wait(
         elif time.monotonic() > grown + deadline:
             raise NotReady(f"connect() from {client.name} to port {listener.port} finds {before} ports, not {n}")
         if len(ended) == n:
-            for lost in _without_time_wait(host, f"{port} = :{listener.port}", list(ended), deadline):
+            for lost in _without_time_wait(client if closer == "client" else listener.host, list(ended), deadline):
                 del ended[lost]
     return list(ended)
 
@@ -112,13 +116,17 @@ def churn(client: Host, listener: Listener) -> Iterator[None]:
             going.result()
 
 
-def _connect(client: Host, listener: Listener, n: int, source: tuple[str, int] | None) -> list[socket.socket]:
-    connecting = []
+# _socket.socket is the class beneath socket.socket: what Python adds to that costs as much as the kernel's own work on
+# a connection, and matters where the processor is an emulated one.
+
+
+def _connect(client: Host, listener: Listener, n: int, source: tuple[str, int] | None) -> list[_socket.socket]:
+    connecting: list[_socket.socket] = []
     address = listener.address
+    family = family_of(address[0])
     with client:
         for _ in range(n):
-            end = socket.socket(family_of(address[0]), socket.SOCK_STREAM)
-            end.setblocking(False)
+            end = _socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
             connecting.append(end)
             if source is not None:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -131,16 +139,46 @@ def _connect(client: Host, listener: Listener, n: int, source: tuple[str, int] |
     return connecting
 
 
-def _close_in_order(first: list[socket.socket], then: list[socket.socket], deadline: float) -> None:
+def _accept(listener: Listener, n: int, deadline: float) -> list[tuple[_socket.socket, tuple[str, int]]]:
+    """Accept so many connections, each with the address that it comes from; no list of the listener's has them."""
+    accepted: list[tuple[_socket.socket, tuple[str, int]]] = []
+    family = listener.socket.family
+
+    def all_accepted() -> bool:
+        with suppress(BlockingIOError):
+            while len(accepted) < n:
+                number, far = listener.socket._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+                # Told what it is, it need not ask.
+                accepted.append((_socket.socket(family, socket.SOCK_STREAM, 0, number), far))
+        return len(accepted) == n
+
+    what = f"{n} connections accepted on {listener.host.name}:{listener.port}"
+    until(all_accepted, deadline=deadline, what=what)
+    return accepted
+
+
+def _endpoint(name: tuple[str, int]) -> Endpoint:
+    return name[0], name[1]
+
+
+def _close_in_order(first: list[_socket.socket], then: list[_socket.socket], deadline: float) -> None:
     for end in first:
         end.close()
     for end in then:
         # The end of the stream is there once the FIN is: a close() before that would be one by both sides at once.
-        wait_for_end(end, deadline=deadline)
+        if not _has_ended(end):
+            until(partial(_has_ended, end), deadline=deadline, what="the FIN of the side that closes first")
         end.close()
 
 
-def _without_time_wait(closer: Host, to: str, ended: list[FourTuple], deadline: float) -> set[FourTuple]:
+def _has_ended(end: _socket.socket) -> bool:
+    try:
+        return not end.recv(1, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+
+
+def _without_time_wait(closer: Host, ended: list[FourTuple], deadline: float) -> set[FourTuple]:
     """Wait until each of them is TIME-WAIT or gone; those that are gone.
 
     On a busy machine a FIN is repeated though it has arrived. TIME-WAIT answers it, and the RST of the other side,
@@ -149,12 +187,10 @@ def _without_time_wait(closer: Host, to: str, ended: list[FourTuple], deadline: 
     left: dict[FourTuple, str] = {}
 
     def all_ended() -> bool:
-        family = family_of(ended[0][0][0])
-        connections = sockets(closer, to, family=family, details=False)
-        states = {(connection.local, connection.remote): connection.state for connection in connections}
+        states = states_of(closer, ended)
         left.clear()
-        left.update((ends, states[ends]) for ends in ended if ends in states)
-        return all(state == "TIME-WAIT" for state in left.values())
+        left.update(states)
+        return all(state == "TIME-WAIT" for state in states.values())
 
     until(all_ended, deadline=deadline, what=f"{len(ended)} connections of {closer.name} to be in TIME-WAIT")
     return set(ended) - set(left)

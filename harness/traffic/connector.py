@@ -19,7 +19,7 @@ from harness.traffic.listener import Listener
 from harness.waiting import PATIENCE, let_clock_reach, until, until_at_least, until_equal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from harness.lab import Host
 
@@ -68,18 +68,10 @@ class Attempt:
 
     def settle(self) -> None:
         """Read the result if the kernel has one."""
-        if self.result != PENDING:
-            return
-        poll = select.poll()
-        poll.register(self.socket, select.POLLOUT)
-        if not poll.poll(0):
-            if self.timeout is not None and time.monotonic() - self.started >= self.timeout:
-                self.result = TIMEOUT
-                self.seconds = time.monotonic() - self.started
-                self.socket.close()
-            return
-        error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        self.result = CONNECTED if error == 0 else errno.errorcode[error]
+        settle([self])
+
+    def _end(self, result: str) -> None:
+        self.result = result
         self.seconds = time.monotonic() - self.started
 
     @property
@@ -113,8 +105,7 @@ class Attempts:
 
     def results(self) -> Counter[str]:
         """How many ended how, up to now."""
-        for attempt in self.each:
-            attempt.settle()
+        settle(self.each)
         return Counter(attempt.result for attempt in self.each)
 
     @property
@@ -182,6 +173,25 @@ class Attempts:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def settle(attempts: Sequence[Attempt]) -> None:
+    """Read the results that the kernel has, of attempts that are pending, and close those whose patience is over."""
+    pending = {attempt.socket.fileno(): attempt for attempt in attempts if attempt.result == PENDING}
+    if not pending:
+        return
+    poll = select.poll()
+    for number in pending:
+        poll.register(number, select.POLLOUT)
+    for number, _ in poll.poll(0):
+        attempt = pending.pop(number)
+        error = attempt.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        attempt._end(CONNECTED if error == 0 else errno.errorcode[error])  # noqa: SLF001 - of this module
+    now = time.monotonic()
+    for attempt in pending.values():
+        if attempt.timeout is not None and now - attempt.started >= attempt.timeout:
+            attempt._end(TIMEOUT)  # noqa: SLF001
+            attempt.socket.close()
 
 
 def answered(host: Host, to: Listener, *, deadline: float = PATIENCE) -> socket.socket:
