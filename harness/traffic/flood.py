@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import os
 import socket
+import struct
 import threading
 import time
 from dataclasses import dataclass
@@ -28,30 +30,13 @@ LONGEST = 120.0
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.05
 
 
-class _IoVec(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
-
-
-class _MessageHeader(ctypes.Structure):
-    """struct mmsghdr: a struct msghdr, padded to a multiple of eight bytes, and how much of it was sent."""
-
-    _fields_ = (
-        ("name", ctypes.c_void_p),
-        ("name_length", ctypes.c_uint32),
-        ("vectors", ctypes.POINTER(_IoVec)),
-        ("vector_count", ctypes.c_size_t),
-        ("control", ctypes.c_void_p),
-        ("control_length", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
-        ("end_of_msghdr", ctypes.c_int),
-        ("sent", ctypes.c_uint32),
-    )
-
+# struct iovec, and struct mmsghdr: a struct msghdr with one of these, padded, and how much of it was sent.
+_VECTOR = struct.Struct("=QQ")
+_HEADER = struct.Struct("=QI4xQQQQi4xI4x")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _sendmmsg = _libc.sendmmsg
 _sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
-_HEADER = ctypes.sizeof(_MessageHeader)
 
 
 class Batches:
@@ -60,22 +45,19 @@ class Batches:
     def __init__(self, made: Sequence[bytes]) -> None:
         self.count = len(made)
         self._bytes = ctypes.create_string_buffer(b"".join(made))
-        self._vectors = (_IoVec * self.count)()
-        self._headers = (_MessageHeader * self.count)()
-        at = ctypes.addressof(self._bytes)
-        for i, frame in enumerate(made):
-            self._vectors[i].base = at
-            self._vectors[i].length = len(frame)
-            self._headers[i].vectors = ctypes.pointer(self._vectors[i])
-            self._headers[i].vector_count = 1
-            at += len(frame)
+        ends = itertools.accumulate(map(len, made), initial=ctypes.addressof(self._bytes))
+        vectors = b"".join(_VECTOR.pack(at, len(frame)) for at, frame in zip(ends, made, strict=False))
+        self._vectors = ctypes.create_string_buffer(vectors)
+        first = ctypes.addressof(self._vectors)
+        headers = (_HEADER.pack(0, 0, first + i * _VECTOR.size, 1, 0, 0, 0, 0) for i in range(self.count))
+        self._headers = ctypes.create_string_buffer(b"".join(headers))
         self._begins = ctypes.addressof(self._headers)
         self._next = 0
 
     def send(self, fd: int, most: int) -> int:
         """Send up to `most` frames in one call; how many the kernel took, 0 if there was no room for the first."""
         n = min(most, self.count - self._next)
-        sent: int = _sendmmsg(fd, self._begins + self._next * _HEADER, n, 0)
+        sent: int = _sendmmsg(fd, self._begins + self._next * _HEADER.size, n, 0)
         if sent < 0:
             number = ctypes.get_errno()
             if number == errno.ENOBUFS:

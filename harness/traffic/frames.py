@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import socket
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.lab.host import IPV4
 from harness.traffic.layers import layers
@@ -13,6 +14,7 @@ from harness.traffic.layers import layers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+TWO_BYTES = struct.Struct("!H")
 # For floods: the benchmarking networks of RFC 2544 and RFC 5180, which nobody has.
 SPOOFED = {socket.AF_INET: "198.18.0.0/15", socket.AF_INET6: "2001:2::/48"}
 
@@ -60,42 +62,91 @@ def segment_in(frame: bytes) -> bytes | None:
     return frame[start:] if len(frame) >= start + 20 else None
 
 
-def spoofed(frame: bytes, family: int, count: int, seed: int = 1) -> Iterator[bytes]:
+def spoofed(frame: bytes, family: int, count: int) -> Iterator[bytes]:
     """`count` copies of a SYN frame, each from another spoofed address, port and sequence number.
 
-    Checksums are carried along (RFC 1624, equation 3) rather than computed anew. The same seed gives the same frames.
+    Checksums are carried along (RFC 1624, equation 3) rather than computed anew. They are the same for each flood.
     """
-    rng = random.Random(seed)
     if family == IPV4:
         ip_checksum_at, source_at, source_size, tcp_at = 24, 26, 4, 34
-        prefix = bytes([198])
     else:
         ip_checksum_at, source_at, source_size, tcp_at = None, 22, 16, 54
-        prefix = socket.inet_pton(socket.AF_INET6, "2001:2::")[:6]
-    base = bytearray(frame)
-    old_source = bytes(base[source_at : source_at + source_size])
-    old_transport = bytes(base[tcp_at : tcp_at + 8])
-    (tcp_sum,) = struct.unpack_from("!H", base, tcp_at + 16)
-    ip_sum = struct.unpack_from("!H", base, ip_checksum_at)[0] if ip_checksum_at else 0
-    seen: set[bytes] = set()
-    while len(seen) < count:
-        if family == IPV4:
-            source = prefix + bytes([18 + rng.getrandbits(1)]) + rng.randbytes(2)
-        else:
-            source = prefix + rng.randbytes(10)
-        transport = struct.pack("!H", rng.randrange(1024, 65536)) + old_transport[2:4] + rng.randbytes(4)
-        if source + transport[:2] in seen:
-            continue
-        seen.add(source + transport[:2])
-        made = bytearray(base)
-        made[source_at : source_at + source_size] = source
-        made[tcp_at : tcp_at + 8] = transport
-        struct.pack_into(
-            "!H", made, tcp_at + 16, carry_checksum(tcp_sum, old_source + old_transport, source + transport)
+    old_source = frame[source_at : source_at + source_size]
+    old_transport = frame[tcp_at : tcp_at + 2] + frame[tcp_at + 4 : tcp_at + 8]
+    # What is the same in all: the frame's parts, and what its sums are without those words that differ.
+    before, between, port = frame[:source_at], frame[source_at + source_size : tcp_at], frame[tcp_at + 2 : tcp_at + 4]
+    middle, after = frame[tcp_at + 8 : tcp_at + 16], frame[tcp_at + 18 :]
+    tcp_sum = _without(frame[tcp_at + 16 : tcp_at + 18], old_source + old_transport)
+    pack = TWO_BYTES.pack
+    if ip_checksum_at is None:
+        for spoof in senders(family, count):
+            total = tcp_sum + spoof.address_sum + spoof.transport_sum
+            checksum = pack(~_folded(total) & 0xFFFF)
+            yield b"".join((before, spoof.address, between, spoof.port, port, spoof.number, middle, checksum, after))
+        return
+    ip_sum = _without(frame[ip_checksum_at : ip_checksum_at + 2], old_source)
+    begin = frame[:ip_checksum_at]
+    for spoof in senders(family, count):
+        total = tcp_sum + spoof.address_sum + spoof.transport_sum
+        checksum = pack(~_folded(total) & 0xFFFF)
+        of_header = pack(~_folded(ip_sum + spoof.address_sum) & 0xFFFF)
+        yield b"".join(
+            (begin, of_header, spoof.address, between, spoof.port, port, spoof.number, middle, checksum, after)
         )
-        if ip_checksum_at:
-            struct.pack_into("!H", made, ip_checksum_at, carry_checksum(ip_sum, old_source, source))
-        yield bytes(made)
+
+
+class Spoof(NamedTuple):
+    """What differs in the frames of a flood: address, port and sequence number, and the sums of their words."""
+
+    address: bytes
+    port: bytes
+    number: bytes
+    address_sum: int
+    transport_sum: int
+
+
+_known: dict[int, list[Spoof]] = {}
+_makers: dict[int, Iterator[Spoof]] = {}
+
+
+def senders(family: int, count: int) -> list[Spoof]:
+    """The first `count` of those that floods are from, different ones; drawn once, always the same."""
+    known = _known.setdefault(family, [])
+    maker = _makers.get(family) or _makers.setdefault(family, _drawn(family))
+    known.extend(itertools.islice(maker, max(0, count - len(known))))
+    return known[:count]
+
+
+def _drawn(family: int) -> Iterator[Spoof]:
+    rng = random.Random(1)
+    prefix = bytes([198]) if family == IPV4 else socket.inet_pton(socket.AF_INET6, "2001:2::")[:6]
+    seen: set[bytes] = set()
+    while True:
+        if family == IPV4:
+            address = prefix + bytes([18 + rng.getrandbits(1)]) + rng.randbytes(2)
+        else:
+            address = prefix + rng.randbytes(10)
+        port, number = TWO_BYTES.pack(rng.randrange(1024, 65536)), rng.randbytes(4)
+        if address + port not in seen:
+            seen.add(address + port)
+            yield Spoof(address, port, number, _sum(address), _sum(port + number))
+
+
+def _sum(words: bytes) -> int:
+    """The sum of 16-bit words."""
+    total: int = sum(struct.unpack(f"!{len(words) // 2}H", words))
+    return total
+
+
+def _without(checksum: bytes, words: bytes) -> int:
+    """What is summed up in a checksum, less these words of it: ~HC + ~m of RFC 1624."""
+    return _sum(bytes(byte ^ 0xFF for byte in checksum + words))
+
+
+def _folded(total: int) -> int:
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
 
 
 def carry_checksum(checksum: int, old: bytes, new: bytes) -> int:
