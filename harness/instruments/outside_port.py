@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.laws.serial import older
 from harness.observe import states_at
+from harness.observe.conntrack import drop_expired
 from harness.traffic import connect
 from harness.traffic.connector import CONNECTED
 from harness.traffic.ports import give_ports
@@ -58,7 +59,7 @@ class Visit:
 def give_one_port(gateway: Host, number: int = NUMBER) -> None:
     """From now on a gateway that masquerades has one port outside, and forgets at once who had it.
 
-    The outside is its last interface.
+    The outside is its last interface. Before 5.0 it forgets when drop_expired() is called.
     """
     for state, seconds in FORGETFUL.items():
         gateway.conntrack.timeouts[state] = seconds
@@ -110,6 +111,7 @@ class OutsidePort:
         A connect() that fails is a result like any other; NotReady if it has not ended by the deadline (in seconds).
         """
         before = self._seen()
+        drop_expired(self._net.gateway)
         give_ports(client, first=next(self._inside))
         with connect(client, self._listener, wait=True, deadline=deadline) as attempts:
             (attempt,) = attempts

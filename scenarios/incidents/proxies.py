@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from harness.instruments.shared_address import shift_clock
 from harness.laws.serial import distance
 from harness.observe import netstat, states_at
+from harness.observe.conntrack import drop_expired
 from harness.traffic.nginx import Nginx
 from harness.waiting import until
 
@@ -49,6 +50,7 @@ class Site:
 
     def _status(self, proxy: Nginx) -> int:
         until(self._is_quiet, what="the connections of before to end")
+        drop_expired(self.firewall)
         with self.browser.socket() as asking:
             asking.settimeout(BROWSERS_PATIENCE)
             asking.connect((proxy.host.ip, proxy.port))

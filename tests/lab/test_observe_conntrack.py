@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.observe.conntrack import Tracked, parse, tracked
+from harness.observe.conntrack import Tracked, drop_expired, parse, tracked
 from harness.traffic import establish, listen
 from harness.traffic.connection import endpoint
+from harness.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,3 +35,18 @@ def test_a_connection_through_a_gateway(behind_nat: Callable[[int], BehindNat]) 
     assert entry.state == "ESTABLISHED"
     assert 430_000 < entry.seconds_left <= 432_000
     assert tracked(net.gateway, (1, 2)) is None
+
+
+def test_what_has_expired_goes_when_the_table_is_read(behind_nat: Callable[[int], BehindNat]) -> None:
+    net = behind_nat(1)
+    tracking = net.gateway.conntrack
+    tracking.timeouts["established"] = 1
+    before = tracking.count
+    establish(net.clients[0], listen(net.server))
+    assert tracking.count == before + 1
+
+    def are_there() -> int:
+        drop_expired(net.gateway)
+        return tracking.count
+
+    until(lambda: are_there() == before, what="the entry to expire")
