@@ -71,6 +71,8 @@ DRAW_EVERY = "/proc/sys/kernel/random/urandom_min_reseed_secs"
 CANNOT = "guest: this kernel has no"
 # With this status a child ends that its parent is to go on from.
 BACK = 77
+# In the environment while that is collected which is saved then: harness.plugin.collected has the same.
+TO_BE_SAVED = "TCP_HARNESS_TO_BE_SAVED"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -571,9 +573,11 @@ def collect(argv: list[str], directory: str) -> tuple[int, str]:
     with open("/run/collected", "w") as said:
         keep = os.dup(1)
         os.dup2(said.fileno(), 1)
+        os.environ[TO_BE_SAVED] = "1"
         try:
             code = pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", *argv])
         finally:
+            del os.environ[TO_BE_SAVED]
             sys.stdout.flush()
             os.dup2(keep, 1)
             os.close(keep)

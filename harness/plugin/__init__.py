@@ -9,6 +9,7 @@ import pytest
 from harness.plugin import (
     beside,
     claims,
+    collected,
     complaints,
     counting,
     deadline,
@@ -146,6 +147,11 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
     return ran
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With --claim, files of other claims, where that is known."""
+    return True if collected.is_of_other_claims(collection_path, config) else None
+
+
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """With --packetdrill its scripts are tests, with --kselftest the kernel's test programs."""
     return packetdrill.collect(file_path, parent) or kselftest.collect(file_path, parent)
@@ -161,6 +167,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None, None, No
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Choose tests, put them in order, and give each its claim."""
+    collected.remember(items)
     order.choose(config, items)
     memory.choose(config, items)
     order.order(config, items)
