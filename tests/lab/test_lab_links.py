@@ -134,12 +134,21 @@ def test_some_come_twice(by_with_seed: By) -> None:
 def test_a_rate_is_kept(lab: Lab, by: By, delay: float) -> None:
     rate, n, size = 8e6, 400, 1200
     made = pair(lab, rate=rate, delay=delay, by=by)
-    with capture(made.server, snap=100) as seen, datagrams(made.client, made.server, made.cable) as sent:
+    with (
+        capture(made.client, snap=100) as left,
+        capture(made.server, snap=100) as seen,
+        datagrams(made.client, made.server, made.cable) as sent,
+    ):
         assert sent.send(n, size) == list(range(1, n + 1))
+        began = [packet.time_ns / 1e9 for packet in left.packets() if packet.direction == "out"]
         moments = [packet.time_ns / 1e9 for packet in seen.packets() if packet.direction == "in"]
-    wanted = (n - 1) * 8 * (size + HEADERS[lab.family]) / rate
+    # On a busy machine the sender has pauses, in which the queue may run empty.
+    frame, free = 8 * (size + HEADERS[lab.family]) / rate, began[0]
+    for moment in began:
+        free = max(free, moment) + frame
     late = made.cable.counts()["server"].late or 0.0
-    assert moments[-1] - moments[0] == pytest.approx(wanted, rel=0.02, abs=late)
+    least, most = 0.98 * (n - 1) * frame, 1.02 * (free - began[0] - frame)
+    assert least - late <= moments[-1] - moments[0] <= most + late
 
 
 def test_what_finds_no_room_in_the_queue_is_lost_whatever_is_under_way(lab: Lab, by: By) -> None:
