@@ -108,8 +108,8 @@ def test_rising_means_full(claim: ClaimRun, pair: Pair) -> None:
 def test_overflow_caps_service(claim: ClaimRun, pair: Pair) -> None:
     turns = 4
     served: dict[int, dict[int, int]] = {10: {}, 5000: {}}
-    # Without cookies: a burst that the server's kernel puts off (ksoftirqd) may fill the queue of half-open requests, and
-    # who gets a cookie need not repeat a SYN.
+    # Without cookies: a burst that the server's kernel puts off (ksoftirqd) may fill the queue of half-open requests,
+    # and who gets a cookie need not repeat a SYN.
     knobs = Knobs(5000, somaxconn=5000, tcp_max_syn_backlog=20_000, tcp_syncookies=0)
     set_knobs(pair.server, knobs)
 
