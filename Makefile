@@ -12,7 +12,7 @@ VM_SECONDS ?= 540
 
 RUN = "$(VENV)/bin/python" -m
 INSTALL = VENV="$(VENV)" PYTHON="$(PYTHON)" sh .ci/install
-SOURCES = $(wildcard harness scenarios tests bench conftest.py)
+SOURCES = $(wildcard harness scenarios tests bench conftest.py docs/conf.py docs/extension)
 # The tool that writes the lock is not part of what is installed.
 LOCK_TOOL = uv==0.13.9
 
@@ -20,7 +20,7 @@ export PYTHONUNBUFFERED = 1
 export VM_SECONDS
 
 .DEFAULT_GOAL := help
-.PHONY: help scenarios test test-vm mutants vagrant claims report schema check format bench install testing venv lock clean
+.PHONY: help scenarios test test-vm mutants vagrant claims report docs docs-links matrix schema check format bench install testing venv lock clean
 
 help: ## what can be typed
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -55,10 +55,20 @@ schema: venv ## docs/*.schema.json: the schemas of evidence, snapshots, diagnose
 	$(RUN) harness.evidence.json_schema harness.diagnosis.findings:Diagnosis > docs/diagnosis.schema.json
 	$(RUN) harness.evidence.json_schema harness.desk.table:RemedyTable > docs/remedies.schema.json
 
+docs: venv ## build/site: the documentation as a site; a warning is an error
+	$(RUN) sphinx -q -E -W --keep-going -b html docs build/site
+	@echo build/site/index.html
+
+docs-links: venv ## do the links of the documentation to other places lead somewhere?
+	$(RUN) sphinx -q -b linkcheck docs build/links
+
+matrix: venv ## docs/matrix.json: what is on the pages of the matrix, with the evidence of ARGS="DIR…" in it
+	"$(VENV)/bin/harness" matrix --add-to docs/matrix.json -o docs/matrix.json $(ARGS)
+
 check: venv ## format, lint, types, and the borders of the rooms
 	$(RUN) ruff format --check $(SOURCES)
 	$(RUN) ruff check $(SOURCES)
-	$(RUN) mypy $(SOURCES)
+	$(RUN) mypy $(wildcard harness scenarios tests bench conftest.py)
 	"$(VENV)/bin/lint-imports" --no-logo
 
 format: venv ## reformat, and mend what ruff can mend

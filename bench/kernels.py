@@ -58,13 +58,22 @@ def ready(kernel: Stored, rounds: int = 5) -> Row:
 
 def first_test(kernel: Stored, words: list[str], rounds: int = 5) -> Row:
     """From nothing to the beginning of the first test, warm: with pytest's own start and collection in the machine."""
-    command = [sys.executable, "-m", "pytest", *words, "--kernel", kernel.release, "--claim", "tw-reuse.default"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *words,
+        "--tcp-kernel",
+        kernel.release,
+        "--tcp-claim",
+        "tw-reuse.default",
+    ]
     command += ["-q", "-p", "no:cacheprovider", "-p", "bench.first_test"]
     taken = []
     with tempfile.TemporaryDirectory() as evidence:
         for _ in range(rounds + 1):
             ran = subprocess.run(
-                [*command, "--evidence", evidence], cwd=PROJECT, check=True, capture_output=True, text=True
+                [*command, "--tcp-evidence", evidence], cwd=PROJECT, check=True, capture_output=True, text=True
             )
             taken.append(float(re.findall(rf"{SAID} ([\d.]+) s", ran.stdout)[0]))
     # The first made the state that the others restored.
@@ -87,7 +96,7 @@ def waits(kernel: Stored) -> Row:
 def suite(words: list[str], bound: float) -> Row:
     """The whole suite, in real seconds: with one machine, which is one thread, no less than it takes of a core."""
     command = [sys.executable, "-m", "pytest", "scenarios/", "-q", "-p", "no:cacheprovider"]
-    command += [word for kernel in words for word in ("--kernel", kernel)]
+    command += [word for kernel in words for word in ("--tcp-kernel", kernel)]
     started = time.perf_counter()
     ran = subprocess.run(command, cwd=PROJECT, check=False, capture_output=True, text=True)
     passed = time.perf_counter() - started

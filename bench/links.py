@@ -1,7 +1,7 @@
 """What cables that are like real ones do, measured: round trips, rates, losses that come again, how much a box moves.
 
     python -m bench.links                              # on the running kernel
-    pytest bench/links.py --kernel 6.12 -rP            # on another one, in simulated time
+    pytest bench/links.py --tcp-kernel 6.12 -rP            # on another one, in simulated time
 
 Exits with 1 if a bound is not met. On a machine with other work to do the box is late, and says how much.
 """

@@ -40,8 +40,8 @@ SHORTEST = 0.15
 def run(kernel: str, claims: Sequence[str], place: Path, *more: str) -> float:
     """Run claims for IPv4; how long it took."""
     command = [sys.executable, "-m", "pytest", "scenarios/", "-q", "-p", "no:cacheprovider", "-k", "ipv4", *more]
-    command += ["--kernel", kernel, "--evidence", str(place)]
-    command += [word for claim in claims for word in ("--claim", claim)]
+    command += ["--tcp-kernel", kernel, "--tcp-evidence", str(place)]
+    command += [word for claim in claims for word in ("--tcp-claim", claim)]
     started = time.perf_counter()
     subprocess.run(command, cwd=PROJECT, check=False, stdout=subprocess.DEVNULL)
     return time.perf_counter() - started
@@ -90,7 +90,7 @@ def main() -> int:
         simulated, real, alone = (Path(directory, name) for name in ("simulated", "real", "alone"))
         seconds = (
             run(kernel, CLAIMS, simulated),
-            run(kernel, CLAIMS, real, "--real-time", "-n", str(len(CLAIMS) // 2)),
+            run(kernel, CLAIMS, real, "--tcp-real-time", "-n", str(len(CLAIMS) // 2)),
         )
         print(f"{kernel}: {seconds[0]:.0f} s in simulated time, {seconds[1]:.0f} s in real time\n")
         print("| claim | what | simulated | real | differ |\n|---|---|---|---|---|")
@@ -99,7 +99,7 @@ def main() -> int:
         if differ:
             print("\n| once more, alone | what | simulated | real | differ |\n|---|---|---|---|---|")
             for claim in differ:
-                run(kernel, [claim], alone, "--real-time", "-n", "1")
+                run(kernel, [claim], alone, "--tcp-real-time", "-n", "1")
                 worst += compare(claim, simulated, alone)
     for line in worst:
         print(line, file=sys.stderr)

@@ -14,11 +14,13 @@ from harness.errors import UnknownSysctl, Unsupported
 if TYPE_CHECKING:
     from harness.lab import Pair
 
-_TEMPORARY = Path(__file__).parents[1] / "out" / "tmp"
+_CLONE = Path(__file__).parents[1]
+_TEMPORARY = _CLONE / "out" / "tmp"
 # pytest's own temporary folders, xdist's among them. In a clone of somebody else's, which cannot be written, they are
-# where pytest puts them.
+# where pytest puts them; so they are for scenarios that came with the package.
 with contextlib.suppress(OSError):
-    _TEMPORARY.mkdir(parents=True, exist_ok=True)
+    if (_CLONE / "pyproject.toml").is_file():
+        _TEMPORARY.mkdir(parents=True, exist_ok=True)
     if os.access(_TEMPORARY, os.W_OK):
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_TEMPORARY))
 

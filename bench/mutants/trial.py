@@ -77,8 +77,8 @@ def stages(mutant: Mutant, far: str = "all", passed: str | None = None) -> Itera
     have them are collected: on an emulated processor to import all takes longer than the claims' own tests.
     """
     words = {
-        "claims": [*files_of(mutant.claims), *(word for name in mutant.claims for word in ("--claim", name))],
-        "group": [SCENARIOS, "--claim", mutant.group],
+        "claims": [*files_of(mutant.claims), *(word for name in mutant.claims for word in ("--tcp-claim", name))],
+        "group": [SCENARIOS, "--tcp-claim", mutant.group],
         "all": [SCENARIOS],
     }
     names = list(STAGES)
@@ -125,11 +125,11 @@ def run(
     place.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(image, place)
     shutil.rmtree(directory, ignore_errors=True)
-    command = [sys.executable, "-m", "pytest", "--kernel", str(place), "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "--tcp-kernel", str(place), "-p", "no:cacheprovider"]
     log = directory.with_suffix(".log")
     with log.open("w", encoding="utf-8") as output:
         pytest = subprocess.Popen(
-            [*command, "--evidence", str(directory), "-q", *words], cwd=PROJECT, stdin=subprocess.DEVNULL,
+            [*command, "--tcp-evidence", str(directory), "-q", *words], cwd=PROJECT, stdin=subprocess.DEVNULL,
             stdout=output, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=die_with_parent,  # noqa: PLW1509 -- one thread
         )  # fmt: skip
         try:

@@ -12,13 +12,13 @@ mkdir -p "$OUT"
 
 # The scenarios mostly wait: many workers on this kernel. In a machine no time is waited for: two for each kernel.
 WORKERS=${WORKERS:-$([ $# = 0 ] && echo 16 || echo 2)}
-kernels=${1:+--kernel running}
-for kernel in "$@"; do kernels="$kernels --kernel $kernel"; done
+kernels=${1:+--tcp-kernel running}
+for kernel in "$@"; do kernels="$kernels --tcp-kernel $kernel"; done
 
 status=0
 # shellcheck disable=SC2086  # options, word by word
 "${VENV:-.venv}/bin/python" -m pytest scenarios/ -n "$WORKERS" --dist worksteal $kernels \
-    --evidence "$OUT/evidence" --report "$OUT/report.html" --ktap "$OUT/results.ktap" --kcidb "$OUT/kcidb.json" \
+    --tcp-evidence "$OUT/evidence" --tcp-report "$OUT/report.html" --tcp-ktap "$OUT/results.ktap" --tcp-kcidb "$OUT/kcidb.json" \
     --junitxml "$OUT/junit.xml" ${ARGS:-} </dev/null || status=$?
 
 echo "evidence and reports: $OUT"

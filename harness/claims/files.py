@@ -79,7 +79,7 @@ def load(path: str | Path) -> dict[str, Claim]:
     path = Path(path)
     files = sorted(path.glob("*.toml")) if path.is_dir() else [path]
     if not files:
-        raise ClaimError(f"{path}: no claim file here (*.toml); set the ini option `claims` to where they are")
+        raise ClaimError(f"{path}: no claim file here (*.toml); set pytest's `tcp_claim_files` to where they are")
     claims: dict[str, Claim] = {}
     places: dict[str, Path] = {}
     for file in files:

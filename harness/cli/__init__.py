@@ -18,15 +18,18 @@ from harness.cli import (
     diff,
     history,
     kernels,
+    matrix,
     remedy,
     report,
     reproduce,
+    scenarios,
     shell,
     snapshot,
     vagrant,
 )
 from harness.cli.checking import NOTHING_KNOWN
 from harness.errors import HarnessError
+from harness.evidence.codec import harness_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,11 +66,17 @@ def _nothing_known() -> Iterator[None]:
 
 
 @click.group(cls=Commands)
+@click.version_option(harness_version(), prog_name="tcp-harness", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Settles claims about Linux TCP on real kernels. The claims themselves are run by `pytest scenarios/`."""
+    """Settle claims about Linux TCP on real kernels.
+
+    `harness scenarios` runs the scenarios that settle them. `harness report` makes a page of what came out. Every
+    command has its own --help, with examples.
+    """
 
 
 for _command in (
+    scenarios.scenarios,
     claims.claims,
     report.report,
     compare.compare,
@@ -79,6 +88,7 @@ for _command in (
     bisect.bisect,
     diff.diff,
     history.history,
+    matrix.matrix,
     snapshot.snapshot,
     diagnose.diagnose,
     reproduce.reproduce,

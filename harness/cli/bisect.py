@@ -14,6 +14,7 @@ from harness.cli import walking
 from harness.cli.archive import archive_options
 from harness.cli.notes import note
 from harness.errors import BadInput, Unsupported
+from harness.scenarios import WHERE, place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +42,7 @@ SCENARIOS = Path("scenarios")
 )  # fmt: skip
 @click.option("--claim", "claims", multiple=True, metavar="CLAIM", help="with --all: this claim or group (repeatable)")
 @click.option(
-    "--scenarios", default=SCENARIOS, show_default=True, metavar="DIR", type=click.Path(path_type=Path),
+    "--scenarios", default=place, show_default=WHERE, metavar="DIR", type=click.Path(path_type=Path),
     help="what is run",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="with --all: for machines")

@@ -12,9 +12,9 @@ from harness.cli.archive import archive_options
 from harness.cli.checking import INTERRUPTED, NOTHING_KNOWN, Check, answer
 from harness.cli.machine import machine_options
 from harness.cli.notes import note
-from harness.cli.question import SCENARIOS
 from harness.errors import HarnessError
 from harness.evidence.types import Verdict
+from harness.scenarios import WHERE, place
 
 if TYPE_CHECKING:
     from harness.kernels.mode import Mode
@@ -58,7 +58,7 @@ class Bisectable(click.Command):
 )  # fmt: skip
 @click.option("--skip-unbootable", is_flag=True, help="a kernel that does not boot cannot be tested [it is bad]")
 @click.option(
-    "--scenarios", default=SCENARIOS, show_default=True, metavar="DIR", type=click.Path(path_type=Path),
+    "--scenarios", default=place, show_default=WHERE, metavar="DIR", type=click.Path(path_type=Path),
     help="what is run",
 )  # fmt: skip
 @click.option("--evidence", metavar="DIR", type=click.Path(path_type=Path), help="keep what was measured there")
@@ -79,9 +79,9 @@ def check(
 ) -> None:
     """Does a kernel pass its claims? For people, and for `git bisect run`.
 
-    The kernel is whatever pytest's --kernel takes: a built tree, an image, 6.12. What is wrong begins with the number
-    that moved: "waiting: 8, must be 9". Nothing is built: `make` is yours, and of a tree the image is taken that is
-    there.
+    The kernel is whatever pytest's --tcp-kernel takes: a built tree, an image, 6.12. What is wrong begins with the
+    number that moved: "waiting: 8, must be 9". Nothing is built: `make` is yours, and of a tree the
+    image is taken that is there.
 
     Exit code 0: good, each claim came out as expected of the kernel's version, or as --verdict says. 1: bad, one did
     not, or the kernel does not boot. 125: it cannot be tested: it lacks an option that labs need, a claim is not

@@ -6,21 +6,17 @@ from pathlib import Path
 
 import click
 
-HERE = Path("scenarios")
+from harness import scenarios
+from harness.scenarios import WHERE
+
 PLACE = click.Path(path_type=Path)
 
 
 @click.command()
-@click.option("--claims", "place", default=HERE / "claims", type=PLACE, show_default=True, help="the claim files")
-@click.option(
-    "--documents", default=HERE / "documents.toml", type=PLACE, show_default=True, help="their documents and headings"
-)
-@click.option(
-    "--register", default=HERE / "register.toml", type=PLACE, show_default=True, help="what the documents say, by line"
-)
-@click.option(
-    "--corrections", default=HERE / "corrections", type=PLACE, show_default=True, help="what to write instead"
-)
+@click.option("--claims", "place", type=PLACE, help=f"the claim files [default: claims/ of the {WHERE}]")
+@click.option("--documents", type=PLACE, help="their documents and headings [default: documents.toml there]")
+@click.option("--register", type=PLACE, help="what the documents say, by line [default: register.toml there]")
+@click.option("--corrections", type=PLACE, help="what to write instead [default: corrections/ there]")
 @click.option(
     "--evidence", default="out/evidence", type=PLACE, show_default=True, help="evidence of a run of the scenarios"
 )
@@ -29,10 +25,10 @@ PLACE = click.Path(path_type=Path)
 @click.option("--chinese", default="", help="a Markdown file for the corrections in Chinese")
 def claims(
     *,
-    place: Path,
-    documents: Path,
-    register: Path,
-    corrections: Path,
+    place: Path | None,
+    documents: Path | None,
+    register: Path | None,
+    corrections: Path | None,
     evidence: Path,
     also: tuple[Path, ...],
     output: str,
@@ -43,7 +39,14 @@ def claims(
     from harness.report.edition.sources import read_sources
     from harness.report.output import write
 
-    made = edition.make(read_sources(place, documents, register, corrections), evidence, also)
+    here = scenarios.place()
+    sources = read_sources(
+        place or here / "claims",
+        documents or here / "documents.toml",
+        register or here / "register.toml",
+        corrections or here / "corrections",
+    )
+    made = edition.make(sources, evidence, also)
     write(output, edition.write(made))
     if chinese:
         write(chinese, edition.write_chinese(made))

@@ -11,8 +11,9 @@ import click
 
 from harness.cli.archive import archive_options
 from harness.cli.notes import note
-from harness.cli.question import DIFFERENT, SAME, SCENARIOS, USAGE, Question, is_evidence, target
+from harness.cli.question import DIFFERENT, SAME, USAGE, Question, is_evidence, target
 from harness.errors import BadInput
+from harness.scenarios import WHERE, place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,8 +43,8 @@ EXACTLY = "this is what changed; byte for byte, as before: harness compare --exa
 )
 @click.option(
     "--scenarios",
-    default=SCENARIOS,
-    show_default=True,
+    default=place,
+    show_default=WHERE,
     metavar="DIR",
     type=click.Path(path_type=Path),
     help="what is run on kernels",
@@ -70,7 +71,7 @@ def compare(
 ) -> None:
     """What differs between A and B? Each is a kernel, on which the scenarios are run now, or a directory with evidence.
 
-    A kernel is whatever pytest's --kernel takes: 6.12, running, path/to/bzImage, a built kernel tree, ssh:HOST.
+    A kernel is whatever pytest's --tcp-kernel takes: 6.12, running, path/to/bzImage, a built kernel tree, ssh:HOST.
     Exit code 0 if nothing differs, 1 if something does, 2 for bad input and if a side did not run, or not all of it.
     """
     question = Question(
@@ -132,7 +133,7 @@ def _places(question: Question, stack: ExitStack) -> tuple[list[Path], list[str]
 
 
 def word_of(kernel: Target) -> str:
-    """What --kernel takes for a kernel: its last name, which is nobody else's; the release of one from the archive."""
+    """What --tcp-kernel takes for a kernel: its last name, which is nobody else's; of the archive's the release."""
     return kernel.names[-1]
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness import scenarios
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     from harness.evidence.types import Claim
 
 NOTHING, FINDINGS = 0, 1
-# The claim files of the directory one is in, or of the clone that this program runs from.
-CLAIMS = (Path("scenarios/claims"), Path(__file__).parents[2] / "scenarios" / "claims")
 
 
 @click.command()
@@ -28,7 +28,7 @@ CLAIMS = (Path("scenarios/claims"), Path(__file__).parents[2] / "scenarios" / "c
     "place",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="the claim files that explain findings [default: scenarios/claims, here or beside the harness]",
+    help="the claim files that explain findings [default: scenarios/claims, here or of the package]",
 )
 @click.pass_context
 def diagnose(
@@ -60,8 +60,8 @@ def _claims(place: Path | None) -> Mapping[str, Claim]:
     """The claims; none where their files are not at hand, which findings then say."""
     from harness.claims.files import load
 
-    found = place or next((each for each in CLAIMS if each.is_dir()), None)
-    return load(found) if found else {}
+    found = place or scenarios.place() / "claims"
+    return load(found) if found.is_dir() else {}
 
 
 def _tell(said: Diagnosis, form: str) -> None:

@@ -64,7 +64,7 @@ def config(context: click.Context, kernel: str | None) -> None:
     """Print the options that a kernel needs, as a fragment of a .config; or say which of them a kernel lacks.
 
     A fragment goes into a tree by `scripts/kconfig/merge_config.sh .config FRAGMENT && make olddefconfig`. A TREE may
-    be built or only configured; an IMAGE is whatever --kernel takes.
+    be built or only configured; an IMAGE is whatever --tcp-kernel takes.
 
     Exit code 0 if nothing is missing that every scenario needs, 1 if something is, 2 for bad input.
     """

@@ -40,8 +40,8 @@ def words(mode: Mode) -> list[str]:
     from harness.kernels.mode import CPUS, MEBIBYTES
 
     return [
-        *(() if mode.simulated else ("--real-time",)),
-        *(() if mode.cpus == CPUS else (f"--guest-cpus={mode.cpus}",)),
-        *(() if mode.memory == MEBIBYTES else (f"--guest-memory={mode.memory}M",)),
-        *(f"--guest-append={text}" for text in mode.append),
+        *(() if mode.simulated else ("--tcp-real-time",)),
+        *(() if mode.cpus == CPUS else (f"--tcp-guest-cpus={mode.cpus}",)),
+        *(() if mode.memory == MEBIBYTES else (f"--tcp-guest-memory={mode.memory}M",)),
+        *(f"--tcp-guest-append={text}" for text in mode.append),
     ]

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness import scenarios
 from harness.cli.notes import note, renamed
-from harness.report.formats import DOCUMENTS, FORMATS
+from harness.report.formats import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +29,8 @@ DEFAULT_OUTPUT = {"html": "report.html", "ktap": "-", "kcidb": "-", "json": "-"}
 @click.option("--format", "form", type=click.Choice(FORMATS), default="html", show_default=True)
 @click.option(
     "--documents",
-    default=DOCUMENTS,
-    show_default=True,
+    default=scenarios.documents,
+    show_default="scenarios/documents.toml, here or of the package",
     type=click.Path(path_type=Path),
     help="the documents' titles; with register.toml and corrections/ beside it they are in the page, corrected",
 )

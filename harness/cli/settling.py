@@ -67,7 +67,7 @@ def sessions(
     claims: Sequence[str] = (),
     how: Sequence[str] = (),
 ) -> Iterator[list[Session]]:
-    """Run scenarios on kernels, all at once; each is a name and what --kernel takes. They end when the block does.
+    """Run scenarios on kernels, all at once; each is a name and what --tcp-kernel takes. They end when the block does.
 
     `how` are more words for pytest.
     """
@@ -75,7 +75,9 @@ def sessions(
     try:
         for name, word in kernels:
             evidence = directory / _folder(name, [session.evidence.name for session in running])
-            running.append(_start(name, word, evidence, scenarios, [*(f"--claim={claim}" for claim in claims), *how]))
+            running.append(
+                _start(name, word, evidence, scenarios, [*(f"--tcp-claim={claim}" for claim in claims), *how])
+            )
         yield running
     finally:
         for session in running:
@@ -92,9 +94,9 @@ def sessions(
 def _start(name: str, word: str, evidence: Path, scenarios: Path, words: Sequence[str]) -> Session:
     # With "=": pytest takes a path that stands alone for a place of tests. The scenarios by their whole path: a machine
     # has no other directory in common with us than the project's.
-    argv = [sys.executable, "-m", "pytest", str(scenarios.absolute()), "-q", "--tb=short", f"--kernel={word}"]
+    argv = [sys.executable, "-m", "pytest", str(scenarios.absolute()), "-q", "--tb=short", f"--tcp-kernel={word}"]
     junit = evidence.with_name(f"{evidence.name}.junit.xml")
-    argv += [f"--evidence={evidence}", f"--junitxml={junit}", *words]
+    argv += [f"--tcp-evidence={evidence}", f"--junitxml={junit}", *words]
     said = tempfile.TemporaryFile()  # noqa: SIM115 - the session closes it
     process = subprocess.Popen(
         argv,

@@ -55,9 +55,9 @@ def shell(
 ) -> None:
     """Start a shell in a machine with a kernel; or a command, whose input and output are ours.
 
-    The kernel is whatever pytest's --kernel takes. The project is at its own path there, and so is Python with all that
-    labs need: `python -m pytest` runs scenarios on the very kernel. Nothing that is written there stays. The machine
-    ends with the shell, or by Ctrl-]; the exit code is the shell's.
+    The kernel is whatever pytest's --tcp-kernel takes. The project is at its own path there, and so is Python with all
+    that labs need: `python -m pytest` runs scenarios on the very kernel. Nothing that is written there stays. The
+    machine ends with the shell, or by Ctrl-]; the exit code is the shell's.
 
         echo 'uname -r' | harness shell 6.12
         harness shell 6.12 -- python -m pytest scenarios/ -k capacity

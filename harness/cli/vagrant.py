@@ -24,7 +24,7 @@ _kernels = click.argument("words", nargs=-1, metavar="[KERNEL]...")
 
 @click.group()
 def vagrant() -> None:
-    """Machines of Vagrant with kernels of Debian's (docs/vagrant.md); KERNEL is as for --kernel: 6.12, newest."""
+    """Machines of Vagrant with kernels of Debian's (docs/vagrant.md). KERNEL is as for --tcp-kernel: 6.12, newest."""
 
 
 @vagrant.command()

@@ -34,7 +34,7 @@ class Nearest:
 
     def command(self, file: str) -> str:
         """What one types to run a scenario on it."""
-        return shlex.join(["pytest", file, *(["--kernel", self.word] if self.word else [])])
+        return shlex.join(["pytest", file, *(["--tcp-kernel", self.word] if self.word else [])])
 
 
 def nearest(

@@ -104,7 +104,7 @@ def read_directory(directory: Path, claims: Collection[str] | None = None) -> Di
     BadInput if there is no such directory, or if evidence in it is of another schema.
     """
     if not directory.is_dir():
-        raise BadInput(f"{directory}: no such directory; name one that pytest's --evidence wrote")
+        raise BadInput(f"{directory}: no such directory; name one that pytest's --tcp-evidence wrote")
     files: list[EvidenceFile] = []
     notices: list[str] = []
     for path in sorted(directory.glob("*.json")):

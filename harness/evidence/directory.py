@@ -40,8 +40,12 @@ class EvidenceDirectory:
     _packet_files: dict[str, Attempt] = field(default_factory=dict)
     _comes_again: set[tuple[str, Key]] = field(default_factory=set)
 
-    def add(self, claim: Claim, run: Run, packets: bytes | None = None, *, comes_again: bool = False) -> None:
+    def add(
+        self, claim: Claim, run: Run, packets: bytes | None = None, *, comes_again: bool = False
+    ) -> tuple[Run, Path]:
         """Keep a run, and write its claim's file; a run of the same test on the same kernel is replaced.
+
+        Returns the run as it is kept, and the file.
 
         `comes_again` says that the test failed and is run once more: the next run has this one among its earlier ones.
         BadInput if the directory cannot be written, or for a name of a claim that is none.
@@ -65,9 +69,11 @@ class EvidenceDirectory:
                 write_whole(self.path / run.packets, packets)
             self.claims[claim.name] = claim
             self.runs.setdefault(claim.name, {})[key] = run
-            write_whole(self.path / f"{claim.name}.json", encode_file(claim, list(self.runs[claim.name].values())))
+            path = self.path / f"{claim.name}.json"
+            write_whole(path, encode_file(claim, list(self.runs[claim.name].values())))
         except OSError as error:
-            raise BadInput(f"evidence cannot be written to {self.path}: {error.strerror}; see --evidence") from None
+            raise BadInput(f"evidence cannot be written to {self.path}: {error.strerror}; see --tcp-evidence") from None
+        return run, path
 
     def _packet_file(self, claim: str, params: str, attempt: Attempt) -> str:
         stem = "-".join(part for part in (claim, re.sub(r"[^\w.-]+", "-", params).strip("-")) if part)

@@ -115,7 +115,7 @@ def keep(directory: Path, test: FailedTest, packets: bytes | None) -> FailedTest
             write_whole(folder / test.packets, packets)
         write_whole(folder / f"{stem}.json", msgspec.json.format(msgspec.json.encode(test), indent=1) + b"\n")
     except OSError as error:
-        raise BadInput(f"{folder} cannot be written: {error.strerror}; see --evidence") from None
+        raise BadInput(f"{folder} cannot be written: {error.strerror}; see --tcp-evidence") from None
     return test
 
 

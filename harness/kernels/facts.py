@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # Runs in the guest, in a namespace that nobody has touched.
 _PROBE = """
 import json
+import os
+from harness.laws.kernel import running
 from harness.lab import Lab
 from harness.observe import counters
 with Lab() as lab:
@@ -30,15 +32,22 @@ with Lab() as lab:
             except Exception:
                 knobs[name] = "(cannot be read)"
     facts = {"sysctls": knobs, "counters": sorted(counters(host).as_dict())}
+facts["release"] = os.uname().release
+facts["version"] = ".".join(map(str, running().release))
 channel.send(json.dumps(facts))
 """
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """The values of a kernel's sysctls before anybody sets them, and the names of its counters."""
+    """The values of a kernel's sysctls before anybody sets them, and the names of its counters.
+
+    `release` is what `uname -r` says, `version` the stable release, "6.12.117".
+    """
 
     sysctls: dict[str, str]
     counters: list[str]
+    release: str = ""
+    version: str = ""
 
 
 def of(target: Target, root: Path) -> Facts:

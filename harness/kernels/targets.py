@@ -173,12 +173,14 @@ class Ways:
     """How kernels are come by.
 
     `selection` chooses those of the archive, `ssh_config` is a file for ssh. `vagrant` says how ssh reaches a machine
-    of Vagrant's, with an interpreter there if the user names one.
+    of Vagrant's, with an interpreter there if the user names one. `others` knows kernels of other kinds.
     """
 
     selection: Callable[[], Selection]
     vagrant: Callable[[str, str | None], RemoteHost]
     ssh_config: str | None = None
+    # What a word means to somebody who knows kernels of another kind; None if nothing.
+    others: Callable[[str], Target | None] = lambda _: None
 
 
 def meant(words: Sequence[str], ways: Ways, *, fetch: bool = True) -> list[Target]:
@@ -199,7 +201,12 @@ def meant(words: Sequence[str], ways: Ways, *, fetch: bool = True) -> list[Targe
         kernels = selection.choose(wanted)
         targets += [archived(selection.fetch(kernel) if fetch else kernel) for kernel in kernels]
     kinds = (Running, Remote, Built, Archived)
-    return told_apart(sorted(targets, key=lambda target: kinds.index(type(target))))
+    return told_apart(sorted(targets, key=lambda target: _rank(target, kinds)))
+
+
+def _rank(target: Target, kinds: Sequence[type[Target]]) -> int:
+    """Where a target stands among the kinds; those of other kinds come last."""
+    return next((number for number, kind in enumerate(kinds) if isinstance(target, kind)), len(kinds))
 
 
 def archived(kernel: Kernel | Stored) -> Archived:
@@ -209,6 +216,8 @@ def archived(kernel: Kernel | Stored) -> Archived:
 
 def parse(text: str, ways: Ways) -> list[Target | Wanted]:
     """What a word means: BadInput for one that means nothing."""
+    if other := ways.others(text):
+        return [other]
     if text == Running.NAME:
         return [Running(name=text)]
     if text.startswith((SSH, VAGRANT)):

@@ -123,8 +123,8 @@ def _why_refused(flags: int, error: OSError) -> str:
         threads = len(list(Path("/proc/self/task").iterdir()))
         return (
             f"an ordinary user's labs need a user namespace, which a process with {threads} threads cannot enter; "
-            'set `lab_isolation = "startup"` in the pytest configuration, and OPENBLAS_NUM_THREADS=1 where a plugin '
-            "imports numpy, or run as root"
+            'set `tcp_lab_isolation = "startup"` in the configuration of pytest, and OPENBLAS_NUM_THREADS=1 where a '
+            "plugin imports numpy, or run as root"
         )
     return (
         f"an ordinary user's labs need a user namespace, which the kernel refuses ({error.strerror}), as it does in a "

@@ -50,17 +50,35 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser
+) -> Generator[None, object, object]:
+    """Add our options' names of before when all others have added theirs."""
+    loaded = yield
+    options.add_names_of_before(parser, early_config)
+    return loaded
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
-    """With --kernel, choose the workers before pytest-xdist does; isolate before any plugin starts a thread."""
+    """With --tcp-kernel, choose the workers before pytest-xdist does; isolate before any plugin starts a thread."""
+    options.settle(config)
     deadline.begin(config)
     inside.begin(config)
     if is_worker(config):
         memory.remember(config)
         relay.begin(config)
-    elif config.getoption("kernel") and not inside.is_wanted(config):
+    elif config.getoption("tcp_kernel") and not inside.is_wanted(config):
         kernels.choose(config)
     machine.isolate_early(config)
     return (yield)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """What conftest files and other plugins can implement."""
+    from harness.plugin import hooks
+
+    pluginmanager.add_hookspecs(hooks)
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
@@ -74,7 +92,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Markers, whose machine it is, and who collects the results."""
     from harness.plugin import attendance, baseline, formats, hold, progress, skips, summary, telling
 
+    options.settle(config)
     options.add_markers(config)
+    if not is_worker(config) and not inside.is_inside():
+        options.warn_of_names_of_before(config)
     machine.settle(config)
     witness.settle(config)
     complaints.begin(config)
@@ -123,7 +144,7 @@ def pytest_testnodedown(node: WorkerController) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """With --kernel, a queue for each kernel."""
+    """With --tcp-kernel, a queue for each kernel."""
     from harness.plugin import scheduler
 
     return scheduler.make(config, log)
@@ -153,7 +174,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """With --packetdrill its scripts are tests, with --kselftest the kernel's test programs."""
+    """With --tcp-packetdrill its scripts are tests, with --tcp-kselftest the kernel's test programs."""
     return packetdrill.collect(file_path, parent) or kselftest.collect(file_path, parent)
 
 

@@ -126,7 +126,7 @@ class Attendance:
             worker.reason = said.reason
 
     def _pass_on(self, node: WorkerController, putevent: Callable[[Event], None], event: Event) -> None:
-        """In execnet's thread, with --kernel: pass one of pytest-xdist's events on, or one that it can deal with.
+        """In execnet's thread, with --tcp-kernel: pass one of pytest-xdist's events on, or one that it can deal with.
 
         A worker that ends with an error before it has begun a test would do so again, unless it was lost: it is not
         replaced. And no worker is over twice.

@@ -1,4 +1,4 @@
-"""--baseline: the run has to come out as the evidence of an earlier one, on the same line of kernels.
+"""--tcp-baseline: the run has to come out as the evidence of an earlier one, on the same line of kernels.
 
 What differs (a verdict, or a measurement as `harness compare` decides it) is an error of the run, a line each; so is a
 line of kernels of which the baseline has nothing.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.evidence.types import Run
     from harness.plugin.summary import Results
 
-OPTION = "--baseline"
+OPTION = "--tcp-baseline"
 # Of a test that measured otherwise, so many measurements are named.
 NAMED = 3
 # A claim, a test with its parameters, a line of kernels.
@@ -32,15 +32,15 @@ Key = tuple[str, str, str]
 
 
 def begin(config: pytest.Config, results: Results) -> None:
-    """With --baseline, read it before anything runs; UsageError if it cannot be read, or is where the evidence goes."""
-    given = config.getoption("baseline")
+    """With --tcp-baseline, read it before anything runs; UsageError if it cannot be, or is where the evidence goes."""
+    given = config.getoption("tcp_baseline")
     if not given or config.getoption("collectonly"):
         return
     place = Path(config.invocation_params.dir, given)
     if place.resolve() == results.evidence.path.resolve():
         raise pytest.UsageError(
-            f"--baseline: {given} is where this run's evidence goes, which would overwrite it: name another place with "
-            "--evidence"
+            f"--tcp-baseline: {given} is where this run's evidence goes, which would overwrite it: name another "
+            "place with --tcp-evidence"
         )
     config.pluginmanager.register(Comparing(config, results, _read(place)), "harness-baseline")
 
@@ -80,9 +80,9 @@ def _read(place: Path) -> Baseline:
     try:
         gathered = gather([place])
     except BadInput as error:
-        raise pytest.UsageError(f"--baseline: {error}") from None
+        raise pytest.UsageError(f"--tcp-baseline: {error}") from None
     if gathered.notices:
-        raise pytest.UsageError(*(f"--baseline: {notice}" for notice in gathered.notices))
+        raise pytest.UsageError(*(f"--tcp-baseline: {notice}" for notice in gathered.notices))
     baseline = Baseline(place)
     for kept in gathered.runs:
         baseline.runs.setdefault(_key(kept.claim.name, kept.run), []).append(kept.run)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import ClaimError, HarnessError, WorkerLost
-from harness.plugin import failing, kernels
+from harness.plugin import failing, kernels, options
 from harness.plugin.process import is_worker
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ RUN_AGAIN = "rerun"
 class Lost:
     """A test of a claim that was lost with its worker: the claim, what the test needs, where it ran, what happened.
 
-    `kernel` is the kernel's name in the test's id, "" without --kernel; `release` what `uname -r` has there.
+    `kernel` is the kernel's name in the test's id, "" without --tcp-kernel; `release` what `uname -r` has there.
     """
 
     claim: str
@@ -88,12 +88,12 @@ def malformed(config: pytest.Config) -> list[str]:
         except ClaimError as error:
             problems.append(str(error))
     if known and not problems:
-        problems += filter(None, (_unknown(name, known) for name in config.getoption("claim")))
+        problems += filter(None, (_unknown(name, known) for name in config.getoption("tcp_claim")))
     return problems
 
 
 def _unknown(name: str, known: dict[str, Claim]) -> str:
-    """What is wrong with a name of --claim, with the nearest names of claims and groups; "" if nothing is."""
+    """What is wrong with a name of --tcp-claim, with the nearest names of claims and groups; "" if nothing is."""
     from difflib import get_close_matches
 
     groups = list(dict.fromkeys(claim.group for claim in known.values()))
@@ -105,12 +105,12 @@ def _unknown(name: str, known: dict[str, Claim]) -> str:
     near += [claim for claim in known if name in claim]
     names = list(dict.fromkeys(ids.get(match, match) for match in near))[:3]
     nearest = f"the nearest: {', '.join(names)}" if names else f"the groups are {', '.join(groups)}"
-    return f"--claim: no claim is named {name!r}; {nearest}"
+    return f"--tcp-claim: no claim is named {name!r}; {nearest}"
 
 
 def claim_places(config: pytest.Config) -> list[Path]:
     """The configured claim files, or the claims/ of the directories that pytest was told to run."""
-    configured: list[Path] = config.getini("claims")
+    configured: list[Path] = options.setting(config, "claim-files")
     arguments = [Path(config.invocation_params.dir, argument.partition("::")[0]) for argument in config.args]
     beside = [(path if path.is_dir() else path.parent) / "claims" for path in arguments]
     return configured or list(dict.fromkeys(place for place in beside if any(place.glob("*.toml"))))
@@ -134,7 +134,7 @@ class Library:
 
     def __init__(self, config: pytest.Config) -> None:
         self._root = config.rootpath
-        self._configured: list[Path] = config.getini("claims")
+        self._configured: list[Path] = options.setting(config, "claim-files")
         self._read: dict[Path, dict[str, Claim]] = {}
 
     def find(self, name: str, test: Path) -> Claim:
@@ -158,7 +158,7 @@ class Library:
                 return place
             if directory == self._root:
                 break
-        raise ClaimError(f"{test}: no claims/*.toml beside it; set the ini option `claims` to where they are")
+        raise ClaimError(f"{test}: no claims/*.toml beside it; set pytest's `tcp_claim_files` to where they are")
 
 
 def record_of(item: pytest.Item) -> ClaimRun | None:
@@ -222,7 +222,7 @@ def _properties(record: ClaimRun) -> list[tuple[str, object]]:
 
 def _options(item: pytest.Item) -> list[str]:
     """The options that the run could not do without."""
-    marked = {"full_size": "--full-size", "machine_wide": "--own-kernel"}
+    marked = {"full_size": "--tcp-full-size", "machine_wide": "--tcp-own-kernel"}
     needed = [option for marker, option in marked.items() if item.get_closest_marker(marker)]
     return [option for option in needed if item.config.getoption(option.lstrip("-").replace("-", "_"))]
 

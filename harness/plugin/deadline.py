@@ -22,14 +22,14 @@ NEVER = 1e9
 
 
 def begin(config: pytest.Config, clock: Callable[[], float] = time.monotonic) -> None:
-    """In a worker whose time is simulated, let the session go on; with --kernel, end it when it is time."""
+    """In a worker whose time is simulated, let the session go on; with --tcp-kernel, end it when it is time."""
     seconds = _wanted(config)
     if seconds is None:
         return
     if is_worker(config):
         if is_simulated():
             setattr(config.option, SETTING, NEVER)
-    elif config.getoption("kernel"):
+    elif config.getoption("tcp_kernel"):
         config.pluginmanager.register(Deadline(seconds, clock), "harness-deadline")
 
 

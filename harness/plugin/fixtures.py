@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FAMILIES = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 
-# The labs of a test, for --hold.
+# The labs of a test, for --tcp-hold.
 LABS: pytest.StashKey[list[Lab]] = pytest.StashKey()
 
 

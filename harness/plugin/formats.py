@@ -1,4 +1,4 @@
-"""--report, --ktap, --kcidb: what the session settled and what failed, written when it ends; interrupted or not."""
+"""--tcp-report, --tcp-ktap, --tcp-kcidb: what the session settled and what failed, written at its end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.report.table import Missing, Table
 
 # Option, and the format of harness.report.formats.
-FORMATS = {"report": "html", "ktap": "ktap", "kcidb": "kcidb"}
+FORMATS = {"tcp_report": "html", "tcp_ktap": "ktap", "tcp_kcidb": "kcidb"}
 
 
 def begin(config: pytest.Config, results: Results) -> None:
@@ -38,7 +38,7 @@ def wanted(config: pytest.Config) -> dict[str, Path]:
         from harness.report import kcidb
 
         if absent := kcidb.lacking():
-            raise pytest.UsageError(f"--kcidb: {absent}")
+            raise pytest.UsageError(f"--tcp-kcidb: {absent}")
     return files
 
 

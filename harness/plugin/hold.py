@@ -1,4 +1,4 @@
-"""--hold: a failed test's lab stays as it is until the user has looked at it."""
+"""--tcp-hold: a failed test's lab stays as it is until the user has looked at it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def begin(config: pytest.Config) -> None:
-    """With --hold, wait at the terminal when a test fails; workers have none."""
-    if not config.getoption("hold"):
+    """With --tcp-hold, wait at the terminal when a test fails; workers have none."""
+    if not config.getoption("tcp_hold"):
         return
     if distributes(config):
-        raise pytest.UsageError("--hold waits at the terminal, which workers do not have: run with -n 0")
+        raise pytest.UsageError("--tcp-hold waits at the terminal, which workers do not have: run with -n 0")
     config.pluginmanager.register(HoldLab(config), "harness-hold")
 
 

@@ -1,4 +1,4 @@
-"""--pdb, --trace, --hold and --gdb with --kernel: pytest itself runs in the machine, and its terminal is ours.
+"""--pdb, --trace, --tcp-hold, --tcp-gdb with --tcp-kernel: pytest itself runs in the machine, with our terminal.
 
 Workers of pytest-xdist have no terminal. So without them: one machine after the other, in each the same command line,
 whose options about kernels mean nothing there. What is written in a machine is gone with it.
@@ -18,6 +18,7 @@ from harness.errors import HarnessError
 from harness.kernels.targets import meant
 from harness.plugin import kernels, world
 from harness.plugin.kernels import INSIDE
+from harness.plugin.options import in_pytest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,9 +29,15 @@ if TYPE_CHECKING:
     from harness.kernels.targets import Target
 
 # Who waits at the terminal, by the name of the option.
-WAITS = {"usepdb": "--pdb", "trace": "--trace", "hold": "--hold", "gdb": "--gdb"}
+WAITS = {"usepdb": "--pdb", "trace": "--trace", "tcp_hold": "--tcp-hold", "tcp_gdb": "--tcp-gdb"}
 # What would be written and be gone.
-WRITES = {"report": "--report", "ktap": "--ktap", "kcidb": "--kcidb", "xmlpath": "--junitxml", "baseline": "--baseline"}
+WRITES = {
+    "tcp_report": "--tcp-report",
+    "tcp_ktap": "--tcp-ktap",
+    "tcp_kcidb": "--tcp-kcidb",
+    "xmlpath": "--junitxml",
+    "tcp_baseline": "--tcp-baseline",
+}
 
 
 def is_inside() -> bool:
@@ -42,7 +49,7 @@ def begin(config: pytest.Config) -> None:
     """In a machine: leave out what chose it, and workers."""
     if is_inside():
         option = config.option
-        option.kernel, option.gdb = [], False
+        option.tcp_kernel, option.tcp_gdb = [], False
         option.numprocesses, option.dist, option.tx = None, "no", []
 
 
@@ -51,9 +58,9 @@ def is_wanted(config: pytest.Config) -> str:
     if is_inside() or config.getoption("collectonly"):
         return ""
     waiting = [written for name, written in WAITS.items() if config.getoption(name, False)]
-    if waiting and not config.getoption("kernel"):
-        if waiting == ["--gdb"]:
-            raise pytest.UsageError("--gdb: name a kernel that runs in a virtual machine, --kernel 6.12")
+    if waiting and not config.getoption("tcp_kernel"):
+        if waiting == ["--tcp-gdb"]:
+            raise pytest.UsageError("--tcp-gdb: name a kernel that runs in a virtual machine, --tcp-kernel 6.12")
         return ""
     return waiting[0] if waiting else ""
 
@@ -66,7 +73,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     try:
         return run(config, option)
     except HarnessError as error:
-        raise pytest.UsageError(str(error)) from None
+        raise pytest.UsageError(in_pytest(str(error))) from None
 
 
 def run(config: pytest.Config, option: str) -> int:
@@ -74,12 +81,12 @@ def run(config: pytest.Config, option: str) -> int:
     from harness.kernels.machine import MachineDied
 
     _refuse_what_makes_no_sense(config, option)
-    targets = meant(config.getoption("kernel"), kernels.ways(config))
+    targets = meant(config.getoption("tcp_kernel"), kernels.ways(config))
     for target in targets:
         if not target.is_virtual:
             raise pytest.UsageError(
-                f"{option} --kernel {target.name}: it waits in a machine of ours, or, on the running kernel, "
-                "without --kernel"
+                f"{option} --tcp-kernel {target.name}: it waits in a machine of ours, or, on the running kernel, "
+                "without --tcp-kernel"
             )
     project = world.project_of(config, targets)
     capturing = config.pluginmanager.getplugin("capturemanager")
@@ -90,7 +97,7 @@ def run(config: pytest.Config, option: str) -> int:
         try:
             code = _run_in(config, target, project) or code
         except MachineDied as error:
-            print(f"harness: {error}", file=sys.stderr)
+            print(f"harness: {in_pytest(str(error))}", file=sys.stderr)
             code = int(pytest.ExitCode.TESTS_FAILED)
     return code
 
@@ -109,7 +116,7 @@ def _run_in(config: pytest.Config, target: Target, project: Project) -> int:
     stored = target.stored()
     assert stored is not None
     mode = kernels.mode_of(config, [target])
-    is_debugged: bool = config.getoption("gdb")
+    is_debugged: bool = config.getoption("tcp_gdb")
     argv = [sys.executable, "-m", "pytest", *config.invocation_params.args]
     also = {**terminal.description(), **_remembered(config)}
     with contextlib.ExitStack() as stack:

@@ -1,7 +1,7 @@
-"""Kernels as pytest-xdist workers: `--kernel 6.12` runs every test on that kernel too, in a virtual machine.
+"""Kernels as pytest-xdist workers: `--tcp-kernel 6.12` runs every test on that kernel too, in a virtual machine.
 
-`--kernel ssh:HOST` runs them on a host that one has ssh to, on whatever kernel it runs. A worker is of one kernel, and
-has that kernel's tests only.
+`--tcp-kernel ssh:HOST` runs them on another host, reached by ssh, on whatever kernel it runs. A worker is of one
+kernel, and has that kernel's tests only.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pytest
 from harness.errors import HarnessError
 from harness.kernels.targets import FAR, KERNEL, Running, Target, Ways, meant
 from harness.plugin import trouble, world
+from harness.plugin.options import PREFIX, in_pytest, key, setting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,10 +61,10 @@ def choose(config: pytest.Config) -> None:
     collect_only = bool(config.getoption("collectonly"))
     each = _workers_each(config)
     try:
-        targets = meant(config.getoption("kernel"), ways(config), fetch=not collect_only)
+        targets = meant(config.getoption("tcp_kernel"), ways(config), fetch=not collect_only)
         workers = [] if collect_only else _workers(config, targets)
     except HarnessError as error:
-        raise pytest.UsageError(str(error)) from None
+        raise pytest.UsageError(in_pytest(str(error))) from None
     _project_is_found(config)
     config.stash[PLAN] = Plan(tuple(targets), each)
     if not collect_only:
@@ -78,19 +79,19 @@ def choose(config: pytest.Config) -> None:
 
 
 def plan_of(config: pytest.Config) -> Plan | None:
-    """The kernels of a session with --kernel."""
+    """The kernels of a session with --tcp-kernel."""
     return config.stash.get(PLAN, None)
 
 
 def _workers_each(config: pytest.Config) -> int:
     """How many workers each kernel has; UsageError for options that workers cannot follow."""
     if not config.pluginmanager.has_plugin("xdist"):
-        raise pytest.UsageError("--kernel runs tests in workers of pytest-xdist: leave out -p no:xdist")
+        raise pytest.UsageError("--tcp-kernel runs tests in workers of pytest-xdist: leave out -p no:xdist")
     number = config.getoption("numprocesses", None)
     if number in ("auto", "logical"):
         number = config.hook.pytest_xdist_auto_num_workers(config=config)
     if number is not None and number < 1:
-        raise pytest.UsageError(f"-n {number}: with --kernel, -n is how many workers each kernel has: 1 or more")
+        raise pytest.UsageError(f"-n {number}: with --tcp-kernel, -n is how many workers each kernel has: 1 or more")
     return int(number or 1)
 
 
@@ -100,7 +101,7 @@ def ways(config: pytest.Config) -> Ways:
     def selection() -> Selection:
         from harness.kernels.selection import Selection
 
-        mirror, suites, keyring = (config.getoption(name) for name in ("mirror", "suite", "keyring"))
+        mirror, suites, keyring = (config.getoption(key(name)) for name in ("mirror", "suite", "keyring"))
         return Selection(mirror, suites, keyring, say=lambda text: print(f"harness: {text}", file=sys.stderr))
 
     def vagrant(machine: str, python: str | None) -> RemoteHost:
@@ -108,7 +109,11 @@ def ways(config: pytest.Config) -> Ways:
 
         return reach.host(machine, config.rootpath, python)
 
-    return Ways(selection, vagrant, config.getoption("ssh_config"))
+    def others(word: str) -> Target | None:
+        known: Target | None = config.hook.pytest_tcp_kernel(config=config, word=word)
+        return known
+
+    return Ways(selection, vagrant, config.getoption("tcp_ssh_config"), others)
 
 
 def _workers(config: pytest.Config, targets: list[Target]) -> list[str]:
@@ -125,16 +130,16 @@ def mode_of(config: pytest.Config, targets: Sequence[Target]) -> Mode:
     """
     from harness.kernels.mode import mode
 
-    real_time: bool = config.getoption("real_time")
-    asked = {name: config.getoption(name) for name in ("guest_cpus", "guest_memory", "guest_append")}
+    real_time: bool = config.getoption("tcp_real_time")
+    asked = {name: config.getoption(key(name)) for name in ("guest-cpus", "guest-memory", "guest-append")}
     for name, value in asked.items():
         if value and not any(target.is_virtual for target in targets):
             written = " ".join([value] if isinstance(value, str) else value)
-            raise pytest.UsageError(f"--{name.replace('_', '-')} {written}: {world.NO_MACHINE}")
+            raise pytest.UsageError(f"{PREFIX}{name} {written}: {world.NO_MACHINE}")
     # What is set there for real time is no mistake in simulated time, which has one CPU.
-    cpus = asked["guest_cpus"] or (config.getini("guest_cpus") if real_time else "")
-    memory = asked["guest_memory"] or config.getini("guest_memory")
-    append = [*config.getini("guest_append"), *asked["guest_append"]]
+    cpus = asked["guest-cpus"] or (setting(config, "guest-cpus") if real_time else "")
+    memory = asked["guest-memory"] or setting(config, "guest-memory")
+    append = [*setting(config, "guest-append"), *asked["guest-append"]]
     return mode(real_time=real_time, cpus=cpus or None, memory=memory or None, append=append)
 
 
@@ -146,10 +151,12 @@ def _project_is_found(config: pytest.Config) -> None:
     if config.inipath is not None or config.rootpath == config.invocation_params.dir:
         return
     for name in ("kernel", "keyring", "ssh-config", "packetdrill"):
-        values = config.getoption(name.replace("-", "_")) or []
+        values = config.getoption(key(name)) or []
         for value in [values] if isinstance(values, str) else values:
             if value in config.invocation_params.args and Path(value).exists():
-                raise pytest.UsageError(f"write --{name}={value}: pytest takes the path by itself for a place of tests")
+                raise pytest.UsageError(
+                    f"write {PREFIX}{name}={value}: pytest takes the path by itself for a place of tests"
+                )
 
 
 def tell_worker(node: WorkerController) -> None:
@@ -166,7 +173,7 @@ def tell_worker(node: WorkerController) -> None:
 
 
 def name_of(worker: Any) -> str | None:
-    """The name of a worker's or gateway's kernel, as the controller sees it; None without --kernel."""
+    """The name of a worker's or gateway's kernel, as the controller sees it; None without --tcp-kernel."""
     name: str | None = getattr(getattr(worker, "gateway", worker).spec, KERNEL, None)
     return name
 

@@ -1,4 +1,4 @@
-"""The kernel's test programs as tests: with `--kselftest` those that are named, or that a Makefile beside them names.
+"""The kernel's test programs as tests: with `--tcp-kselftest` those that are named, or that a Makefile there names.
 
     altnames.sh::program    bind_wildcard::program    bind_wildcard::v4_v6.bind
 
@@ -42,7 +42,7 @@ def attach(item: pytest.Item, report: pytest.TestReport) -> None:
 
 def collect(path: Path, parent: pytest.Collector) -> ProgramFile | None:
     """What pytest takes a file for: a program, where they are wanted."""
-    if parent.config.getoption("kselftest") and selftests.is_wanted(parent.config, path):
+    if parent.config.getoption("tcp_kselftest") and selftests.is_wanted(parent.config, path):
         return ProgramFile.from_parent(parent, path=path)
     return None
 
@@ -64,7 +64,9 @@ class Program(pytest.Item):
         from harness.lab import Lab, machine
 
         if not machine.is_ours():
-            pytest.skip("needs a kernel of its own (--kernel, or --own-kernel): it sets up the machine as it pleases")
+            pytest.skip(
+                "needs a kernel of its own (--tcp-kernel, or --tcp-own-kernel): it sets up the machine as it pleases"
+            )
         lab = Lab()
         self.stash[LABS] = [lab]
         self.addfinalizer(self._close)

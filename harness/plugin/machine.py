@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import Forbidden, GlobalSysctl, MissingProgram, Unsupported
+from harness.plugin.options import in_pytest, setting
 from harness.plugin.process import is_worker
 
 if TYPE_CHECKING:
@@ -18,18 +19,19 @@ WHEN = ("first-use", "startup")
 
 
 def settle(config: pytest.Config) -> None:
-    """Whose kernel it is, and whether `lab_isolation` says something."""
-    if config.getoption("own_kernel"):
+    """Whose kernel it is, and whether `tcp_lab_isolation` says something."""
+    if config.getoption("tcp_own_kernel"):
         from harness.lab import machine
 
         machine.take_over()
-    if config.getini("lab_isolation") not in WHEN:
-        raise pytest.UsageError(f"lab_isolation must be {' or '.join(WHEN)}, not {config.getini('lab_isolation')!r}")
+    if setting(config, "lab-isolation") not in WHEN:
+        said = setting(config, "lab-isolation")
+        raise pytest.UsageError(f"tcp_lab_isolation must be {' or '.join(WHEN)}, not {said!r}")
 
 
 def isolate_early(config: pytest.Config) -> None:
     """Make an ordinary user's namespace while the process has one thread, if that is wished."""
-    wanted = config.getini("lab_isolation") == "startup" and not config.getoption("collectonly")
+    wanted = setting(config, "lab-isolation") == "startup" and not config.getoption("collectonly")
     if not wanted or os.geteuid() == 0 or is_worker(config):
         return
     from harness.lab.isolation import isolate
@@ -45,5 +47,6 @@ def skipping() -> Iterator[None]:
     try:
         yield
     except (MissingProgram, Unsupported, Forbidden) as error:
-        reason = f"needs a kernel of its own: {error}" if isinstance(error, GlobalSysctl) else str(error)
+        said = in_pytest(str(error))
+        reason = f"needs a kernel of its own: {said}" if isinstance(error, GlobalSysctl) else said
         raise pytest.skip.Exception(reason, _use_item_location=True) from error

@@ -21,7 +21,7 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class Absence:
-    """Something that did not run: on which kernel (None: the running one, without --kernel), and why."""
+    """Something that did not run: on which kernel (None: the running one, without --tcp-kernel), and why."""
 
     kernel: str | None
     why: str

@@ -1,54 +1,220 @@
-"""The options and settings that pytest has of us.
+"""The options and settings that pytest has of us: each option `--tcp-NAME` has a setting `tcp_NAME` beside it.
 
-Options: `--evidence DIR` (default: out/evidence below the directory that pytest was started in), `--hold`, `--claim`,
-`--own-kernel`, `--full-size`; of other kernels `--kernel`, `--mirror`, `--suite`, `--keyring`, `--ssh-config`,
-`--real-time`, `--guest-program`, `--guest-package`, `--guest-cpus`, `--guest-memory`, `--guest-append`, `--gdb`; of
-results `--report`, `--ktap`, `--kcidb`, `--baseline`, `--fail-on-skip`; of tests that others wrote `--packetdrill`,
-`--kselftest`.
-Ini options: `claims` (directories or files with claims; default: claims/ beside the test or above it, up to the
-root directory), `packetdrill`, `lab_isolation` ("first-use", or "startup", which ordinary users need with xdist),
-`lab_capture` ("failed", or "never": whether hosts of tests without a claim are captured, to be kept when the test
-fails), `guest_cpus`, `guest_memory`, `guest_append`.
+The prefix keeps them apart from options of other plugins: pytest-reporter has a `--report`, conftest files have a
+`--kernel`. What the command line says comes before the settings; `settle()` puts both together, once, so that everybody
+else asks `config.getoption("tcp_kernel")`.
+
+The names of before (`--kernel`, `guest_cpus`) work until 0.3, unless another plugin has an option of that name, and a
+warning says the new one. They are added when all plugins and conftest files have added theirs.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Sequence
 
+PREFIX = "--tcp-"
 DEFAULT_EVIDENCE = "out/evidence"
+# Until which release the names of before work.
+GONE_IN = "0.3"
+# Where the names of before that were used are kept, in the namespace that pytest parses into.
+USED = "tcp_names_of_before"
 MARKERS = (
     "claim(name): the test settles this claim of the claim files",
     "ipv4_only(reason): the test's lab is for IPv4 alone",
     "ipv6_only(reason): the test's lab is for IPv6 alone",
     "slow(seconds=10): how long the test waits for timers of the kernel, or works hard; the longest begin first",
-    "full_size(reason): the test waits too long for real time; runs only with --full-size",
-    "machine_wide(*sysctls): the test sets knobs of the whole machine; runs only with --own-kernel, and alone",
+    "full_size(reason): the test waits too long for real time; runs only with --tcp-full-size",
+    "machine_wide(*sysctls): the test sets knobs of the whole machine; runs only with --tcp-own-kernel, and alone",
 )
 
 
+@dataclass(frozen=True)
+class Option:
+    """An option and its setting: `name` without the prefix, `metavar` of its value ("" for a switch).
+
+    `many`: it can be repeated, and its setting is a list of lines. `place`: its value is a file or directory, which a
+    setting names from the directory of the settings file. `apart`: whoever uses it reads the setting himself.
+    """
+
+    name: str
+    help: str
+    metavar: str = ""
+    many: bool = False
+    place: bool = False
+    apart: bool = False
+
+    @property
+    def written(self) -> str:
+        """As it is typed."""
+        return f"{PREFIX}{self.name}"
+
+    @property
+    def key(self) -> str:
+        """What `getoption` and `getini` call it."""
+        return key(self.name)
+
+    @property
+    def nothing(self) -> Any:
+        """Its value where nobody says anything."""
+        if self.many:
+            return []
+        return None if self.metavar else False
+
+
+OPTIONS = (
+    Option("claim", "run only the scenarios of this claim or group of claims: accept-queue.capacity, tw-reuse", "NAME",
+           many=True),
+    Option("evidence", f"the directory for the evidence, one JSON file per claim (default: {DEFAULT_EVIDENCE})", "DIR",
+           place=True),
+    Option("kernel", "run on this kernel in a virtual machine: 6.12, '>=6.12', newest, all, a full release, "
+           "path/to/bzImage[,modules=DIR], a built kernel tree, a .deb or .rpm file; `running` is this machine's; "
+           "ssh:HOST[,python=PATH] is another host; vagrant:MACHINE is a running machine of vagrant/", "KERNEL",
+           many=True),
+    Option("report", "write the results as one HTML page", "PATH", place=True),
+    Option("ktap", "write the results in the kernel's own test format", "PATH", place=True),
+    Option("kcidb", "write the results as JSON for KCIDB", "PATH", place=True),
+    Option("baseline", "fail the run where a verdict or a measurement differs from this evidence of an earlier run "
+           "(a directory or an archive) on the same line of kernels", "DIR", place=True),
+    Option("fail-on-skip", "fail the run if a chosen test is skipped or a claim is not settled"),
+    Option("full-size", "also run the tests that wait for minutes or hours; they are meant for simulated time"),
+    Option("own-kernel", "this machine is a virtual machine of ours alone: tests may set knobs of the whole machine"),
+    Option("hold", "when a test with a lab fails, keep the lab, print how to enter its hosts, and wait for Enter"),
+    Option("gdb", "stop the virtual machine before the first test and print how to attach gdb; without workers"),
+    Option("mirror", "take kernels from this archive instead of those that apt knows", "ADDRESS"),
+    Option("suite", "a suite of the archive that --tcp-mirror names", "NAME", many=True),
+    Option("keyring", "the keys that sign the archive of --tcp-mirror (default: Debian's)", "FILE", place=True),
+    Option("ssh-config", "the ssh configuration that says how to reach the HOST of ssh:HOST", "FILE", place=True),
+    Option("real-time", "run virtual machines in real time instead of simulated time"),
+    Option("guest-cpus", "the number of CPUs of virtual machines, with --tcp-real-time (default: 2)", "N", apart=True),
+    Option("guest-memory", "the memory of virtual machines: 2G, 2048M (default: 3G)", "SIZE", apart=True),
+    Option("guest-append", "words for the kernel's command line in virtual machines: 'tcp_early_retrans=0 nokaslr'",
+           "WORDS", many=True, apart=True),
+    Option("guest-program", "bring this program, its libraries and the files of its package into the virtual machines",
+           "NAME", many=True, apart=True),
+    Option("guest-package", "bring this Debian package and its dependencies into the virtual machines, installed here "
+           "or not; it is unpacked, and none of its scripts runs", "NAME", many=True, apart=True),
+    Option("packetdrill", "run the packetdrill scripts (*.pkt) among the tests with this program, each in a namespace "
+           "of its own", "PATH", place=True),
+    Option("kselftest", "run the kernel's test programs (tools/testing/selftests) that are named, or that a Makefile "
+           "beside them lists, in a kernel of their own"),
+)  # fmt: skip
+BY_NAME = {option.name: option for option in OPTIONS}
+# Settings without an option: their names, pytest's type, and what they are for.
+SETTINGS = (
+    ("claim-files", "paths", "files or directories with claims (default: claims/ beside the test or above it)"),
+    ("lab-isolation", "string", "when an ordinary user's process makes its user namespace: first-use or startup"),
+    ("lab-capture", "string", "whether the hosts of tests without a claim are captured, to keep the packets of a "
+     "failed test: failed or never"),
+)  # fmt: skip
+DEFAULTS = {"lab-isolation": "first-use", "lab-capture": "failed"}
+# Settings of before, and the names that they have now.
+_SETTINGS_OF_BEFORE = {
+    "claims": "tcp_claim_files",
+    "lab_isolation": "tcp_lab_isolation",
+    "lab_capture": "tcp_lab_capture",
+    "packetdrill": "tcp_packetdrill",
+    "guest_cpus": "tcp_guest_cpus",
+    "guest_memory": "tcp_guest_memory",
+    "guest_append": "tcp_guest_append",
+}
+_OF_BEFORE: pytest.StashKey[dict[str, str]] = pytest.StashKey()
+_SETTLED: pytest.StashKey[bool] = pytest.StashKey()
+_UNPREFIXED = re.compile(rf"(?<![\w-])--({'|'.join(BY_NAME)})(?![\w-])")
+
+
+def key(name: str) -> str:
+    """What `getoption` and `getini` call an option: tcp_guest_cpus for "guest-cpus"."""
+    return f"tcp_{name.replace('-', '_')}"
+
+
+def in_pytest(text: str) -> str:
+    """A message as pytest's user reads it: other rooms name options as the command `harness` has them, --kernel."""
+    return _UNPREFIXED.sub(rf"{PREFIX}\1", text)
+
+
 def add(parser: pytest.Parser) -> None:
-    """Add them all."""
-    group = parser.getgroup("harness", "TCP claims")
-    _of_running(group)
-    _of_kernels(group)
-    _of_results(group)
-    _of_scripts(group)
-    parser.addini("packetdrill", "the path of packetdrill, as --packetdrill", default="")
-    parser.addini("claims", "files or directories with claims (default: claims/ beside the test)", type="paths")
-    parser.addini("lab_isolation", "when an ordinary user's process makes its user namespace: first-use or startup",
-                  default="first-use")  # fmt: skip
-    parser.addini(
-        "lab_capture",
-        "whether the hosts of tests without a claim are captured, to be kept when the test fails: failed or never",
-        default="failed",
-    )
-    parser.addini("guest_cpus", "how many CPUs virtual machines have in real time (default: 2)")
-    parser.addini("guest_memory", "how much memory virtual machines have: 2G, 2048M (default: 3G)")
-    parser.addini("guest_append", "words for the command line of kernels in virtual machines, a line each",
-                  type="linelist")  # fmt: skip
+    """Add options and settings."""
+    group = parser.getgroup("tcp-harness", "TCP claims, labs and kernels (tcp-harness)")
+    for option in OPTIONS:
+        repeated = " (repeatable)" if option.many else ""
+        attributes: dict[str, Any] = {"dest": option.key, "default": option.nothing, "help": option.help + repeated}
+        if option.metavar:
+            attributes["metavar"] = option.metavar
+        attributes["action"] = _action(option)
+        group.addoption(option.written, **attributes)
+        kind: Any = "linelist" if option.many else "string" if option.metavar else "bool"
+        parser.addini(option.key, f"like {option.written}", type=kind, default=option.nothing)
+    for name, kind, about in SETTINGS:
+        its_kind: Any = kind
+        parser.addini(key(name), about, type=its_kind, default=DEFAULTS.get(name, []))
+
+
+def add_names_of_before(parser: pytest.Parser, config: pytest.Config) -> None:
+    """Add the names of before that nobody else has: called when everybody has added his own."""
+    group = parser.getgroup("tcp-harness")
+    for option in OPTIONS:
+        if _is_free(parser, f"--{option.name}"):
+            group.addoption(
+                f"--{option.name}", dest=option.key, action=_OfBefore, nargs=None if option.metavar else 0,
+                default=argparse.SUPPRESS, help=argparse.SUPPRESS,
+            )  # fmt: skip
+    known = config.stash.setdefault(_OF_BEFORE, {})
+    for old, new in _SETTINGS_OF_BEFORE.items():
+        try:
+            config.getini(old)
+        except ValueError:
+            many = new in (BY_NAME["guest-append"].key,)
+            kind: Any = "paths" if old == "claims" else "linelist" if many else "string"
+            parser.addini(old, f"the name of {new} before {GONE_IN}", type=kind, default=None)
+            known[old] = new
+
+
+def settle(config: pytest.Config) -> None:
+    """Put the settings where the command line says nothing; UsageError for a name of before that is forbidden.
+
+    In a worker the options are those of the session; its own settings files say nothing more.
+    """
+    if config.stash.get(_SETTLED, False):
+        return
+    config.stash[_SETTLED] = True
+    if hasattr(config, "workerinput"):
+        return
+    for option in OPTIONS:
+        if not option.apart and config.getoption(option.key) == option.nothing:
+            setattr(config.option, option.key, _of_settings(config, option))
+    if config.option.tcp_evidence is None:
+        config.option.tcp_evidence = DEFAULT_EVIDENCE
+
+
+def warn_of_names_of_before(config: pytest.Config) -> None:
+    """Say what the names that were used are now; UsageError where a warning is an error."""
+    renamed = {f"--{name}": f"{PREFIX}{name}" for name in getattr(config.option, USED, ())}
+    renamed |= {old: new for old, new in config.stash.get(_OF_BEFORE, {}).items() if _is_set(config, old)}
+    for old, new in renamed.items():
+        warning = pytest.PytestDeprecationWarning(f"{old} is {new} now; the old name works until {GONE_IN}")
+        try:
+            config.issue_config_time_warning(warning, stacklevel=2)
+        except pytest.PytestDeprecationWarning as error:
+            raise pytest.UsageError(str(error)) from None
+
+
+def setting(config: pytest.Config, name: str) -> Any:
+    """The value of a setting, under its name of now or of before."""
+    value = config.getini(key(name))
+    before = [old for old, new in config.stash.get(_OF_BEFORE, {}).items() if new == key(name)]
+    for old in before:
+        if _is_set(config, old) and value in (None, "", [], DEFAULTS.get(name)):
+            return config.getini(old)
+    return value
 
 
 def add_markers(config: pytest.Config) -> None:
@@ -57,111 +223,48 @@ def add_markers(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
 
 
-def _of_running(group: pytest.OptionGroup) -> None:
-    group.addoption(
-        "--evidence",
-        metavar="DIR",
-        default=DEFAULT_EVIDENCE,
-        help="where the evidence of claims goes, one JSON file a claim (default: %(default)s)",
-    )
-    group.addoption(
-        "--hold",
-        action="store_true",
-        help="when a test that has a lab fails, keep the lab and print how to enter its hosts, until Enter",
-    )
-    group.addoption(
-        "--claim",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="run only the scenarios of this claim (repeatable): accept-queue.capacity, or a group",
-    )
-    group.addoption(
-        "--own-kernel",
-        action="store_true",
-        help="the running kernel is ours alone (a virtual machine): scenarios may set knobs of the whole machine",
-    )
-    group.addoption(
-        "--full-size",
-        action="store_true",
-        help="run also what waits for minutes or hours, meant for a kernel with simulated time",
-    )
+def _action(option: Option) -> str:
+    if option.many:
+        return "append"
+    return "store" if option.metavar else "store_true"
 
 
-def _of_kernels(group: pytest.OptionGroup) -> None:
-    group.addoption(
-        "--kernel",
-        action="append",
-        default=[],
-        metavar="KERNEL",
-        help="run on this kernel in a virtual machine (repeatable): 6.12, '>=6.12', newest, all, a full release, "
-        "path/to/bzImage[,modules=DIR], a built kernel tree, a .deb or .rpm on disk; `running` is the machine's own; "
-        "ssh:HOST[,python=PATH] is a host, vagrant:MACHINE a machine of vagrant/ that is up",
-    )
-    group.addoption("--mirror", metavar="ADDRESS", help="the archive to take kernels from, in place of those of apt")
-    group.addoption("--suite", action="append", default=[], metavar="NAME", help="a suite of --mirror (repeatable)")
-    group.addoption("--keyring", metavar="FILE", help="the keys that sign the archive of --mirror (default: Debian's)")
-    group.addoption("--ssh-config", metavar="FILE", help="the file that says how to reach the HOST of ssh:HOST")
-    group.addoption("--real-time", action="store_true", help="let the virtual machines' time be real")
-    group.addoption(
-        "--gdb",
-        action="store_true",
-        help="stop the virtual machine before the first test and say how gdb comes to its kernel; without workers",
-    )
-    group.addoption(
-        "--guest-cpus", metavar="N", help="how many CPUs virtual machines have, with --real-time (default: 2)"
-    )
-    group.addoption(
-        "--guest-memory", metavar="SIZE", help="how much memory virtual machines have: 2G, 2048M (default: 3G)"
-    )
-    group.addoption(
-        "--guest-append",
-        action="append",
-        default=[],
-        metavar="WORDS",
-        help="words for the kernel's command line in virtual machines (repeatable): 'tcp_early_retrans=0 nokaslr'",
-    )
-    group.addoption(
-        "--guest-program",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="bring this program into the virtual machines, with its libraries and what its package has (repeatable)",
-    )
-    group.addoption(
-        "--guest-package",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="bring this Debian package and what it depends on into the virtual machines, installed here or not; it is "
-        "unpacked, and none of its scripts runs (repeatable)",
-    )
+def _of_settings(config: pytest.Config, option: Option) -> Any:
+    value = setting(config, option.name)
+    if option.place and value and config.inipath is not None:
+        return str(Path(config.inipath.parent, value))
+    return value or option.nothing
 
 
-def _of_scripts(group: pytest.OptionGroup) -> None:
-    group.addoption(
-        "--packetdrill",
-        metavar="PATH",
-        help="this packetdrill runs the scripts (*.pkt) among the tests, each in a namespace of its own",
-    )
-    group.addoption(
-        "--kselftest",
-        action="store_true",
-        help="programs of tools/testing/selftests that are named, or that a Makefile beside them calls tests, are "
-        "run in a kernel of their own, with what they print as results",
-    )
+def _is_free(parser: pytest.Parser, written: str) -> bool:
+    """Whether nobody has an option: pytest leaves a word alone that it does not know."""
+    word = f"{written}=x"
+    try:
+        return word in parser.parse_known_and_unknown_args([word])[1]
+    except (pytest.UsageError, SystemExit):  # it is known, and a switch
+        return False
 
 
-def _of_results(group: pytest.OptionGroup) -> None:
-    group.addoption("--report", metavar="PATH", help="write the results as one HTML page that needs no network")
-    group.addoption("--ktap", metavar="PATH", help="write the results in the kernel's own test format")
-    group.addoption("--kcidb", metavar="PATH", help="write the results as JSON for KCIDB")
-    group.addoption(
-        "--baseline",
-        metavar="DIR",
-        help="the evidence of an earlier run, or an archive of it: where a verdict or a measurement differs from it on "
-        "the same line of kernels, the run fails",
-    )
-    group.addoption(
-        "--fail-on-skip", action="store_true", help="what was chosen and is skipped, or not settled, fails the run"
-    )
+def _is_set(config: pytest.Config, old: str) -> bool:
+    return bool(config.getini(old))
+
+
+class _OfBefore(argparse.Action):
+    """An option under its name of before: notes that it was used, and does what the new one does."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002 - argparse's
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Take the value."""
+        name = (option_string or self.option_strings[0]).removeprefix("--")
+        used = [*getattr(namespace, USED, ()), name]
+        setattr(namespace, USED, list(dict.fromkeys(used)))
+        option = BY_NAME[name]
+        value: Any = values if option.metavar else True
+        if option.many:
+            value = [*getattr(namespace, self.dest, ()), values]
+        setattr(namespace, self.dest, value)

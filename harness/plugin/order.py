@@ -15,9 +15,9 @@ ORDINARY, SLOW = 2.0, 10.0
 
 
 def choose(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the forms in full size unless they are asked for, and with --claim what settles another claim."""
-    claims: list[str] = config.getoption("claim")
-    full_size: bool = config.getoption("full_size")
+    """Deselect the forms in full size unless they are asked for, and with --tcp-claim what settles another claim."""
+    claims: list[str] = config.getoption("tcp_claim")
+    full_size: bool = config.getoption("tcp_full_size")
 
     def wanted(item: pytest.Item) -> bool:
         if item.get_closest_marker("full_size") and not full_size:
@@ -75,5 +75,5 @@ def needs_own_kernel(item: pytest.Item) -> bool:
 
     if not machine.is_ours():
         which = ", ".join(marker.args) or "machine-wide knobs"
-        pytest.skip(f"needs a kernel of its own (--own-kernel): {which} would be set for the whole machine")
+        pytest.skip(f"needs a kernel of its own (--tcp-own-kernel): {which} would be set for the whole machine")
     return True

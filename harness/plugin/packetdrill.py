@@ -1,4 +1,4 @@
-"""Scripts of packetdrill as tests: with `--packetdrill PATH` a `.pkt` file is collected, once for each way to run it.
+"""Scripts of packetdrill as tests: with `--tcp-packetdrill PATH` a `.pkt` file is collected, once for each family.
 
     tcp_basic_server.pkt::ipv4    tcp_basic_server.pkt::ipv4-mapped-ipv6    tcp_basic_server.pkt::ipv6
 
@@ -20,6 +20,7 @@ from harness.plugin import failing, parameter
 from harness.plugin.fixtures import LABS
 from harness.plugin.kernels import is_elsewhere, plan_of
 from harness.plugin.kernels import name_of as kernel_name_of
+from harness.plugin.options import setting
 from harness.plugin.process import is_worker
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def begin(config: pytest.Config) -> None:
     if not wanted:
         _refuse_scripts(config)
     elif not is_elsewhere(config):
-        config.option.packetdrill = wanted
+        config.option.tcp_packetdrill = wanted
         if not config.getoption("collectonly") and not is_worker(config):
             _check(config, wanted)
         config.stash[PROGRAM] = [wanted]
@@ -61,11 +62,11 @@ def begin(config: pytest.Config) -> None:
 
 def _wanted(config: pytest.Config) -> str:
     """The path of packetdrill that the option, or the setting, names; "" for none."""
-    option: str | None = config.getoption("packetdrill")
+    option: str | None = config.getoption("tcp_packetdrill")
     if option:
         return _absolute(option, config.invocation_params.dir)
-    setting: str = config.getini("packetdrill")
-    return _absolute(setting, config.inipath.parent if config.inipath else config.rootpath) if setting else ""
+    set_to: str = setting(config, "packetdrill")
+    return _absolute(set_to, config.inipath.parent if config.inipath else config.rootpath) if set_to else ""
 
 
 def _absolute(program: str, directory: Path) -> str:
@@ -78,7 +79,7 @@ def _refuse_scripts(config: pytest.Config) -> None:
     """UsageError for a script that is named where there is no packetdrill: pytest would say that it is not found."""
     named = [argument for argument in config.args if argument.partition("::")[0].endswith(SUFFIX)]
     if named and not is_worker(config):
-        raise pytest.UsageError(f"{named[0]}: a script of packetdrill needs --packetdrill PATH, the program")
+        raise pytest.UsageError(f"{named[0]}: a script of packetdrill needs --tcp-packetdrill PATH, the program")
 
 
 def _check(config: pytest.Config, program: str) -> None:
@@ -88,7 +89,7 @@ def _check(config: pytest.Config, program: str) -> None:
 
     if not shutil.which(program):
         what = "it is not a program that can be run" if Path(program).exists() else "there is no such file"
-        raise pytest.UsageError(f"--packetdrill {program}: {what}; docs/packetdrill.md says how it is built")
+        raise pytest.UsageError(f"--tcp-packetdrill {program}: {what}; docs/packetdrill.md says how it is built")
     plan = plan_of(config)
     if plan is not None and any(target.is_virtual for target in plan.targets):
         try:
@@ -96,7 +97,7 @@ def _check(config: pytest.Config, program: str) -> None:
                 find(name)
         except MissingProgram as error:
             raise pytest.UsageError(
-                f"--packetdrill: scripts start programs that machines have from here: {error}"
+                f"--tcp-packetdrill: scripts start programs that machines have from here: {error}"
             ) from None
 
 

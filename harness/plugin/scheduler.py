@@ -109,7 +109,7 @@ SCHEDULER = pytest.StashKey[ByKernel]()
 
 
 def make(config: pytest.Config, log: Any) -> ByKernel | None:
-    """The scheduler of a session with --kernel."""
+    """The scheduler of a session with --tcp-kernel."""
     plan = plan_of(config)
     if plan is None:
         return None

@@ -1,4 +1,4 @@
-"""Which of the kernel's test programs --kselftest means; what they, and scripts of packetdrill, start in machines."""
+"""Which of the kernel's test programs --tcp-kselftest means; what they and packetdrill's scripts start in machines."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from harness.plugin.options import setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,9 +28,9 @@ def guest_programs(config: pytest.Config) -> list[str]:
     from harness.traffic import kselftest, packetdrill
 
     wanted: dict[str, None] = {}
-    if config.getoption("packetdrill") or config.getini("packetdrill"):
+    if config.getoption("tcp_packetdrill") or setting(config, "packetdrill"):
         wanted |= dict.fromkeys(filter(kselftest.is_here, packetdrill.ALSO))
-    if not config.getoption("kselftest"):
+    if not config.getoption("tcp_kselftest"):
         return list(wanted)
     for program in _chosen(config):
         for file in kselftest.sourced(program):
@@ -57,7 +59,7 @@ def _chosen(config: pytest.Config) -> Iterator[Path]:
 
 
 def is_wanted(config: pytest.Config, file: Path) -> bool:
-    """Whether a file is a program that --kselftest runs: it is named, or a Makefile beside it calls it a test."""
+    """Whether a file is a program that --tcp-kselftest runs: it is named, or a Makefile beside it calls it a test."""
     from harness.traffic import kselftest
 
     if file.suffix in NOT_OURS or not file.is_file():

@@ -1,7 +1,7 @@
-"""--fail-on-skip: what was chosen and could not be run here makes the run a failed one, and is named.
+"""--tcp-fail-on-skip: what was chosen and could not be run here makes the run a failed one, and is named.
 
 Meant is what the machine or the kernel decides: a program, a right or a part of the kernel that is missing, `skipif`,
-pytest.skip(), importorskip(), a test of a machine's own knobs without --own-kernel, a module that skips itself. Not
+pytest.skip(), importorskip(), a test of a machine's own knobs without --tcp-own-kernel, a module that skips itself. Not
 meant is what somebody has decided: tests that were not chosen, @pytest.mark.skip in the source, which is the same
 everywhere, and xfail.
 """
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from harness.plugin.attendance import Attendance
 
-OPTION = "--fail-on-skip"
+OPTION = "--tcp-fail-on-skip"
 # What pytest says of a test without parameters: it marks it as skipped itself, and nobody has decided that.
 NO_PARAMETERS = "got empty parameter set"
 
 
 def begin(config: pytest.Config) -> None:
-    """With --fail-on-skip, note what is skipped."""
-    if config.getoption("fail_on_skip") and not config.getoption("collectonly"):
+    """With --tcp-fail-on-skip, note what is skipped."""
+    if config.getoption("tcp_fail_on_skip") and not config.getoption("collectonly"):
         config.pluginmanager.register(Skips(config), "harness-skips")
 
 

@@ -15,6 +15,7 @@ from harness.evidence.directory import EvidenceDirectory
 from harness.evidence.moved import attempts, moved
 from harness.evidence.types import NOT_SETTLED, SAID, WRONG, Comparison, Run
 from harness.plugin.claims import EVIDENCE, PACKETS, RUN_AGAIN, claim_places
+from harness.plugin.options import in_pytest
 from harness.plugin.text import shortest
 from harness.plugin.witness import FAILED_TEST
 
@@ -39,7 +40,7 @@ STATEMENT_WIDTH = 100
 
 def begin(config: pytest.Config) -> Results:
     """Collect the results of a session."""
-    results = Results(config, Path(config.invocation_params.dir, config.getoption("evidence")))
+    results = Results(config, Path(config.invocation_params.dir, config.getoption("tcp_evidence")))
     config.pluginmanager.register(results, "harness-results")
     return results
 
@@ -64,9 +65,14 @@ class Results:
         try:
             settled = decode_settled(text)
             packets = getattr(report, PACKETS, None)
-            self.evidence.add(settled.claim, settled.run, packets, comes_again=report.outcome == RUN_AGAIN)
+            comes_again = report.outcome == RUN_AGAIN
+            run, path = self.evidence.add(settled.claim, settled.run, packets, comes_again=comes_again)
         except BadInput as error:
-            pytest.exit(str(error), returncode=int(pytest.ExitCode.USAGE_ERROR))
+            pytest.exit(in_pytest(str(error)), returncode=int(pytest.ExitCode.USAGE_ERROR))
+        hook = self.config.hook
+        hook.pytest_tcp_evidence_written(config=self.config, claim=settled.claim, path=path)
+        if not comes_again:
+            hook.pytest_tcp_claim_settled(config=self.config, claim=settled.claim, run=run)
 
     def _keep_failed(self, report: pytest.TestReport) -> None:
         """Keep what a lab's hosts saw until its test failed; one that passes has nothing to keep any more."""
@@ -78,7 +84,7 @@ class Results:
                 failed.forget(self.evidence.path, report.nodeid)
                 self.failed.pop(report.nodeid, None)
         except (BadInput, OSError) as error:
-            self._not_kept = str(error)
+            self._not_kept = in_pytest(str(error))
 
     def _keep(self, test: failed.FailedTest, packets: bytes | None) -> None:
         """Keep a failed test; what is said of it when it is over comes to what it had failed with."""
@@ -142,7 +148,17 @@ class Results:
 
     def _never_run(self) -> list[str]:
         """Claims that no test brought a result for, if a directory was run as a whole; a worker may have died."""
-        narrowed = ("claim", "keyword", "markexpr", "lf", "deselect", "maxfail", "collectonly", "ignore", "ignore_glob")
+        narrowed = (
+            "tcp_claim",
+            "keyword",
+            "markexpr",
+            "lf",
+            "deselect",
+            "maxfail",
+            "collectonly",
+            "ignore",
+            "ignore_glob",
+        )
         if any(self.config.getoption(option, None) for option in narrowed):
             return []
         from harness.claims.files import load

@@ -61,7 +61,7 @@ def listen(config: pytest.Config) -> None:
     """Begin to listen, until the session's end; what machines say on their consoles is kept beside the evidence."""
     config.stash[SAID] = Said()
     config.add_cleanup(config.stash[SAID].end)
-    directory = Path(os.path.normpath(Path(config.invocation_params.dir, config.getoption("evidence"), FOLDER)))
+    directory = Path(os.path.normpath(Path(config.invocation_params.dir, config.getoption("tcp_evidence"), FOLDER)))
     for old in directory.glob("*.txt"):
         with contextlib.suppress(OSError):
             old.unlink()

@@ -14,6 +14,7 @@ import pytest
 from harness.errors import HarnessError
 from harness.plugin import kernels
 from harness.plugin.claims import CLAIM, EVIDENCE, PACKETS
+from harness.plugin.options import key, setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +30,7 @@ PACKETS_KEPT, HOSTS_CAPTURED = 1000, 16
 # And so many packets of a host are shown at the terminal.
 PACKETS_SHOWN = 12
 # The setting that says whether, and what it may be.
-SETTING, FAILED, NEVER = "lab_capture", "failed", "never"
+SETTING, FAILED, NEVER = "lab-capture", "failed", "never"
 # The attribute of a report that has a FailedTest.
 FAILED_TEST = "harness_failed_test"
 
@@ -82,7 +83,7 @@ def watching(item: pytest.Item, lab: Lab) -> Iterator[None]:
         return
     witness = item.stash.setdefault(WITNESS, Witness())
     witness.labs.append(lab)
-    if item.config.getini(SETTING) != NEVER:
+    if setting(item.config, SETTING) != NEVER:
         lab.on_host.append(witness.begin)
     try:
         yield
@@ -93,8 +94,8 @@ def watching(item: pytest.Item, lab: Lab) -> Iterator[None]:
 
 def settle(config: pytest.Config) -> None:
     """Whether the setting says something."""
-    if config.getini(SETTING) not in (FAILED, NEVER):
-        raise pytest.UsageError(f"{SETTING} must be {FAILED} or {NEVER}, not {config.getini(SETTING)!r}")
+    if setting(config, SETTING) not in (FAILED, NEVER):
+        raise pytest.UsageError(f"{key(SETTING)} must be {FAILED} or {NEVER}, not {setting(config, SETTING)!r}")
 
 
 def begin(item: pytest.Item) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from harness.kernels.project import Project
 from harness.plugin import selftests
+from harness.plugin.options import PREFIX, key, setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 NO_MACHINE = "no kernel that was named runs in a virtual machine of ours"
 # Options of pytest and of its plugins that name what the run writes.
-WRITTEN = ("evidence", "report", "ktap", "kcidb", "xmlpath", "htmlpath", "json_report_file", "log_file")
+WRITTEN = ("tcp_evidence", "tcp_report", "tcp_ktap", "tcp_kcidb", "xmlpath", "htmlpath", "json_report_file", "log_file")
 
 
 def project_of(config: pytest.Config, targets: Sequence[Target]) -> Project:
@@ -36,10 +37,9 @@ def project_of(config: pytest.Config, targets: Sequence[Target]) -> Project:
         from harness.kernels import world
 
         return dataclasses.replace(project, world=world.gather(_wishes(config, project)))
-    for option in ("guest_program", "guest_package"):
-        for name in config.getoption(option):
-            written = f"--{option.replace('_', '-')} {name}"
-            raise pytest.UsageError(f"{written}: {NO_MACHINE}")
+    for option in ("guest-program", "guest-package"):
+        for name in config.getoption(key(option)):
+            raise pytest.UsageError(f"{PREFIX}{option} {name}: {NO_MACHINE}")
     return project
 
 
@@ -63,9 +63,14 @@ def _wishes(config: pytest.Config, project: Project) -> Wishes:
         project.root,
         frozenset(distribution.name for distribution in _plugins(config)),
         frozenset(modules | set(_named_plugins(config))),
-        (*config.getoption("guest_program"), *selftests.guest_programs(config)),
-        tuple(config.getoption("guest_package")),
+        (*_asked(config, "guest-program"), *selftests.guest_programs(config)),
+        tuple(_asked(config, "guest-package")),
     )
+
+
+def _asked(config: pytest.Config, option: str) -> Iterator[str]:
+    """What the settings and the command line ask for, each once."""
+    yield from dict.fromkeys([*setting(config, option), *config.getoption(key(option))])
 
 
 def _plugins(config: pytest.Config) -> Iterator[metadata.Distribution]:

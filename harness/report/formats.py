@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from harness import scenarios
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from harness.claims.documents import Document
     from harness.report.edition.page import Texts
     from harness.report.table import Table
 
-DOCUMENTS = Path("scenarios/documents.toml")
 FORMATS = ("html", "ktap", "kcidb", "json")
 
 
-def render(form: str, table: Table, *, documents: Path = DOCUMENTS, origin: str | None = None) -> str:
-    """Evidence in one of FORMATS; `documents` have the titles for the page, `origin` is who submits to KCIDB."""
+def render(form: str, table: Table, *, documents: Path | None = None, origin: str | None = None) -> str:
+    """Evidence in one of FORMATS; `documents` have the titles for the page (None: ours), `origin` is for KCIDB."""
     if form == "ktap":
         from harness.report import ktap
 
@@ -32,6 +33,7 @@ def render(form: str, table: Table, *, documents: Path = DOCUMENTS, origin: str 
         return results.write(table)
     from harness.report import page
 
+    documents = documents or scenarios.documents()
     return page.render(table, _titles(documents), _texts(documents.parent))
 
 

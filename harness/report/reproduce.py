@@ -24,15 +24,20 @@ def command(claim: str, runs: Sequence[Run]) -> str:
     if len(runs) == 1 and not (_WORD.fullmatch(name) and name.endswith("]")):
         words.append(runs[0].nodeid)
     else:
-        words += [*files, "--claim", claim]
+        words += [*files, "--tcp-claim", claim]
         words += ["-k", name] if len(runs) == 1 else []
     kernel = _kernel_option(runs[0])
-    words += ["--kernel", kernel] if kernel else []
-    words += dict.fromkeys(option for run in runs for option in run.options)
+    words += ["--tcp-kernel", kernel] if kernel else []
+    words += dict.fromkeys(_of_today(option) for run in runs for option in run.options)
     return shlex.join(words)
 
 
+def _of_today(option: str) -> str:
+    """An option as pytest has it: evidence from before 0.2 has --full-size for --tcp-full-size."""
+    return option if option.startswith("--tcp-") else f"--tcp-{option.removeprefix('--')}"
+
+
 def _kernel_option(run: Run) -> str:
-    """The value of --kernel that the run had; "" for a kernel of somebody's own, whose name is not its path."""
+    """The value of --tcp-kernel that the run had; "" for a kernel of somebody's own, whose name is not its path."""
     known = (run.kernel.version, run.kernel.release, RUNNING)
     return run.kernel_name if run.kernel_name in known else ""

@@ -187,7 +187,7 @@ def read(
         if not contents.files and not beside:
             what = "no evidence here" if claims is None else f"no evidence of {', '.join(claims)} here"
             also = f" ({contents.notices[-1]})" if contents.notices else ""
-            raise BadInput(f"{directory}: {what}{also}; run `pytest scenarios/ --evidence {directory}` first")
+            raise BadInput(f"{directory}: {what}{also}; run `pytest scenarios/ --tcp-evidence {directory}` first")
         for file in contents.files:
             versions.setdefault(file.harness, directory / f"{file.claim.name}.json")
             row = rows.setdefault(file.claim.name, Row(file.claim))

@@ -34,7 +34,7 @@ WORKERS = {"kvm": 16, "qemu": 8}
 # What QEMU takes for a machine, in bytes.
 MEMORY = 3.5e9
 # What pytest is to write there; all below out/ comes back.
-OPTIONS = "--own-kernel --evidence out/evidence --junitxml out/junit.xml -v"
+OPTIONS = "--tcp-own-kernel --tcp-evidence out/evidence --junitxml out/junit.xml -v"
 # What -v adds: a line as a test begins, and one as it ends.
 _BEGINS = re.compile(r"scenarios/\S+\s*$")
 _WENT_WELL = re.compile(r"\[gw\d+\] \[ *(\d+)%\] (PASSED|SKIPPED) ")

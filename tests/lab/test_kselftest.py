@@ -59,7 +59,7 @@ def test_what_a_program_prints_becomes_results(
 ) -> None:
     named = [f"net/{name}.sh" for name in ("good", "bad", "none")]
     # On this kernel, which the programs leave as it is.
-    result = session("--kselftest", "--own-kernel", *named, "--junitxml=junit.xml", "-rfs")
+    result = session("--tcp-kselftest", "--tcp-own-kernel", *named, "--junitxml=junit.xml", "-rfs")
     result.assert_outcomes(passed=5, failed=2, skipped=2)
     result.stdout.fnmatch_lines(
         [
@@ -83,6 +83,6 @@ def test_what_a_program_prints_becomes_results(
 
 
 def test_results_come_from_workers_too(programs: Path, session: Callable[..., pytest.RunResult]) -> None:
-    result = session("--kselftest", "--own-kernel", "net/good.sh", "net/bad.sh", "-n", "1")
+    result = session("--tcp-kselftest", "--tcp-own-kernel", "net/good.sh", "net/bad.sh", "-n", "1")
     result.assert_outcomes(passed=5, failed=2, skipped=1)
     result.stdout.no_fnmatch_line("*[[]1[0-9][1-9]%]*")  # progress is not more than all

@@ -138,4 +138,6 @@ def test_a_machine_wide_test_is_skipped_on_a_shared_kernel(
     pytester.makepyfile("import pytest\n@pytest.mark.machine_wide('fs.file-max')\ndef test_a(lab): pass\n")
     result = session("-rs")
     result.assert_outcomes(skipped=2)
-    result.stdout.fnmatch_lines(["*needs a kernel of its own (--own-kernel): fs.file-max would be set for the whole*"])
+    result.stdout.fnmatch_lines(
+        ["*needs a kernel of its own (--tcp-own-kernel): fs.file-max would be set for the whole*"]
+    )

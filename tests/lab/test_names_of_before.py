@@ -72,7 +72,7 @@ def test_a_scenario_of_the_release_before_settles_its_claim_and_is_told_the_new_
     (tmp_path / "test_mine.py").write_text(SCENARIO)
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "harness.plugin", "-p", "no:cacheprovider", "-c", "/dev/null",
-         f"--rootdir={tmp_path}", str(tmp_path), "--evidence", str(tmp_path / "evidence")],
+         f"--rootdir={tmp_path}", str(tmp_path), "--tcp-evidence", str(tmp_path / "evidence")],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout

@@ -37,7 +37,7 @@ def test_a_script_runs_where_it_stands_with_a_tmp_of_its_own(
     (scripts / "bad-v6.pkt").write_text("0 nonsense\nok\n")
     left = Path("/tmp/left-by-a-script")
     assert not left.exists()
-    result = session(f"--packetdrill={stand_in(pytester.path)}", "--junitxml=junit.xml")
+    result = session(f"--tcp-packetdrill={stand_in(pytester.path)}", "--junitxml=junit.xml")
     result.assert_outcomes(passed=3, failed=1)
     assert not left.exists()
     # packetdrill's own line first, then all that was said, then the script.
@@ -63,7 +63,7 @@ def test_a_slow_machine_is_allowed_more(
     pytester: pytest.Pytester, session: Callable[..., pytest.RunResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (pytester.path / "bad-v6.pkt").write_text("0 nonsense\n")
-    program = f"--packetdrill={stand_in(pytester.path)}"
+    program = f"--tcp-packetdrill={stand_in(pytester.path)}"
     monkeypatch.delenv("KSFT_MACHINE_SLOW", raising=False)
     assert "--tolerance_usecs" not in session(program).stdout.str()
     monkeypatch.setenv("KSFT_MACHINE_SLOW", "1")
@@ -73,7 +73,7 @@ def test_a_slow_machine_is_allowed_more(
 def test_workers_run_scripts_too(pytester: pytest.Pytester, session: Callable[..., pytest.RunResult]) -> None:
     for n in range(4):
         (pytester.path / f"good{n}.pkt").write_text("ok\n")
-    result = session(f"--packetdrill={stand_in(pytester.path)}", "-n", "2", "-v")
+    result = session(f"--tcp-packetdrill={stand_in(pytester.path)}", "-n", "2", "-v")
     result.assert_outcomes(passed=12)
     result.stdout.fnmatch_lines(["*PASSED good0.pkt::ipv4 *"])
 
@@ -84,6 +84,6 @@ def test_the_real_packetdrill_knows_what_the_kernel_does(
     program = the_real_one()
     (pytester.path / "good.pkt").write_text(SERVER)
     (pytester.path / "wrong.pkt").write_text(WRONG)
-    result = session(f"--packetdrill={program}")
+    result = session(f"--tcp-packetdrill={program}")
     result.assert_outcomes(passed=3, failed=3)
     result.stdout.fnmatch_lines(["wrong.pkt:10: error handling packet: *tcp_ack_seq*", ">  10  +0 > . 1:1(0) ack 1002"])

@@ -1,4 +1,4 @@
-"""The plugin with real labs: families, evidence of an overflow, captures, workers, --hold."""
+"""The plugin with real labs: families, evidence of an overflow, captures, workers, --tcp-hold."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_hold_prints_how_to_enter_and_waits(pytester: pytest.Pytester) -> None:
     pytester.makeconftest('pytest_plugins = ["harness.plugin"]')
     pytester.makepyfile(test_held="def test_fails(pair):\n    assert pair is None\n")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])}
-    argv = [sys.executable, "-m", "pytest", "--hold", "-n", "0", "-k", "ipv4", "-p", "no:cacheprovider"]
+    argv = [sys.executable, "-m", "pytest", "--tcp-hold", "-n", "0", "-k", "ipv4", "-p", "no:cacheprovider"]
     with subprocess.Popen(
         argv, cwd=pytester.path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as session:
@@ -217,8 +217,8 @@ def test_an_ordinary_user_has_labs_though_a_plugin_starts_a_thread(workers: str)
     with nobody.home_of_nobody() as home:
         (home / "threaded.py").write_text(THREAD)
         (home / "test_a.py").write_text("def test_lab(pair):\n    pair.client.run('true')\n")
-        (home / "pytest.ini").write_text("[pytest]\nlab_isolation = startup\n")
-        options = ("-p", "threaded", "-p", "no:cacheprovider", "-n", workers, "-rs", "--evidence", "evidence")
+        (home / "pytest.ini").write_text("[pytest]\ntcp_lab_isolation = startup\n")
+        options = ("-p", "threaded", "-p", "no:cacheprovider", "-n", workers, "-rs", "--tcp-evidence", "evidence")
         variables = {"PYTHONPATH": f"{home}:{PROJECT}", "HOME": str(home), "TMPDIR": "/var/tmp"}
         ran = subprocess.run(
             [*nobody.NOBODY, sys.executable, "-m", "pytest", *options], cwd=home, check=False, capture_output=True,
@@ -228,6 +228,6 @@ def test_an_ordinary_user_has_labs_though_a_plugin_starts_a_thread(workers: str)
 
 
 def test_hold_is_quiet_for_tests_without_a_lab(scenario: Callable[..., pytest.RunResult]) -> None:
-    result = scenario("def test_fails():\n    assert False\n", "--hold")
+    result = scenario("def test_fails():\n    assert False\n", "--tcp-hold")
     result.assert_outcomes(failed=1)
     result.stdout.no_fnmatch_line("*held*")

@@ -181,21 +181,21 @@ def test_a_directory_that_cannot_be_written_is_said(
 ) -> None:
     pytester.makepyfile(test_lab=OVERFLOW)
     (pytester.path / "file").touch()
-    ran = session("-k", "test_fails and not before and not expected", "--evidence", "file")
+    ran = session("-k", "test_fails and not before and not expected", "--tcp-evidence", "file")
     ran.assert_outcomes(failed=1)
-    ran.stdout.fnmatch_lines(["not kept: */file/failed cannot be written: Not a directory; see --evidence"])
+    ran.stdout.fnmatch_lines(["not kept: */file/failed cannot be written: Not a directory; see --tcp-evidence"])
 
 
 def test_the_setting_is_never_or_failed(pytester: pytest.Pytester, session: Callable[..., pytest.RunResult]) -> None:
     pytester.makepyfile(test_lab=OVERFLOW)
     words = ("-k", "test_fails and not before and not expected", "-o")
-    ran = session(*words, "lab_capture=never")
+    ran = session(*words, "tcp_lab_capture=never")
     (test,) = kept(pytester).values()
     assert (test.packets, "server" in test.counters) == ("", True)
     assert "packets at" not in ran.stdout.str()
-    wrong = session(*words, "lab_capture=always")
+    wrong = session(*words, "tcp_lab_capture=always")
     assert wrong.ret == pytest.ExitCode.USAGE_ERROR
-    assert "lab_capture must be failed or never, not 'always'" in wrong.stderr.str()
+    assert "tcp_lab_capture must be failed or never, not 'always'" in wrong.stderr.str()
 
 
 @pytest.mark.parametrize("options", [(), ("-vv",)], ids=["plain", "verbose"])
@@ -212,7 +212,7 @@ def test_three_connections_are_printed_and_not_three_hundred(
     if automatic:
         monkeypatch.setenv("CI", "true")
     pytester.makepyfile(test_many=MANY)
-    ran = session(*options, "-o", "lab_capture=never", "--show-capture=no")
+    ran = session(*options, "-o", "tcp_lab_capture=never", "--show-capture=no")
     ran.assert_outcomes(failed=4)
     ran.stdout.fnmatch_lines(["E *assert 300 == 3", "E *where 300 = <300 connect() calls of client: 300 connected>.*"])
     text = ran.stdout.str()

@@ -38,8 +38,10 @@ def pytest_run(*words: str) -> subprocess.CompletedProcess[str]:
 def evidence(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run of some claims left, and its report."""
     place = tmp_path_factory.mktemp("run") / "evidence"
-    chosen = [word for claim in CLAIMS for word in ("--claim", claim)]
-    ran = pytest_run("scenarios", "-q", *chosen, "--evidence", str(place), "--report", str(place / "report.html"))
+    chosen = [word for claim in CLAIMS for word in ("--tcp-claim", claim)]
+    ran = pytest_run(
+        "scenarios", "-q", *chosen, "--tcp-evidence", str(place), "--tcp-report", str(place / "report.html")
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return place
 
@@ -92,7 +94,7 @@ def test_the_command_of_a_cell_makes_exactly_that_cell_again(table: Table, tmp_p
     runs = [entry.run for entry in cell_of(table, claim).entries][: 1 if alone else None]
     program, *words = shlex.split(command(claim, runs))
     assert program == "pytest"
-    ran = pytest_run(*words, "-q", "--evidence", str(tmp_path))
+    ran = pytest_run(*words, "-q", "--tcp-evidence", str(tmp_path))
     assert ran.returncode == 0, ran.stdout + ran.stderr
     again = codec.read(tmp_path / f"{claim}.json")
     assert [file.name for file in tmp_path.glob("*.json")] == [f"{claim}.json"]

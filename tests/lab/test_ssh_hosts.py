@@ -94,7 +94,7 @@ class Far:
 
     def argv(self, *more: str, host: str = "") -> list[str]:
         kernel = host or f"ssh:there,python={sys.executable}"
-        return [sys.executable, "-m", "pytest", f"--ssh-config={self.config}", "--kernel", kernel, *more]
+        return [sys.executable, "-m", "pytest", f"--tcp-ssh-config={self.config}", "--tcp-kernel", kernel, *more]
 
     def run(self, *more: str, host: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -125,7 +125,7 @@ def far(tmp_path: Path) -> Far:
 
 
 def test_a_host_runs_the_tests_beside_the_running_kernel(far: Far) -> None:
-    done = far.run("-v", "-n", "2", "--kernel", "running", "-k", "not waits", "-rf")
+    done = far.run("-v", "-n", "2", "--tcp-kernel", "running", "-k", "not waits", "-rf")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "4 passed, 2 failed" in done.stdout or "2 failed, 4 passed" in done.stdout, done.stdout
     failed = {line.split()[1] for line in done.stdout.splitlines() if line.startswith("FAILED")}
@@ -133,7 +133,7 @@ def test_a_host_runs_the_tests_beside_the_running_kernel(far: Far) -> None:
     evidence = json.loads((far.project / "out" / "evidence" / "queue.limit.json").read_text(encoding="utf-8"))
     assert len(evidence["runs"]) == 2
     # What failed there is run again there, and nothing else.
-    again = far.run("-v", "--lf", "-k", "not waits", "--kernel", "running")
+    again = far.run("-v", "--lf", "-k", "not waits", "--tcp-kernel", "running")
     assert again.returncode == 1
     assert "2 failed in" in again.stdout, again.stdout
 
@@ -170,8 +170,8 @@ def test_a_host_that_will_not_do_is_one_line(far: Far, host: str, reason: str) -
 @pytest.mark.skipif(bool(plugins.MISSING), reason=plugins.MISSING)
 def test_a_host_without_a_plugin_did_not_run(far: Far) -> None:
     """pytest-timeout is here and not there: nothing is green."""
-    results = ("--junitxml=r.xml", "--ktap=r.ktap")
-    words = ("--kernel", "running", "-k", "test_claim", "--timeout", "60", "-p", "no:randomly", *results)
+    results = ("--junitxml=r.xml", "--tcp-ktap=r.ktap")
+    words = ("--tcp-kernel", "running", "-k", "test_claim", "--timeout", "60", "-p", "no:randomly", *results)
     done = far.run(*words, PYTHONPATH=plugins.PYTHONPATH, CI="true")
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
     assert "ERROR Linux there - did not run: unrecognized arguments: --timeout" in done.stdout.splitlines()
@@ -188,7 +188,7 @@ def test_a_host_that_is_lost_with_a_test_runs_it_again(far: Far) -> None:
     """By pytest-rerunfailures, which keeps what it knows at the terminal; without it, the test has failed there."""
     (far.project / "test_lost.py").write_text(LOST_ONCE.format(str(far.project / "once")))
     far.give_plugins()
-    words = ("--kernel", "running", "-p", "no:randomly", "test_lost.py")
+    words = ("--tcp-kernel", "running", "-p", "no:randomly", "test_lost.py")
     again = far.run(*words, "--reruns", "1", PYTHONPATH=plugins.PYTHONPATH)
     assert again.returncode == pytest.ExitCode.OK, again.stdout + again.stderr
     assert "2 passed, 1 rerun" in again.stdout

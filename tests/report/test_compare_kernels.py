@@ -66,7 +66,7 @@ def test_a_claim_that_does_not_exist_is_one_line(compare: Callable[..., tuple[in
     assert (code, out) == (2, "")
     (line,) = err.splitlines()[1:]
     assert line.startswith(
-        "harness: running did not run: pytest ended with 4: ERROR: --claim: no claim is named 'nonse"
+        "harness: running did not run: pytest ended with 4: ERROR: --tcp-claim: no claim is named 'nonse"
     )
 
 

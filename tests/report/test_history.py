@@ -300,7 +300,7 @@ def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     return run
 
 
-NAME_THEM = "; name directories that pytest's --evidence wrote, or archives of them"
+NAME_THEM = "; name directories that pytest's --tcp-evidence wrote, or archives of them"
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,8 @@ def test_the_other_formats_go_to_standard_output(place: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("none",), "none: no such directory; name one that pytest's --evidence wrote"),
-        (("empty",), "empty: no evidence here; run `pytest scenarios/ --evidence empty` first"),
+        (("none",), "none: no such directory; name one that pytest's --tcp-evidence wrote"),
+        (("empty",), "empty: no evidence here; run `pytest scenarios/ --tcp-evidence empty` first"),
         (
             ("old", "-o", "old/queue.limit.json/x"),
             "old/queue.limit.json/x: cannot be written: old/queue.limit.json is no directory",
@@ -102,11 +102,26 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("params", "kernel", "options", "words"),
     [
-        ("ipv4", "", (), "scenarios/test_queue.py --claim queue.limit -k 'test_limit[ipv4]'"),
-        ("ipv4", "6.1.2", (), "scenarios/test_queue.py --claim queue.limit -k 'test_limit[ipv4-6.1.2]' --kernel 6.1.2"),
-        ("", "6.1.2", (), "scenarios/test_queue.py --claim queue.limit -k 'test_limit[6.1.2]' --kernel 6.1.2"),
-        ("", "running", (), "scenarios/test_queue.py --claim queue.limit -k 'test_limit[running]' --kernel running"),
-        ("ipv4", "", ("--full-size",), "scenarios/test_queue.py --claim queue.limit -k 'test_limit[ipv4]' --full-size"),
+        ("ipv4", "", (), "scenarios/test_queue.py --tcp-claim queue.limit -k 'test_limit[ipv4]'"),
+        (
+            "ipv4",
+            "6.1.2",
+            (),
+            "scenarios/test_queue.py --tcp-claim queue.limit -k 'test_limit[ipv4-6.1.2]' --tcp-kernel 6.1.2",
+        ),
+        ("", "6.1.2", (), "scenarios/test_queue.py --tcp-claim queue.limit -k 'test_limit[6.1.2]' --tcp-kernel 6.1.2"),
+        (
+            "",
+            "running",
+            (),
+            "scenarios/test_queue.py --tcp-claim queue.limit -k 'test_limit[running]' --tcp-kernel running",
+        ),
+        (
+            "ipv4",
+            "",
+            ("--tcp-full-size",),
+            "scenarios/test_queue.py --tcp-claim queue.limit -k 'test_limit[ipv4]' --tcp-full-size",
+        ),
         ("a b", "", (), "'scenarios/test_queue.py::test_limit[a b]'"),
     ],
 )
@@ -117,7 +132,9 @@ def test_the_command_names_exactly_the_run(params: str, kernel: str, options: tu
 
 def test_the_command_of_a_cell_makes_all_its_runs() -> None:
     runs = [run(params=family, kernel_name="6.1.2") for family in ("ipv4", "ipv6")]
-    assert reproduced("queue.limit", runs) == "pytest scenarios/test_queue.py --claim queue.limit --kernel 6.1.2"
+    assert (
+        reproduced("queue.limit", runs) == "pytest scenarios/test_queue.py --tcp-claim queue.limit --tcp-kernel 6.1.2"
+    )
 
 
 def test_what_is_no_file_is_written_into_and_stays(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_only_the_claims_that_are_named_are_compared(place: Path, complaint: Cal
     assert called()[0] == 1
     assert called("--claim", "queue.limit")[0] == 0
     assert complaint("a", "b", "--claim", "nonsense") == (
-        "harness: a: no evidence of nonsense here; run `pytest scenarios/ --evidence a` first\n"
+        "harness: a: no evidence of nonsense here; run `pytest scenarios/ --tcp-evidence a` first\n"
     )
 
 

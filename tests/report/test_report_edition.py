@@ -400,7 +400,7 @@ def test_bad_input_is_one_line_and_a_usage_exit_code(
         main()
     assert ended.value.code == 2
     assert re.fullmatch(
-        r"harness: .*none: no such directory; name one that pytest's --evidence wrote\n", capsys.readouterr().err
+        r"harness: .*none: no such directory; name one that pytest's --tcp-evidence wrote\n", capsys.readouterr().err
     )
 
 

@@ -211,7 +211,9 @@ def test_a_claims_part_has_boundary_effect_control_and_command(report: Path, loo
     assert "net.core.somaxconn" in part.locator(".side-effect").inner_text()
     assert "TcpExt.TCPCounterNumber3" in part.locator(".side-effect .counters").inner_text()
     commands = part.locator(".command code").all_inner_texts()
-    assert commands == ["pytest scenarios/test_queue.py --claim queue.limit -k 'test_limit[ipv4-6.1.2]' --kernel 6.1.2"]
+    assert commands == [
+        "pytest scenarios/test_queue.py --tcp-claim queue.limit -k 'test_limit[ipv4-6.1.2]' --tcp-kernel 6.1.2"
+    ]
 
 
 def test_ladders_and_plots_are_really_drawn(report: Path, look: Callable[..., Any]) -> None:

@@ -1,4 +1,4 @@
-"""--report, --ktap and --kcidb of pytest, and what JUnit says of claims; with workers, quiet, and cut short."""
+"""--tcp-report, --tcp-ktap, --tcp-kcidb, and what JUnit says of claims; with workers, quiet, and cut short."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def scenario(pytester: pytest.Pytester, session: Callable[..., pytest.RunResult]
 def test_all_three_are_written_at_the_end(
     scenario: Callable[..., pytest.RunResult], pytester: pytest.Pytester, options: tuple[str, ...]
 ) -> None:
-    ran = scenario("--report", "out/r.html", "--ktap", "r.ktap", "--kcidb", "r.json", *options)
+    ran = scenario("--tcp-report", "out/r.html", "--tcp-ktap", "r.ktap", "--tcp-kcidb", "r.json", *options)
     ran.assert_outcomes(passed=2, skipped=1)
     ran.stdout.fnmatch_lines(["html: out/r.html", "ktap: r.ktap", "kcidb: r.json"])
     page = (pytester.path / "out" / "r.html").read_text()
@@ -77,21 +77,21 @@ def test_a_format_whose_library_is_missing_is_named_before_anything_runs(
     hidden += "found = importlib.util.find_spec\n"
     hidden += "importlib.util.find_spec = lambda name, *more: None if name == 'kcidb_io' else found(name, *more)\n"
     (pytester.path / "hidden.py").write_text(hidden)
-    ran = scenario("-p", "hidden", "--kcidb", "r.json")
+    ran = scenario("-p", "hidden", "--tcp-kcidb", "r.json")
     assert ran.ret == pytest.ExitCode.USAGE_ERROR
-    assert ran.errlines[0] == "ERROR: --kcidb: KCIDB's schema needs kcidb-io; pip install 'tcp-harness[report]'"
+    assert ran.errlines[0] == "ERROR: --tcp-kcidb: KCIDB's schema needs kcidb-io; pip install 'tcp-harness[report]'"
     assert "passed" not in ran.stdout.str()
 
 
 def test_the_command_of_a_run_makes_exactly_that_run_again(
     scenario: Callable[..., pytest.RunResult], pytester: pytest.Pytester
 ) -> None:
-    scenario("--evidence", "first")
+    scenario("--tcp-evidence", "first")
     runs = [entry.run for _, _, cell in read([pytester.path / "first"]).cells() for entry in cell.entries]
     assert len(runs) == 3
     for one in runs:
         words = shlex.split(command("queue.limit", (one,)))
-        again = pytester.run(sys.executable, "-m", *words, *QUICK, "--evidence", "again")
+        again = pytester.run(sys.executable, "-m", *words, *QUICK, "--tcp-evidence", "again")
         assert sum(again.parseoutcomes().get(what, 0) for what in ("passed", "skipped")) == 1
         ((_, _, cell),) = read([pytester.path / "again"]).cells()
         assert [entry.run.nodeid for entry in cell.entries] == [one.nodeid]
@@ -102,7 +102,7 @@ def test_only_what_the_session_ran_is_reported(
 ) -> None:
     old = pytester.mkdir("evidence") / "queue.old.json"
     old.write_text('{"schema": 1, "harness": "0.0.1", "claim": {"name": "queue.old"}, "runs": []}')
-    scenario("--evidence", "evidence", "--ktap", "r.ktap")
+    scenario("--tcp-evidence", "evidence", "--tcp-ktap", "r.ktap")
     assert "queue.old" not in (pytester.path / "r.ktap").read_text()
 
 
@@ -110,7 +110,7 @@ def test_an_interrupted_run_has_a_report_of_what_it_did(
     scenario: Callable[..., pytest.RunResult], pytester: pytest.Pytester
 ) -> None:
     ran = scenario(
-        "--ktap", "r.ktap", "-k", "limit", text=SCENARIO + "\ndef test_limit_end():\n    raise KeyboardInterrupt\n"
+        "--tcp-ktap", "r.ktap", "-k", "limit", text=SCENARIO + "\ndef test_limit_end():\n    raise KeyboardInterrupt\n"
     )
     assert ran.ret == pytest.ExitCode.INTERRUPTED
     assert "ok 1 queue.limit # verdict=refuted" in (pytester.path / "r.ktap").read_text()
@@ -119,7 +119,7 @@ def test_an_interrupted_run_has_a_report_of_what_it_did(
 def test_a_failed_run_has_a_report_and_stays_failed(
     scenario: Callable[..., pytest.RunResult], pytester: pytest.Pytester
 ) -> None:
-    ran = scenario("--ktap", "r.ktap", "-k", "limit", text=SCENARIO.replace('"waiting", 11', '"waiting", 12'))
+    ran = scenario("--tcp-ktap", "r.ktap", "-k", "limit", text=SCENARIO.replace('"waiting", 11', '"waiting", 12'))
     assert ran.ret == pytest.ExitCode.TESTS_FAILED
     text = (pytester.path / "r.ktap").read_text()
     assert "not ok 1 queue.limit # verdict=unexplained" in text
@@ -129,7 +129,7 @@ def test_a_failed_run_has_a_report_and_stays_failed(
 def test_without_claims_there_is_nothing_to_report(
     scenario: Callable[..., pytest.RunResult], pytester: pytest.Pytester
 ) -> None:
-    ran = scenario("--report", "r.html", text="def test_plain(): pass")
+    ran = scenario("--tcp-report", "r.html", text="def test_plain(): pass")
     ran.assert_outcomes(passed=1)
     ran.stdout.fnmatch_lines(["no claim was run and no test with a lab failed, so there is no r.html"])
     assert not (pytester.path / "r.html").exists()
@@ -154,13 +154,13 @@ def test_failed_tests_of_this_session_that_have_no_claim_are_reported(
 
 
 def test_a_directory_is_no_file_to_write(scenario: Callable[..., pytest.RunResult]) -> None:
-    ran = scenario("--report", "claims")
+    ran = scenario("--tcp-report", "claims")
     assert ran.ret == pytest.ExitCode.USAGE_ERROR
     ran.stderr.fnmatch_lines(["ERROR: *claims is a directory: name the file to write"])
 
 
 def test_a_file_that_cannot_be_written_is_one_line_and_no_success(scenario: Callable[..., pytest.RunResult]) -> None:
-    ran = scenario("--ktap", "test_scenario.py/r.ktap")
+    ran = scenario("--tcp-ktap", "test_scenario.py/r.ktap")
     assert ran.ret == pytest.ExitCode.USAGE_ERROR
     ran.stdout.fnmatch_lines(["*r.ktap: cannot be written: *test_scenario.py is no directory"])
 

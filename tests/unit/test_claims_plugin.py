@@ -259,7 +259,7 @@ def test_quiet_leaves_only_what_needs_attention(scenario: Callable[..., pytest.R
 
 
 def test_workers_bring_the_same(pytester: pytest.Pytester, scenario: Callable[..., pytest.RunResult]) -> None:
-    result = scenario(SCENARIO, "-n", "1", "--evidence", "elsewhere")
+    result = scenario(SCENARIO, "-n", "1", "--tcp-evidence", "elsewhere")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["1 claim: 1 refuted", "evidence: elsewhere"])
     assert (
@@ -325,7 +325,7 @@ def test_without_claim_files_the_ini_option_is_named(
     pytester.makepyfile(SCENARIO)
     result = session()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: *no claims/*.toml beside it; set the ini option `claims` *"])
+    result.stderr.fnmatch_lines(["ERROR: *no claims/*.toml beside it; set pytest's `tcp_claim_files` *"])
 
 
 def test_the_fixture_needs_the_marker(scenario: Callable[..., pytest.RunResult]) -> None:
@@ -335,17 +335,17 @@ def test_the_fixture_needs_the_marker(scenario: Callable[..., pytest.RunResult])
 
 
 def test_holding_needs_a_terminal(scenario: Callable[..., pytest.RunResult]) -> None:
-    result = scenario(SCENARIO, "--hold", "-n", "1")
+    result = scenario(SCENARIO, "--tcp-hold", "-n", "1")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --hold * run with -n 0"])
+    result.stderr.fnmatch_lines(["ERROR: --tcp-hold * run with -n 0"])
 
 
 def test_an_evidence_directory_that_cannot_be_made_is_a_mistake_of_usage(
     scenario: Callable[..., pytest.RunResult],
 ) -> None:
-    result = scenario(SCENARIO, "--evidence", "conftest.py/x")
+    result = scenario(SCENARIO, "--tcp-evidence", "conftest.py/x")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stdout.fnmatch_lines(["*evidence cannot be written to *conftest.py/x: Not a directory; see --evidence*"])
+    result.stdout.fnmatch_lines(["*evidence cannot be written to *conftest.py/x: Not a directory; see --tcp-evidence*"])
 
 
 def test_a_session_without_claims_leaves_nothing_behind(
@@ -374,7 +374,7 @@ def test_installed_and_registered_by_a_conftest_is_one_plugin(
     (installed / "entry_points.txt").write_text("[pytest11]\nharness.plugin = harness.plugin\n")
     paths = [str(installed.parent), str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
-    pytester.makepyfile('def test_it(pytestconfig): assert pytestconfig.getoption("hold") is False')
+    pytester.makepyfile('def test_it(pytestconfig): assert pytestconfig.getoption("tcp_hold") is False')
     pytester.runpytest_subprocess().assert_outcomes(passed=1)
     pytester.makeconftest('pytest_plugins = ["harness.plugin"]')
     pytester.runpytest_subprocess().assert_outcomes(passed=1)
@@ -408,14 +408,14 @@ def test_claim_chooses_scenarios_by_name_or_group(
     scenario: Callable[..., pytest.RunResult], chosen: str, passed: int
 ) -> None:
     other = SCENARIO.replace("queue.limit", "queue.other").replace("test_limit", "test_other")
-    result = scenario(SCENARIO + other + "def test_none(): pass", "--claim", chosen, other="refuted")
+    result = scenario(SCENARIO + other + "def test_none(): pass", "--tcp-claim", chosen, other="refuted")
     result.assert_outcomes(passed=passed, deselected=3 - passed)
 
 
 def test_a_claim_that_is_none_is_a_mistake_of_usage(scenario: Callable[..., pytest.RunResult]) -> None:
-    result = scenario(SCENARIO, "--claim", "queue.limt")
+    result = scenario(SCENARIO, "--tcp-claim", "queue.limt")
     assert result.ret is pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --claim: no claim is named 'queue.limt'; the nearest: queue.limit*"])
+    result.stderr.fnmatch_lines(["ERROR: --tcp-claim: no claim is named 'queue.limt'; the nearest: queue.limit*"])
 
 
 @pytest.mark.parametrize(
@@ -428,6 +428,6 @@ def test_a_claim_that_is_none_is_a_mistake_of_usage(scenario: Callable[..., pyte
     ],
 )
 def test_a_claim_that_is_none_has_near_ones(scenario: Callable[..., pytest.RunResult], word: str, near: str) -> None:
-    result = scenario(SCENARIO, "--claim", word)
+    result = scenario(SCENARIO, "--tcp-claim", word)
     assert result.ret is pytest.ExitCode.USAGE_ERROR
-    assert result.errlines[0] == f"ERROR: --claim: no claim is named {word!r}; {near}"
+    assert result.errlines[0] == f"ERROR: --tcp-claim: no claim is named {word!r}; {near}"

@@ -70,6 +70,7 @@ FOREIGN = {
     "--session-timeout",
     "--bind",
     "--ip",  # --ip_version, of packetdrill
+    "--content",  # towncrier
 }
 
 

@@ -72,7 +72,7 @@ def test_an_attempt_that_is_not_the_last_is_kept_with_its_packets(tmp_path: Path
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match=r"evidence cannot be written to .*file.*: Not a directory; see --evidence"):
+    with pytest.raises(BadInput, match=r"evidence cannot be written to .*file.*: Not a directory; see --tcp-evidence"):
         EvidenceDirectory(tmp_path / "file" / "x").add(CLAIM, a_run("a"))
 
 

@@ -377,9 +377,12 @@ def test_pytest_takes_kernels_of_a_mirror(here: Here, tmp_path: Path) -> None:
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "test_one.py").write_text("def test_one(): pass\n")
 
+    def of_pytest(word: str) -> str:
+        return f"--tcp-{word[2:]}" if word in ("--mirror", "--suite", "--keyring") else word
+
     def run(*argv: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "pytest", "--collect-only", "-q", "--kernel", ">=4", *argv],
+            [sys.executable, "-m", "pytest", "--collect-only", "-q", "--tcp-kernel", ">=4", *map(of_pytest, argv)],
             cwd=tmp_path / "project", check=False, capture_output=True, text=True,
             env=os.environ | {places.CACHE: str(here.cache)},
         )  # fmt: skip
@@ -387,7 +390,7 @@ def test_pytest_takes_kernels_of_a_mirror(here: Here, tmp_path: Path) -> None:
     # pytest takes a path that stands by itself for one of tests, unless it has found the project.
     mistaken = run(*here.named(here.key))
     assert mistaken.returncode == pytest.ExitCode.USAGE_ERROR
-    assert mistaken.stderr.startswith(f"ERROR: write --keyring={here.key.keyring}: ")
+    assert mistaken.stderr.startswith(f"ERROR: write --tcp-keyring={here.key.keyring}: ")
     (tmp_path / "project" / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
     listed = run(*here.named(here.key), "test_one.py")
     assert listed.stdout.splitlines()[:2] == ["test_one.py::test_one[4.9.320]", "test_one.py::test_one[7.1.13]"]

@@ -212,9 +212,9 @@ def programs(pytester: pytest.Pytester) -> Path:
 
 
 def test_programs_that_are_named_or_listed_are_tests(programs: Path, session: Callable[..., pytest.RunResult]) -> None:
-    listed = ("--collect-only", "-q", "--kselftest")
+    listed = ("--collect-only", "-q", "--tcp-kselftest")
     assert [line for line in session(*listed).outlines if "::" in line] == ["net/listed.sh::program"]
-    both = session(*listed, "net/named.sh", "net/listed.sh", "--kernel=running").outlines
+    both = session(*listed, "net/named.sh", "net/listed.sh", "--tcp-kernel=running").outlines
     assert [line for line in both if "::" in line] == [
         "net/named.sh::program[running]",
         "net/listed.sh::program[running]",
@@ -223,9 +223,9 @@ def test_programs_that_are_named_or_listed_are_tests(programs: Path, session: Ca
 
 
 def test_a_kernel_that_is_others_too_is_left_alone(programs: Path, session: Callable[..., pytest.RunResult]) -> None:
-    result = session("--kselftest", "-rs")
+    result = session("--tcp-kselftest", "-rs")
     result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["SKIPPED * needs a kernel of its own (--kernel, or --own-kernel): *"])
+    result.stdout.fnmatch_lines(["SKIPPED * needs a kernel of its own (--tcp-kernel, or --tcp-own-kernel): *"])
 
 
 def test_what_is_read_has_to_be_in_the_project(

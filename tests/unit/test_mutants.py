@@ -99,10 +99,10 @@ def test_the_first_of_each_group_come_first() -> None:
 def test_the_claims_are_asked_then_the_group_then_all(tmp_path: Path) -> None:
     mutant = patches.read(written(tmp_path, PATCH))
     files = ["scenarios/test_accept_queue_length.py", "scenarios/test_tw_reuse_when.py"]
-    asked = [*files, "--claim", "accept-queue.capacity", "--claim", "tw-reuse.default"]
+    asked = [*files, "--tcp-claim", "accept-queue.capacity", "--tcp-claim", "tw-reuse.default"]
     everything = [
         ("claims", asked),
-        ("group", ["scenarios/", "--claim", "accept-queue"]),
+        ("group", ["scenarios/", "--tcp-claim", "accept-queue"]),
         ("all", ["scenarios/"]),
     ]
     assert list(stages(mutant)) == everything

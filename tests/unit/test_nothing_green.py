@@ -84,8 +84,8 @@ def run(pytester: pytest.Pytester, session: Run, monkeypatch: pytest.MonkeyPatch
     pytester.makeini("[pytest]\n")
 
     def here_and_there(*options: str, kernels: tuple[str, ...] = ("ssh:elsewhere", "running")) -> pytest.RunResult:
-        words = [word for kernel in kernels for word in ("--kernel", kernel)]
-        results = ("--ktap", "r.ktap", "--kcidb", "r.json", "--report", "r.html", "--junitxml", "r.xml")
+        words = [word for kernel in kernels for word in ("--tcp-kernel", kernel)]
+        results = ("--tcp-ktap", "r.ktap", "--tcp-kcidb", "r.json", "--tcp-report", "r.html", "--junitxml", "r.xml")
         return session(*results, *words, *options)
 
     return here_and_there
@@ -336,12 +336,14 @@ def test_fewer_than_one_worker_is_a_mistake_of_usage(run: Run) -> None:
         ran = run("-n", number)
         assert ran.ret == pytest.ExitCode.USAGE_ERROR
         assert (
-            ran.errlines[0] == f"ERROR: -n {number}: with --kernel, -n is how many workers each kernel has: 1 or more"
+            ran.errlines[0]
+            == f"ERROR: -n {number}: with --tcp-kernel, -n is how many workers each kernel has: 1 or more"
         )
 
 
 @pytest.mark.parametrize(
-    "option", ["--guest-program", "--guest-package", "--guest-cpus", "--guest-memory", "--guest-append"]
+    "option",
+    ["--tcp-guest-program", "--tcp-guest-package", "--tcp-guest-cpus", "--tcp-guest-memory", "--tcp-guest-append"],
 )
 def test_what_no_machine_could_have_is_a_mistake_of_usage(run: Run, option: str) -> None:
     ran = run(option, "curl", kernels=("ssh:elsewhere", "running"))
@@ -352,21 +354,24 @@ def test_what_no_machine_could_have_is_a_mistake_of_usage(run: Run, option: str)
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (("--hold",), "--hold --kernel elsewhere: it waits in a machine of ours, or, on the running kernel, without"),
+        (
+            ("--tcp-hold",),
+            "--tcp-hold --tcp-kernel elsewhere: it waits in a machine of ours, or, on the running kernel, without",
+        ),
         (("--pdb", "-n", "2"), "--pdb waits at the terminal, which workers do not have: leave out -n"),
-        (("--trace", "--ktap", "r.ktap"), "--ktap: with --trace what is written stays in the machine"),
-        (("--gdb", "--junitxml", "r.xml"), "--junitxml: with --gdb what is written stays in the machine"),
+        (("--trace", "--tcp-ktap", "r.ktap"), "--tcp-ktap: with --trace what is written stays in the machine"),
+        (("--tcp-gdb", "--junitxml", "r.xml"), "--junitxml: with --tcp-gdb what is written stays in the machine"),
     ],
 )
 def test_what_waits_at_the_terminal_waits_in_a_machine(
     pytester: pytest.Pytester, words: tuple[str, ...], why: str
 ) -> None:
-    ran = pytester.runpytest_subprocess("--kernel", "ssh:elsewhere", *words)
+    ran = pytester.runpytest_subprocess("--tcp-kernel", "ssh:elsewhere", *words)
     assert ran.ret == pytest.ExitCode.USAGE_ERROR
     assert ran.errlines[0].startswith(f"ERROR: {why}")
 
 
 def test_a_debugger_of_the_kernel_needs_a_machine(pytester: pytest.Pytester) -> None:
-    ran = pytester.runpytest_subprocess("--gdb")
+    ran = pytester.runpytest_subprocess("--tcp-gdb")
     assert ran.ret == pytest.ExitCode.USAGE_ERROR
-    assert ran.errlines[0] == "ERROR: --gdb: name a kernel that runs in a virtual machine, --kernel 6.12"
+    assert ran.errlines[0] == "ERROR: --tcp-gdb: name a kernel that runs in a virtual machine, --tcp-kernel 6.12"

@@ -117,12 +117,14 @@ def test_scripts_are_tests_where_there_is_a_packetdrill(
     scripts = pytester.mkdir("scripts")
     (scripts / "a.pkt").write_text(SERVER)
     (scripts / "b-v6.pkt").write_text(SERVER)
-    listed = session("--collect-only", "-q", f"--packetdrill={program}").outlines
+    listed = session("--collect-only", "-q", f"--tcp-packetdrill={program}").outlines
     assert [line for line in listed if "::" in line] == [
         *(f"scripts/a.pkt::{mode}" for mode in ALL),
         "scripts/b-v6.pkt::ipv6",
     ]
-    listed = session("--collect-only", "-q", f"--packetdrill={program}", "--kernel=running", "-k", "b-v6").outlines
+    listed = session(
+        "--collect-only", "-q", f"--tcp-packetdrill={program}", "--tcp-kernel=running", "-k", "b-v6"
+    ).outlines
     assert "scripts/b-v6.pkt::ipv6[running]" in listed
     assert session("--collect-only", "-q").ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
@@ -139,11 +141,11 @@ def test_the_setting_is_as_good_as_the_option(
 def test_what_is_wrong_is_said_in_a_line(pytester: pytest.Pytester, session: Callable[..., pytest.RunResult]) -> None:
     (pytester.path / "a.pkt").write_text(SERVER)
     for options, said in (
-        (["a.pkt"], "ERROR: a.pkt: a script of packetdrill needs --packetdrill PATH, the program"),
-        (["--packetdrill=nowhere"], f"ERROR: --packetdrill {pytester.path}/nowhere: there is no such file; *"),
+        (["a.pkt"], "ERROR: a.pkt: a script of packetdrill needs --tcp-packetdrill PATH, the program"),
+        (["--tcp-packetdrill=nowhere"], f"ERROR: --tcp-packetdrill {pytester.path}/nowhere: there is no such file; *"),
         (
-            ["--packetdrill=a.pkt"],
-            f"ERROR: --packetdrill {pytester.path}/a.pkt: it is not a program that can be run; *",
+            ["--tcp-packetdrill=a.pkt"],
+            f"ERROR: --tcp-packetdrill {pytester.path}/a.pkt: it is not a program that can be run; *",
         ),
     ):
         result = session(*options)
@@ -155,7 +157,7 @@ def test_a_script_that_says_nonsense_is_an_error_of_its_own(
     pytester: pytest.Pytester, session: Callable[..., pytest.RunResult]
 ) -> None:
     (pytester.path / "a.pkt").write_text("--ip_version=ipv5\n")
-    result = session(f"--packetdrill={stand_in(pytester.path)}")
+    result = session(f"--tcp-packetdrill={stand_in(pytester.path)}")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(["*a.pkt: --ip_version=ipv5 is not one of ipv4, ipv4-mapped-ipv6, ipv6"])
 

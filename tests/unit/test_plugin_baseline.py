@@ -1,4 +1,4 @@
-"""--baseline: a run that comes out or measures otherwise than the evidence of an earlier one fails, a line each."""
+"""--tcp-baseline: a run that comes out or measures otherwise than the evidence of an earlier one fails, a line each."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def scenario(
         claims = pytester.path / "claims"
         claims.mkdir(exist_ok=True)
         (claims / "queue.toml").write_text(claim_file())
-        return session("--evidence", "new", *options)
+        return session("--tcp-evidence", "new", *options)
 
     return run
 
@@ -115,16 +115,16 @@ def test_a_run_is_compared_and_fails_where_it_differs(
     assert scenario().ret == pytest.ExitCode.OK
     shutil.make_archive(str(pytester.path / "old"), "zip", pytester.path / "new")
     shutil.copytree(pytester.path / "new", pytester.path / "old")
-    ran = scenario("--baseline", "old.zip", "-n", "1")
+    ran = scenario("--tcp-baseline", "old.zip", "-n", "1")
     assert ran.ret == pytest.ExitCode.OK
     ran.stdout.fnmatch_lines(["baseline old.zip: 2 tests compared, none differs"])
     text = SCENARIO.replace('"overflows", 0, 0', '"overflows", n - 1, n - 1')
-    ran = scenario("--baseline", "old", "--ktap", "r.ktap", text=text)
+    ran = scenario("--tcp-baseline", "old", "--tcp-ktap", "r.ktap", text=text)
     assert ran.ret == pytest.ExitCode.TESTS_FAILED
     told = "measured otherwise than in the baseline, on *: control 1: accepted at once: overflows: 0 -> 1  (+1)"
     ran.stdout.fnmatch_lines(
         [
-            "*_ ERROR at --baseline of test_scenario.py _*",
+            "*_ ERROR at --tcp-baseline of test_scenario.py _*",
             "baseline old: 2 tests compared, 1 differs",
             f"ERROR test_scenario.py::test_limit[[]2[]] - {told}",
             "*2 passed, 1 error*",
@@ -139,7 +139,7 @@ def test_a_line_of_kernels_that_the_baseline_lacks_is_an_error(
     from tests.report.made_evidence import claim, run, save
 
     save(pytester.path / "old", claim(), run(version="2.6.32"))
-    ran = scenario("--baseline", "old")
+    ran = scenario("--tcp-baseline", "old")
     assert ran.ret == pytest.ExitCode.TESTS_FAILED
     ran.stdout.fnmatch_lines(
         [
@@ -152,11 +152,11 @@ def test_a_line_of_kernels_that_the_baseline_lacks_is_an_error(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--baseline", "none"], "ERROR: --baseline: *none: cannot be read: No such file or directory"),
-        (["--baseline", "old"], "ERROR: --baseline: *old/queue.limit.json: left out: not an evidence file: *"),
+        (["--tcp-baseline", "none"], "ERROR: --tcp-baseline: *none: cannot be read: No such file or directory"),
+        (["--tcp-baseline", "old"], "ERROR: --tcp-baseline: *old/queue.limit.json: left out: not an evidence file: *"),
         (
-            ["--baseline", "new"],
-            "ERROR: --baseline: new is where this run's evidence goes, *",
+            ["--tcp-baseline", "new"],
+            "ERROR: --tcp-baseline: new is where this run's evidence goes, *",
         ),
     ],
 )

@@ -59,7 +59,7 @@ def attempts(
         pytester.makepyfile(test_scenario=SCENARIO)
         pytester.mkdir("claims").joinpath("queue.toml").write_text(claim_file())
         (pytester.path / "numbers").write_text(numbers)
-        results = ("--ktap", "r.ktap", "--kcidb", "r.json", "--report", "r.html", "--junitxml", "r.xml")
+        results = ("--tcp-ktap", "r.ktap", "--tcp-kcidb", "r.json", "--tcp-report", "r.html", "--junitxml", "r.xml")
         return session("-p", "no:randomly", "--reruns", "2", *results, *options)
 
     return run
@@ -192,7 +192,7 @@ def test_a_worker_elsewhere_knows_what_was_run_again(
     conftest = pytester.path / "conftest.py"
     conftest.write_text(conftest.read_text() + SLOW)
     pytester.makepyfile(test_lost=LOST_ONCE.format("1" if times == "1" else "request.node.execution_count"))
-    ran = session("-p", "no:randomly", "--reruns", "1", "--kernel", "ssh:elsewhere", "--kernel", "running")
+    ran = session("-p", "no:randomly", "--reruns", "1", "--tcp-kernel", "ssh:elsewhere", "--tcp-kernel", "running")
     assert ran.ret == (pytest.ExitCode.TESTS_FAILED if "failed" in outcomes else pytest.ExitCode.OK), ran.stdout.str()
     ran.assert_outcomes(**outcomes)
     assert "1 rerun" in ran.outlines[-1]
@@ -225,7 +225,7 @@ def test_a_session_ends_by_the_clock_at_the_terminal(
     """Between tests a machine's clock runs on by hours, where its time is simulated."""
     put_elsewhere(pytester, monkeypatch, more="TCP_HARNESS_SIMULATED_TIME=1")
     pytester.makepyfile(test_late=CLOCK_RUNS_ON)
-    ran = session("-p", "no:randomly", "--session-timeout", seconds, "--kernel", "ssh:elsewhere")
+    ran = session("-p", "no:randomly", "--session-timeout", seconds, "--tcp-kernel", "ssh:elsewhere")
     if seconds == "3000":
         assert ran.ret == pytest.ExitCode.OK, ran.stdout.str()
         ran.assert_outcomes(passed=3)

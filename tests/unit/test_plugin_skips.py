@@ -1,4 +1,4 @@
-"""--fail-on-skip: what could not be run here is named and fails the run; what somebody has decided is not meant."""
+"""--tcp-fail-on-skip: what could not be run here is named and fails the run; what somebody has decided is not meant."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ ERRORS = [
     "ERROR test_skipped.py::test_condition - was skipped: no such kernel",
     "ERROR test_skipped.py::test_within - was skipped: not today at all",
     "ERROR test_skipped.py::test_none[[]NOTSET[]] - was skipped: got empty parameter set for (n)",
-    "ERROR test_skipped.py::test_machine[[]ipv4[]] - was skipped: needs a kernel of its own (--own-kernel): *",
-    "ERROR test_skipped.py::test_machine[[]ipv6[]] - was skipped: needs a kernel of its own (--own-kernel): *",
+    "ERROR test_skipped.py::test_machine[[]ipv4[]] - was skipped: needs a kernel of its own (--tcp-own-kernel): *",
+    "ERROR test_skipped.py::test_machine[[]ipv6[]] - was skipped: needs a kernel of its own (--tcp-own-kernel): *",
     "ERROR test_skipped.py::test_limit - was skipped: nginx is not installed; on Debian: apt-get install nginx",
 ]
 
@@ -76,10 +76,10 @@ def test_what_could_not_be_run_is_named_and_fails_the_run(
     gone = 'import pytest\npytest.importorskip("no_such_module")\n'
     pytester.makepyfile(test_decided=DECIDED, test_skipped=SKIPPED, test_gone=gone)
     pytester.mkdir("claims").joinpath("queue.toml").write_text(claim_file())
-    ran = session("-n", workers, "--fail-on-skip", "--junitxml", "r.xml", "--ktap", "r.ktap", "-rE")
+    ran = session("-n", workers, "--tcp-fail-on-skip", "--junitxml", "r.xml", "--tcp-ktap", "r.ktap", "-rE")
     assert ran.ret == pytest.ExitCode.TESTS_FAILED
     ran.stdout.fnmatch_lines_random(ERRORS)
-    ran.stdout.fnmatch_lines(["*_ ERROR at --fail-on-skip of test_skipped.py _*", "*1 passed*7 errors*"])
+    ran.stdout.fnmatch_lines(["*_ ERROR at --tcp-fail-on-skip of test_skipped.py _*", "*1 passed*7 errors*"])
     assert not [line for line in ran.outlines if line.startswith("ERROR") and "test_decided" in line]
     errors = [each.attrib["message"] for each in ET.parse(pytester.path / "r.xml").getroot().iter("error")]
     assert len(errors) == 7
@@ -90,6 +90,6 @@ def test_what_somebody_has_decided_is_not_meant(
     pytester: pytest.Pytester, session: Callable[..., pytest.RunResult]
 ) -> None:
     pytester.makepyfile(test_decided=DECIDED)
-    ran = session("--fail-on-skip")
+    ran = session("--tcp-fail-on-skip")
     assert ran.ret == pytest.ExitCode.OK, ran.stdout.str()
     ran.assert_outcomes(passed=1, skipped=1, xfailed=2, deselected=1)

@@ -67,4 +67,4 @@ def test_a_single_worker_begins_with_the_longest(
 def test_full_size_is_for_those_who_ask(pytester: pytest.Pytester, session: Callable[..., pytest.RunResult]) -> None:
     pytester.makepyfile("import pytest\n@pytest.mark.full_size('two hours')\ndef test_a(): pass\ndef test_b(): pass\n")
     session().assert_outcomes(passed=1, deselected=1)
-    session("--full-size").assert_outcomes(passed=2)
+    session("--tcp-full-size").assert_outcomes(passed=2)

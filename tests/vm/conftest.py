@@ -119,7 +119,7 @@ class Project:
 
     def on(self, *kernels: Stored) -> list[str]:
         """The options that name kernels."""
-        return [word for kernel in kernels or self.kernels for word in ("--kernel", kernel.release)]
+        return [word for kernel in kernels or self.kernels for word in ("--tcp-kernel", kernel.release)]
 
     @property
     def left(self) -> float:

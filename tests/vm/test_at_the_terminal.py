@@ -1,4 +1,4 @@
-"""--pdb, --hold and --gdb with --kernel: who is at the terminal is in the machine."""
+"""--pdb, --tcp-hold and --tcp-gdb with --tcp-kernel: who is at the terminal is in the machine."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_pdb_is_at_the_line_that_failed_on_that_kernel(project: Project) -> None
 
 def test_a_lab_is_held_and_its_hosts_are_entered_from_the_shell(project: Project) -> None:
     old, _ = project.kernels
-    with terminal(project, *project.argv("--hold", *project.on(old), IN_A_LAB)) as shown:
+    with terminal(project, *project.argv("--tcp-hold", *project.on(old), IN_A_LAB)) as shown:
         said = shown.read_until("a shell in the machine; its end lets go of the lab")
         assert f"held: {IN_A_LAB}[ipv4-{old.version}]" in said
         (enter,) = re.findall(r"(nsenter .*?)\r", said) or [""]
@@ -47,7 +47,7 @@ def test_gdb_lets_the_machine_go_on(project: Project) -> None:
     if not shutil.which("gdb"):
         pytest.skip("gdb is not installed; on Debian: apt-get install gdb")
     old, _ = project.kernels
-    with terminal(project, *project.argv("--gdb", *project.on(old), IN_A_LAB)) as shown:
+    with terminal(project, *project.argv("--tcp-gdb", *project.on(old), IN_A_LAB)) as shown:
         said = shown.read_until("the machine waits until the debugger continues it")
         (socket,) = re.findall(r"target remote (\S+)'", said)
         words = ["gdb", "-batch", "-ex", "set architecture i386:x86-64", "-ex", f"target remote {socket}"]

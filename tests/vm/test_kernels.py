@@ -44,7 +44,7 @@ def test_results_come_out_as_on_the_running_kernel(project: Project, tmp_path: P
     shutil.rmtree(project.directory / "out", ignore_errors=True)
     junit = tmp_path / "junit.xml"
     began = time.monotonic()
-    result = project.run(*project.on(), "--kernel", "running", *HEALTHY, "-rA", f"--junitxml={junit}", "-n", "2")
+    result = project.run(*project.on(), "--tcp-kernel", "running", *HEALTHY, "-rA", f"--junitxml={junit}", "-n", "2")
     # Two hours on each: what it takes in real time depends on the machine, but not that.
     assert time.monotonic() - began < 2 * 7200 / 10
     assert result.returncode == 1, result.stdout + result.stderr
@@ -137,14 +137,14 @@ def test_what_failed_is_run_again_on_the_kernel_where_it_failed(project: Project
 
 def test_one_kernel_named_in_several_ways_is_one(project: Project) -> None:
     old, _ = project.kernels
-    ways = ["--kernel", "5.10", "--kernel", "<5.11", "--kernel", old.release]
+    ways = ["--tcp-kernel", "5.10", "--tcp-kernel", "<5.11", "--tcp-kernel", old.release]
     result = project.run(*ways, "-k", "limit or fails", "-p", "no:cacheprovider", "-n", "2", "--maxfail=5", "-v")
     assert counts(result) == {"failed": 1, "passed": 2}, result.stdout + result.stderr
     assert len(set(re.findall(r"\[(gw\d)\]", result.stdout))) <= 2
 
 
 def test_what_would_be_run_is_listed_without_a_machine(project: Project) -> None:
-    result = project.run("--kernel", "all", "--kernel", "running", "--collect-only", "-q", "-k", "limit")
+    result = project.run("--tcp-kernel", "all", "--tcp-kernel", "running", "--collect-only", "-q", "-k", "limit")
     assert result.returncode == 0, result.stdout + result.stderr
     names = re.findall(r"test_limit\[ipv4-(.*)\]", result.stdout)
     assert "running" in names
@@ -158,7 +158,7 @@ def test_a_guest_that_panics_is_reported_with_its_console_and_has_failed_its_cla
 ) -> None:
     shutil.rmtree(project.directory / "out", ignore_errors=True)
     ktap = tmp_path / "r.ktap"
-    result = project.run(*project.on(project.kernels[0]), "-k", "panics", f"--ktap={ktap}")
+    result = project.run(*project.on(project.kernels[0]), "-k", "panics", f"--tcp-ktap={ktap}")
     assert result.returncode == pytest.ExitCode.TESTS_FAILED
     assert "crashed while running" in result.stdout
     assert re.search(r"died: .*\n(.*\n)*.*(Kernel panic|sysrq)", result.stderr + result.stdout)
@@ -267,7 +267,7 @@ def test_a_scenario_runs_on_a_kernel_where_it_was_built(project: Project, tmp_pa
     new = project.kernels[1]
     built_tree(new, tmp_path / "linux")
     relative = os.path.relpath(tmp_path / "linux", project.directory)
-    result = project.run(f"--kernel={relative}", "-k", "limit", HARNESS_CACHE=str(a_cache))
+    result = project.run(f"--tcp-kernel={relative}", "-k", "limit", HARNESS_CACHE=str(a_cache))
     assert counts(result) == {"passed": 2}, result.stdout + result.stderr
     assert {one["kernel"]["release"] for one in project.evidence()["runs"]} == {new.release}
 
@@ -290,7 +290,7 @@ def test_a_scenario_runs_on_a_kernel_of_another_distributions_packages(
     (a_cache / "states").mkdir()
     for booted in sorted(states, key=lambda file: len(file.name))[:1]:
         (a_cache / "states" / booted.name).symlink_to(booted)
-    result = project.run(f"--kernel={package}", "-k", "limit", HARNESS_CACHE=str(a_cache))
+    result = project.run(f"--tcp-kernel={package}", "-k", "limit", HARNESS_CACHE=str(a_cache))
     assert counts(result) == {"passed": 2}, result.stdout + result.stderr
     assert {one["kernel"]["release"] for one in project.evidence()["runs"]} == {new.release}
 
@@ -394,8 +394,8 @@ def test_a_scenario_runs_on_a_kernel_of_an_older_suite(project: Project, tmp_pat
         mirror.publish("stretch", key)
     finally:
         key.end()
-    where = ["--mirror", f"file:{mirror.root}", "--suite", "stretch", f"--keyring={key.keyring}"]
-    result = project.run("--kernel", "4.9", *where, "-k", "limit", "-v", HARNESS_CACHE=str(a_cache))
+    where = ["--tcp-mirror", f"file:{mirror.root}", "--tcp-suite", "stretch", f"--tcp-keyring={key.keyring}"]
+    result = project.run("--tcp-kernel", "4.9", *where, "-k", "limit", "-v", HARNESS_CACHE=str(a_cache))
     assert counts(result) == {"passed": 2}, result.stdout + result.stderr
     assert "test_limit[ipv4-4.9.320]" in result.stdout
 
@@ -417,7 +417,7 @@ def test_a_kernel_that_lacks_what_labs_are_made_of_is_one_mistake_of_usage(
         if re.fullmatch(modules, name):
             shutil.copy(file, tmp_path / "modules")
     named = f"{tmp_path}/bzImage,modules={tmp_path}/modules"
-    result = project.run("--kernel", named, *HEALTHY, HARNESS_CACHE=str(a_cache))
+    result = project.run("--tcp-kernel", named, *HEALTHY, HARNESS_CACHE=str(a_cache))
     assert result.returncode == pytest.ExitCode.USAGE_ERROR, result.stdout + result.stderr
     (line,) = [line for line in result.stderr.splitlines() if "ERROR" in line]
     assert re.match(rf"ERROR: kernel {re.escape(kernel.release)} cannot run scenarios: it has {lacks}; if these", line)
@@ -426,7 +426,7 @@ def test_a_kernel_that_lacks_what_labs_are_made_of_is_one_mistake_of_usage(
 
 
 def test_in_real_time_too_in_a_machine_as_it_was_asked_for(project: Project) -> None:
-    asked = ["--real-time", "--guest-cpus=3", "--guest-memory=2G", "--guest-append=harness.asked=yes"]
+    asked = ["--tcp-real-time", "--tcp-guest-cpus=3", "--tcp-guest-memory=2G", "--tcp-guest-append=harness.asked=yes"]
     result = project.run(*project.on(project.kernels[1]), *asked, "-k", "limit or waits or says_what", "-rs")
     assert counts(result) == {"passed": 2, "skipped": 1, "failed": 1}, result.stdout + result.stderr
     assert re.search(r"Failed: 3 CPUs, (19|20)\d\d MB, harness.asked=yes", result.stdout)
@@ -489,7 +489,7 @@ def test_no_room_for_a_machines_system(project: Project, tmp_path: Path) -> None
     kernel = project.kernels[0]
     shutil.copy(kernel.image, tmp_path / "bzImage")
     (tmp_path / "cache").mkdir()
-    argv = project.argv(f"--kernel={tmp_path}/bzImage", "-k", "limit")
+    argv = project.argv(f"--tcp-kernel={tmp_path}/bzImage", "-k", "limit")
     on_it = on_a_small_disk("50m", tmp_path / "cache", *argv)
     result = project.start(on_it, HARNESS_CACHE=str(tmp_path / "cache"))
     assert result.returncode == pytest.ExitCode.USAGE_ERROR, result.stdout + result.stderr
@@ -516,7 +516,7 @@ def test_without_qemu_everything_here_is_skipped_with_the_reason(tmp_path: Path)
     )
     assert "1 skipped" in result.stdout, result.stdout + result.stderr
     assert "qemu-system-x86_64 is not installed; on Debian: apt-get install qemu-system-x86" in result.stdout
-    argv = [sys.executable, "-m", "pytest", __file__, "--kernel", "5.10"]
+    argv = [sys.executable, "-m", "pytest", __file__, "--tcp-kernel", "5.10"]
     result = subprocess.run(
         argv, cwd=PROJECT, check=False, capture_output=True, text=True, env=os.environ | {"PATH": str(tmp_path)}
     )
@@ -542,7 +542,7 @@ def test_without_a_network_everything_here_is_skipped_with_the_reason(tmp_path: 
 def test_a_path_that_is_no_kernel_is_a_mistake_of_usage(tmp_path: Path) -> None:
     (tmp_path / "bzImage").write_text("no kernel")
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "--kernel", str(tmp_path / "bzImage")],
+        [sys.executable, "-m", "pytest", "--tcp-kernel", str(tmp_path / "bzImage")],
         cwd=PROJECT, check=False, capture_output=True, text=True, env=os.environ,
     )  # fmt: skip
     assert result.returncode == pytest.ExitCode.USAGE_ERROR

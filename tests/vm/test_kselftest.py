@@ -32,7 +32,7 @@ def test_programs_run_on_another_kernel(tmp_path: Path, project: Project) -> Non
     (net / "a.sh").chmod(0o755)
     (net / "pytest.ini").write_text("[pytest]\n")
     kernel = project.kernels[-1]
-    result = Project(net, project.kernels, project.until).run("--kselftest", *project.on(kernel), "-rA")
+    result = Project(net, project.kernels, project.until).run("--tcp-kselftest", *project.on(kernel), "-rA")
     assert counts(result) == {"passed": 1, "failed": 2}, result.stdout + result.stderr
     assert f"PASSED a.sh::world[{kernel.version}]" in result.stdout
     assert f"FAILED a.sh::kernel {kernel.release}[{kernel.version}]" in result.stdout

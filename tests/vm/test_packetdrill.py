@@ -24,7 +24,7 @@ def test_scripts_run_on_another_kernel(project: Project, tmp_path: Path) -> None
     (project.directory / "wrong-v6.pkt").write_text(WRONG if real else "not ok\n")
     kernel = project.kernels[-1]
     try:
-        result = project.run(f"--packetdrill={program}", *project.on(kernel), "-k", ".pkt")
+        result = project.run(f"--tcp-packetdrill={program}", *project.on(kernel), "-k", ".pkt")
     finally:
         for script in project.directory.glob("*.pkt"):
             script.unlink()

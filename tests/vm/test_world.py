@@ -153,7 +153,7 @@ def wanted_packages() -> list[str]:
         debian.plan(PACKAGES)
     except HarnessError as error:
         pytest.skip(f"apt does not know the packages here: {error}")
-    return [word for name in PACKAGES for word in ("--guest-package", name)]
+    return [word for name in PACKAGES for word in ("--tcp-guest-package", name)]
 
 
 def plugins_wanted() -> set[str]:
@@ -167,10 +167,10 @@ def test_plugins_programs_and_packages_are_there(its_world: Project, tmp_path: P
     if not shutil.which("curl"):
         pytest.skip("curl is not installed; on Debian: apt-get install curl")
     junit, html = tmp_path / "r.xml", tmp_path / "r.html"
-    guest = ("--guest-program", "curl", "--guest-program", "tc", *wanted_packages())
+    guest = ("--tcp-guest-program", "curl", "--tcp-guest-program", "tc", *wanted_packages())
     more = (*guest, f"--junitxml={junit}", f"--html={html}")
     result = its_world.run(
-        *its_world.on(), "--kernel", "running", *OPTIONS, *more, PYTHONPATH=plugins.PYTHONPATH, CI="true"
+        *its_world.on(), "--tcp-kernel", "running", *OPTIONS, *more, PYTHONPATH=plugins.PYTHONPATH, CI="true"
     )
     assert result.returncode == pytest.ExitCode.TESTS_FAILED, result.stdout + result.stderr
     (present,) = re.findall(r"^plugins: (.*)$", result.stdout, re.MULTILINE)
@@ -190,7 +190,7 @@ def test_plugins_programs_and_packages_are_there(its_world: Project, tmp_path: P
         assert f"test_hangs[{version}]" in html.read_text()
     # What it says of what it has not.
     assert re.search(
-        r"SKIPPED .*no-such-program is not in this virtual machine; pytest's --guest-program no-such", result.stdout
+        r"SKIPPED .*no-such-program is not in this virtual machine; pytest's --tcp-guest-program no-such", result.stdout
     )
     assert "no-such-program is not installed; on Debian" in result.stdout
     # pytest-timeout, pytest-randomly.
@@ -211,8 +211,11 @@ def test_plugins_programs_and_packages_are_there(its_world: Project, tmp_path: P
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("--guest-program=nope-x", "ERROR: --guest-program nope-x: it is not installed here, and only what is here"),
-        ("--guest-package=nope-x", "ERROR: --guest-package nope-x: "),
+        (
+            "--tcp-guest-program=nope-x",
+            "ERROR: --tcp-guest-program nope-x: it is not installed here, and only what is here",
+        ),
+        ("--tcp-guest-package=nope-x", "ERROR: --tcp-guest-package nope-x: "),
     ],
 )
 def test_what_cannot_be_brought_is_named_before_a_machine_starts(its_world: Project, option: str, said: str) -> None:

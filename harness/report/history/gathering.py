@@ -131,4 +131,4 @@ def _ranges(phase: Phase) -> dict[str, dict[str, Knob]]:
 def _nothing_in(place: Path, claims: Collection[str] | None, notices: Sequence[str]) -> str:
     what = "no evidence here" if claims is None else f"no evidence of {', '.join(claims)} here"
     also = f" ({notices[-1]})" if notices else ""
-    return f"{place}: {what}{also}; name directories that pytest's --evidence wrote, or archives of them"
+    return f"{place}: {what}{also}; name directories that pytest's --tcp-evidence wrote, or archives of them"
