@@ -68,7 +68,7 @@ def test_it_says_its_version(installed: Installed) -> None:
 
 def test_a_claim_is_settled_and_shown_with_what_the_package_brings_alone(installed: Installed, tmp_path: Path) -> None:
     before = installed.files()
-    ran = installed.harness("scenarios", "-q", "-k", "ipv4", "--claim", "accept-queue.capacity", cwd=tmp_path)
+    ran = installed.harness("scenarios", "-q", "-k", "ipv4", "--tcp-claim", "accept-queue.capacity", cwd=tmp_path)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "1 claim: 1 refuted" in ran.stdout
     evidence = json.loads((tmp_path / "out/evidence/accept-queue.capacity.json").read_text())
@@ -107,12 +107,12 @@ def test_the_example_of_the_readme_runs(installed: Installed, tmp_path: Path) ->
     assert "2 passed" in ran.stdout
 
 
-def test_kernels_are_listed_or_the_reason_is_a_line(installed: Installed, tmp_path: Path) -> None:
-    listed = installed.harness("kernels", "list", cwd=tmp_path, HARNESS_CACHE=str(tmp_path / "cache"))
-    if listed.returncode:
-        assert len(listed.stderr.splitlines()) == 1
-    else:
-        assert listed.stdout.startswith("SERIES")
+def test_the_archive_of_kernels_is_asked(installed: Installed, tmp_path: Path) -> None:
+    """Of a mirror that is not there, so that it takes no time; tests/unit/test_kernels_archive.py lists one that is."""
+    where = ("--mirror", f"file:{tmp_path}/none", "--suite", "stretch")
+    listed = installed.harness("kernels", "list", *where, cwd=tmp_path, HARNESS_CACHE=str(tmp_path / "cache"))
+    assert (listed.returncode, listed.stdout, len(listed.stderr.splitlines())) == (2, "", 1)
+    assert "no archive of kernels can be read" in listed.stderr
 
 
 def test_a_users_mypy_sees_the_types(installed: Installed, tmp_path: Path) -> None:

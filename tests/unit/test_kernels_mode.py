@@ -105,6 +105,9 @@ def test_what_no_machine_can_be_is_refused_in_one_line(asked: dict[str, object],
 def test_a_pytest_that_a_command_starts_is_told_the_same(asked: Mode, pytestconfig: pytest.Config) -> None:
     told = pytestconfig._parser.parse_known_args(words(asked))
     again = mode(
-        real_time=told.real_time, cpus=told.guest_cpus, memory=told.guest_memory, append=told.guest_append
-    )  # fmt: skip
+        real_time=told.tcp_real_time,
+        cpus=told.tcp_guest_cpus,
+        memory=told.tcp_guest_memory,
+        append=told.tcp_guest_append,
+    )
     assert again == asked

@@ -68,7 +68,7 @@ def test_an_option_of_before_works_and_says_its_new_name(
     ran.stdout.fnmatch_lines(["*CLAIM [[]'one', 'two'] FULL True", "EVIDENCE there"])
     ran.stdout.fnmatch_lines(["*PytestDeprecationWarning: --claim is --tcp-claim now; the old name works until 0.3"])
     ran.stdout.fnmatch_lines(["*--evidence is --tcp-evidence now*"])
-    assert ran.ret == 0
+    assert ran.ret == pytest.ExitCode.NO_TESTS_COLLECTED
     assert session("-n", "1", "--full-size").ret == 0
 
 
