@@ -169,7 +169,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """With --claim, files of other claims, where that is known."""
+    """With --tcp-claim, files of other claims, where that is known."""
     return True if collected.is_of_other_claims(collection_path, config) else None
 
 

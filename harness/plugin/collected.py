@@ -1,7 +1,7 @@
 """What this very interpreter has collected before: in a machine that is restored, of which claims each file has tests.
 
 The state of such a machine is saved when pytest has collected in it; the files there are those of that moment for good.
-So with --claim a file that had none of these claims then need not be looked at again.
+So with --tcp-claim a file that had none of these claims then need not be looked at again.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def remember(items: Sequence[pytest.Item]) -> None:
 
 
 def is_of_other_claims(file: Path, config: pytest.Config) -> bool:
-    """Whether --claim asks for nothing that a file has; False for one that was named, or that nobody knows."""
-    chosen: list[str] = config.getoption("claim")
+    """Whether --tcp-claim asks for nothing that a file has; False for one that was named, or that nobody knows."""
+    chosen: list[str] = config.getoption("tcp_claim")
     if not chosen or not is_worker(config) or file not in _claims_of:
         return False
     if any(config.invocation_params.dir / argument.partition("::")[0] == file for argument in config.args):

@@ -1,4 +1,4 @@
-"""With --claim, a machine that has collected before passes over files of other claims, and over nothing else."""
+"""With --tcp-claim, a machine that has collected before passes over files of other claims, and over nothing else."""
 
 from __future__ import annotations
 
