@@ -138,7 +138,8 @@ def _boot(target: Target, check: Check) -> None:
 
         warm.boot(kernel, mode, say=warm.Say())
     elif described := words(mode):
-        raise BadInput(f"{check.kernel}: no machine of ours has that kernel; leave out {' '.join(described)}")
+        ours = " ".join(described).replace("--tcp-", "--")
+        raise BadInput(f"{check.kernel}: no machine of ours has that kernel; leave out {ours}")
 
 
 def _mode(check: Check) -> Mode:
