@@ -163,7 +163,8 @@ def _run(check: Check, target: Target) -> Judged:
             if check.evidence is not None and files:
                 shutil.copytree(session.evidence, check.evidence, dirs_exist_ok=True)
             others = list(failing(session.junit))
-            return judge(check, target.name, runs, others, _stopped(session, code, runs, others))
+            stopped = _stopped(session, code, runs, others)
+            return judge(check, target.name, runs, others, stopped, plain=passed(session.junit))
 
 
 def _stopped(session: Session, code: int, runs: Sequence[tuple[str, Run]], others: Sequence[Failing]) -> str:
@@ -189,15 +190,34 @@ def failing(junit: Path) -> Iterator[Failing]:
                 yield Failing(case.get("name", ""), message.partition("\n")[0], ran=True)
 
 
+def passed(junit: Path) -> int:
+    """How many tests without a claim passed, by pytest's XML."""
+    if not junit.exists():
+        return 0
+    cases = ET.parse(junit).getroot().iter("testcase")
+    wrong = ("failure", "error", "skipped")
+    return sum(
+        not any(each.get("name") == "claim" for each in case.iter("property"))
+        and all(case.find(what) is None for what in wrong)
+        for case in cases
+    )
+
+
 def _last_line(text: str) -> str:
     lines = [line.removeprefix("E").strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "it said nothing"
 
 
 def judge(
-    check: Check, kernel: str, runs: Sequence[tuple[str, Run]], others: Sequence[Failing], stopped: str
+    check: Check,
+    kernel: str,
+    runs: Sequence[tuple[str, Run]],
+    others: Sequence[Failing],
+    stopped: str,
+    *,
+    plain: int = 0,
 ) -> Judged:
-    """What is to be said of a kernel after its claims have run.
+    """What is to be said of a kernel after its claims have run, and `plain` tests without a claim have passed.
 
     A measurement that is wrong counts, whatever else did not run; without one, all that was asked for must have run.
     """
@@ -207,9 +227,11 @@ def judge(
     if wrong or failed:
         return Judged(BAD, (*_wrong_lines(wrong, failed, check.verdict), f"bad: {where}"))
     absent = [f"{test.name}: {test.why}" for test in others if not test.ran]
-    if stopped or absent or not runs:
+    if stopped or absent or not (runs or plain):
         why = stopped or "; ".join(absent[:3]) or "no scenario was chosen"
         return Judged(NOTHING_KNOWN, (f"nothing is known of {where}: {why}",))
+    if not runs:
+        return Judged(GOOD, (f"good: {where}: {plain} test{'s' * (plain != 1)} without a claim",))
     settled = {name for name, run in runs if run.outcome is not Outcome.UNSETTLED}
     if unsettled := {name: run.reason for name, run in runs if name not in settled}:
         lines = [f"{name}: not settled: {reason}" for name, reason in list(unsettled.items())[:SHOWN]]

@@ -108,6 +108,14 @@ def test_a_test_without_a_claim_counts_too(check: Callable[..., Ran]) -> None:
     assert (ran.returncode, ran.stdout.splitlines()[0]) == (BAD, "assert 7 == 8")
 
 
+def test_where_there_are_no_claims_the_tests_count(check: Callable[..., Ran]) -> None:
+    plain = "import pytest\n\ndef test_more():\n    pass\n\ndef test_less():\n    pytest.skip('not here')\n"
+    ran = check("running", scenario=plain)
+    assert (ran.returncode, ran.stdout) == (GOOD, "good: Linux running: 1 test without a claim\n"), ran
+    ran = check("running", scenario=plain.replace("    pass", "    pytest.skip('nor here')"))
+    assert ran.returncode == NOTHING_KNOWN, ran
+
+
 @pytest.mark.parametrize(
     ("scenario", "why"),
     [
