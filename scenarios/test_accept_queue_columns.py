@@ -10,7 +10,7 @@ import pytest
 from harness.instruments.accept_queue import come_one_by_one
 from harness.instruments.queue_columns import columns
 from harness.laws.ranges import at_least
-from harness.observe import accept_queue, ss, states_at
+from harness.observe import accept_queue, proc_tcp, ss, states_at
 from harness.traffic import RawPeer, connect, drop, listen
 from harness.traffic.closing import leave_time_wait
 from harness.traffic.connection import establish, wait_for_end
@@ -19,6 +19,16 @@ from harness.waiting import until, until_equal
 if TYPE_CHECKING:
     from harness.claims.record import ClaimRun
     from harness.lab import Host, Pair
+    from harness.traffic import Listener
+
+
+MANY = 70_000
+
+
+def in_proc(listener: Listener) -> int:
+    """The Recv-Q of a listener in /proc/net/tcp."""
+    (row,) = [row for row in proc_tcp.rows(listener.host) if (row.state, row.local_port) == ("LISTEN", listener.port)]
+    return row.recv_q
 
 
 @pytest.mark.claim("accept-queue.listen-columns")
@@ -30,9 +40,10 @@ def test_listen_columns(claim: ClaimRun, pair: Pair) -> None:
             until(lambda: listener.waiting >= k, what=f"{k} waiting")
             effect.compare("Recv-Q from inet_diag", accept_queue(pair.server, listener.port).waiting, document=k)
             effect.compare("Recv-Q from ss -lnt", ss.listener(pair.server, listener.port).recv_q, document=k)
+            effect.compare("Recv-Q from /proc/net/tcp", in_proc(listener), document=k)
     with claim.control("all accepted: connections of the listener that do not wait") as control:
         listener.accept(10)
-        control.expect("Recv-Q", listener.waiting, 0)
+        control.expect("Recv-Q", [listener.waiting, in_proc(listener)], [0, 0])
         connection = RawPeer(pair.server, pair.client).connection(listener)
         connection.syn()
         control.expect("half-open requests", listener.half_open, 1)
@@ -82,6 +93,16 @@ def test_established_columns(claim: ClaimRun, pair: Pair) -> None:
     with claim.control("all are read") as control:
         control.expect("bytes read", len(connection.server.recv(4096)), 600)
         control.expect("Recv-Q", set(recv_q(pair.server, connection.port).values()), {0})
+    with claim.effect(f"{MANY} bytes have come: more than 16 bits count") as effect:
+        listener = listen(pair.server, 10)
+        # Of the listener its connections have it, and so a window of that size from the beginning.
+        listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * MANY)
+        connection = establish(pair.client, listener)
+        connection.client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MANY)
+        effect.premise("bytes sent", connection.client.send(b"x" * MANY), MANY)
+        until(lambda: not send_q(pair.client, connection.port)["inet_diag"], what="the bytes to be acknowledged")
+        for name, shown in recv_q(pair.server, connection.port).items():
+            effect.compare(f"Recv-Q of the receiver, {name}", shown, document=MANY)
 
 
 @pytest.mark.claim("accept-queue.recv-q-in-other-states")

@@ -68,6 +68,9 @@ def test_smaller_decides(claim: ClaimRun, pair: Pair) -> None:
             limit, waiting = lengths(pair, *smaller_raised)
             control.expect("Send-Q", limit, 20)
             control.expect("connections waiting of 30, more than before", waiting - before[1], 20 - 7)
+    with claim.effect("both far beyond 16 bits: somaxconn 100000, backlog 70000") as effect:
+        pair.server.sysctl[SOMAXCONN] = 100_000
+        effect.compare("Send-Q", listen(pair.server, 70_000).limit, document=70_000)
 
 
 @pytest.mark.claim("accept-queue.somaxconn-default")
@@ -96,3 +99,13 @@ def test_resize_needs_listen(claim: ClaimRun, pair: Pair) -> None:
         control.expect("Send-Q", listener.limit, 20)
         more = come_one_by_one(pair.client, listener, 30) - usual
         control.expect("connections waiting, more than before", more, 20 - 5)
+    listener = listen(pair.server, 1000)
+    with claim.effect("somaxconn lowered from 20 to 5 while another server listens") as effect:
+        pair.server.sysctl[SOMAXCONN] = 5
+        effect.compare("Send-Q", listener.limit, document=20)
+        left = come_one_by_one(pair.client, listener, 18)
+        effect.compare("connections waiting, of 18", left, document=18)
+    with claim.control("listen() called again there, and 5 clients more") as control:
+        listener.listen(1000)
+        control.expect("Send-Q", listener.limit, 5)
+        control.expect("connections waiting", come_one_by_one(pair.client, listener, 5), left)

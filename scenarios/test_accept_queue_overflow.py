@@ -49,6 +49,16 @@ def test_overflow_counter(claim: ClaimRun, pair: Pair) -> None:
         late.send("A")
         until_at_least(lambda: effect.delta(server).Tcp.InSegs, 1, what="the ACK to arrive")
         effect.compare("ListenOverflows", effect.delta(server).TcpExt.ListenOverflows, document=1)
+    server.sysctl["net.ipv4.tcp_syncookies"] = 2
+    other = listen(server, 5)
+    by_cookie = peer.connection(other)
+    by_cookie.syn()
+    fill(pair.client, other)
+    with claim.effect("a third ACK that brings a SYN cookie, at a full queue") as effect:
+        by_cookie.send("A")
+        until_at_least(lambda: effect.delta(server).Tcp.InSegs, 1, what="the ACK to arrive")
+        effect.compare("ListenOverflows", effect.delta(server).TcpExt.ListenOverflows, document=1)
+    server.sysctl["net.ipv4.tcp_syncookies"] = 1
     with claim.control("7 SYNs at a queue with room") as control:
         before = netstat.statistic(server, netstat.OVERFLOWED)
         roomy = listen(server, 50)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness import traffic, waiting
+from harness.instruments.lifetimes import watch_orphan
 from harness.instruments.one_moment import beside_count
 from harness.instruments.programs import command
 from harness.laws import queues
@@ -168,6 +169,12 @@ def test_netstat_time_wait(claim: ClaimRun, pair: Pair) -> None:
         # The kernel gives the table out a page at a time, and finds its place again by counting (tcp_seek_last_pos()).
         farthest = max(abs(number - there) for number, there in looks)
         effect.compare("how far from that: at most ten missed or seen twice", farthest, document=at_most(10))
+    with claim.control("one more connection, in FIN-WAIT-2, that no application holds") as control:
+        watch_orphan(pair.client, listen(server))
+        number, there = counted()
+        control.expect(mended, number, there)
+        line = "netstat -ant | grep FIN_WAIT2 | wc -l"
+        control.expect(line, shell.number(server, line), 1)
     with claim.control("none: the other side's end") as control:
         control.expect(mended, shell.number(pair.client, mended), 0)
     with claim.control("an IPv6 address of 39 characters: cut off without -W, and counted all the same") as control:

@@ -17,6 +17,7 @@ import pytest
 from harness import traffic, waiting
 from harness.evidence import address, port, seconds, state, ticks
 from harness.instruments.crowded_table import SLOTS, crowded_host
+from harness.instruments.lifetimes import watch_orphan
 from harness.instruments.one_moment import beside_count, beside_states
 from harness.instruments.six_states import SIX_STATES, UNREAD, six_states
 from harness.instruments.slabs import CHILD_EHASH, EHASH
@@ -165,6 +166,12 @@ def test_ss_time_wait(claim: ClaimRun, pair: Pair) -> None:
         effect.compare("how far from that: at most ten missed or seen twice", farthest, document=at_most(10))
     with claim.effect("none: the other side's end") as effect:
         effect.compare(recipes.COUNT, shell.number(pair.client, recipes.COUNT), document=0, kernel=1)
+    with claim.control("one more connection, in FIN-WAIT-2, that no application holds") as control:
+        orphan, closed = watch_orphan(pair.client, listen(server)), "state fin-wait-2"
+        control.expect("by inet_diag", count(server, closed), 1)
+        control.expect("ss -Htan state fin-wait-2 | wc -l", shell.number(server, f"ss -Htan {closed} | wc -l"), 1)
+        line = f"ss -Htan state time-wait 'sport = :{orphan.port}' | wc -l"
+        control.expect("of its port, ss -Htan state time-wait | wc -l", shell.number(server, line), 0)
     with claim.control("1000 and none, the header left out") as control:
         for host in (server, pair.client):
             number, there = counted("ss -Htan state time-wait | wc -l", host)

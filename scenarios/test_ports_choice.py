@@ -104,6 +104,19 @@ def test_own_range(claim: ClaimRun, pair: Pair) -> None:
         bound = take_ports(client, 12, bind=True, options=[own_range(50010, 50019)])
         effect.compare("ports of bind()", sorted(bound.ports), document=[*range(50010, 50020)])
         effect.compare("how the others end", bound.errors, document=[IN_USE] * 2)
+    with claim.effect(
+        "ranges that reach beyond 40000 to 40019, which is ip_local_port_range, or have one end"
+    ) as effect:
+        give_ports(client, 20)
+        for first, last, within in (
+            (39990, 40004, range(40000, 40005)),
+            (40015, 40030, range(40015, 40020)),
+            (40017, 0, range(40017, 40020)),
+            (0, 40002, range(40000, 40003)),
+        ):
+            to = listen(pair.server)
+            beyond = take_ports(client, 20, to=to, options=[own_range(first, last)])
+            effect.compare(f"{first} to {last}: ports of twenty connect()", sorted(beyond.ports), document=[*within])
     with claim.effect("50000 to 50009 where ip_local_port_range is 40000 to 40019") as effect:
         twenty = give_ports(client, 20)
         outside = take_ports(client, 20, to=listener, options=[own_range(50000, 50009)])

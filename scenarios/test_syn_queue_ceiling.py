@@ -232,3 +232,10 @@ def test_limit_needs_listen(claim: ClaimRun, pair: Pair) -> None:
         listener.listen(512)
         control.expect("half-open more than before", flooded(client, listener, 600) - first, at_least(128))
         control.expect("Send-Q", listener.limit, 512)
+    with claim.effect("somaxconn lowered from 100 to 20 under a listener") as effect:
+        wide, narrow = Knobs(100, 100, 4096, 0), Knobs(100, 20, 4096, 0)
+        listener = listening(server, wide)
+        set_knobs(server, narrow)
+        effect.compare("half-open", flooded(client, listener, 200), document=ceiling(wide))
+    with claim.control("a listener that listens since then") as control:
+        control.expect("half-open", flooded(client, listening(server, narrow), 200), ceiling(narrow))

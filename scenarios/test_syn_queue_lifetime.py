@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.evidence import seconds, state
 from harness.instruments.lifetimes import crowd_behind, watch_half_open, watch_until_gone
-from harness.instruments.syn_queue import SYNACK_RETRIES, listening
+from harness.instruments.syn_queue import SYNACK_RETRIES, ceiling, listening
+from harness.laws import before
 from harness.laws.queues import Knobs
 from harness.laws.ranges import at_most
 from harness.laws.timers import about, doubling, half_open_lasting, initial_rto
 from harness.observe import states_at
 from harness.traffic import SYN_OPTIONS, RawPeer, listen
+from harness.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from harness.lab import Host, Lan
     from harness.laws.timers import Lasts
     from harness.traffic import RawConnection
+
+# How often the answer to a request is repeated at most where the queue is over half full.
+RETRIES_OF_OLD = 2
 
 
 def after_retries(n: int) -> Lasts:
@@ -68,6 +73,45 @@ def test_fewer_retries_evict_sooner(claim: ClaimRun, lan: Callable[[int], Lan]) 
         effect.compare("SYN-ACKs until it was gone, 1 retry", sent[0], document=at_most(sent[2] - 1))
     with claim.control("in full queues: more than two retries count as two") as control:
         control.expect("SYN-ACKs, 1, 2 and 5 retries", sent, [2, 3, 3])
+
+
+def half_of(limit: int) -> int:
+    """How many requests are the most that are not too many for reqsk_timer_handler(), with such a limit of listen()."""
+    if before("syn-queue-follows-the-backlog"):  # half of the table that the queue had of its own
+        return ceiling(Knobs(limit, tcp_syncookies=0)) // 2 - 1
+    return max(8, limit) // 2
+
+
+@pytest.mark.slow(9)
+@pytest.mark.claim("syn-queue.fewer-retries-evict-sooner")
+def test_more_than_half_full(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
+    client, *servers = lan(5).hosts
+    captures = [claim.capture(server) for server in servers]
+    # The limit, and whether a request more than half of it comes.
+    queues = list(product((5, 20), (True, False)))
+    first: list[RawConnection] = []
+    for server, (limit, beyond) in zip(servers, queues, strict=True):
+        first.append(RawPeer(server, client).connection(listening(server, Knobs(limit, tcp_syncookies=0))))
+        first[-1].syn()
+        crowd_behind(first[-1], half_of(limit) - 1 + beyond)
+    # Gone after the third timeout, 7 s, or answered a fourth time then.
+    answers = [RETRIES_OF_OLD + 1 if beyond else RETRIES_OF_OLD + 2 for _, beyond in queues]
+
+    def sent() -> list[int]:
+        return [len(seen.segments(flags="SA", dport=each.port)) for seen, each in zip(captures, first, strict=True)]
+
+    def gone() -> list[bool]:
+        return [not states_at(server, each.port) for server, each in zip(servers, first, strict=True)]
+
+    wanted = [beyond for _, beyond in queues]
+    until(lambda: sent() == answers and gone() == wanted, deadline=60, what="the third timeouts")
+    for n, (limit, beyond) in enumerate(queues):
+        if beyond:
+            with claim.effect(f"tcp_synack_retries 5, backlog {limit}, {half_of(limit) + 1} half-open") as effect:
+                effect.compare("SYN-ACKs to the first, until it is gone", sent()[n], document=RETRIES_OF_OLD + 1)
+        else:
+            with claim.control(f"tcp_synack_retries 5, backlog {limit}, {half_of(limit)} half-open") as control:
+                control.expect("SYN-ACKs to the first, which stays", sent()[n], RETRIES_OF_OLD + 2)
 
 
 @pytest.mark.slow(24)

@@ -35,6 +35,22 @@ BEYOND = 9
 @pytest.mark.claim("syncookies.off")
 def test_off(claim: ClaimRun, pair: Pair) -> None:
     peer = RawPeer(pair.server, pair.client)
+    listener = full_queue(pair.server, pair.client, 2).listener
+    listener.stall()
+    late, in_time = peer.connection(listener), peer.connection(listener)
+    for each in (late, in_time):
+        each.syn()
+    with claim.control("tcp_syncookies 2, and the ACK with a cookie that was sent") as control:
+        in_time.send("A")
+        until_equal(lambda: listener.waiting, 1, what="connections waiting")
+        control.expect("counters", cookie_counters(control.delta(pair.server)), {"TcpExt.SyncookiesRecv": 1})
+    with claim.effect("tcp_syncookies 0, and the ACK with another cookie that was sent before") as effect:
+        pair.server.sysctl[SYNCOOKIES] = 0
+        late.send("A")
+        effect.compare("the answer", str(late.wait(bool).flags), document="R")
+        effect.compare("connections that wait", listener.waiting, document=1)
+        effect.compare("counters", cookie_counters(effect.delta(pair.server)), document={})
+    listener.close()
     for backlog in BACKLOGS:
         listener = full_queue(pair.server, pair.client, 0, backlog).listener
         with claim.effect(f"tcp_syncookies 0, backlog {backlog}: {BEYOND} SYNs more than fit") as effect:

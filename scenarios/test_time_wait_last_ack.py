@@ -11,6 +11,7 @@ import pytest
 from harness.errors import NotReady
 from harness.evidence import drawn, seconds, state
 from harness.instruments.closing import LostAck, lose_last_ack
+from harness.instruments.inbound import Answer, Door, reach
 from harness.instruments.lifetimes import seconds_left, watch_last_ack, watch_until_gone
 from harness.laws.ranges import at_least, at_most, between
 from harness.laws.timers import orphan_lasting
@@ -80,6 +81,10 @@ def test_reacks_fin(claim: ClaimRun, pair: Pair) -> None:
         effect.note("timer before and after", (earlier, later))
         effect.compare("the other side then", state(last.states), document=[])
         effect.compare("error at the other side", last.error, document="no error")
+    with claim.effect("the FIN comes again three times, one after the other: none is held back") as effect:
+        old = Door(closer, peer).leave_behind(None)
+        answers = [reach(old, "FA", -1) for _ in range(3)]
+        effect.compare("answers", answers, document=[Answer("A", "TIME-WAIT")] * 3)
     with claim.control("a connection closed at the same time whose last ACK was not lost") as control:
         control.expect("timer", seconds(seconds_left(closer, undisturbed.port)), at_most(59))
         fins = at_closer.segments(direction="in", sport=undisturbed.port, dport=local[1], flags="FA")

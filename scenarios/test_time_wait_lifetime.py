@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.evidence import output, seconds, state
+from harness.instruments.closing import SimultaneousClose
 from harness.instruments.lifetimes import (
     Watched,
     seconds_left,
@@ -20,6 +21,7 @@ from harness.laws.ranges import at_most, between, one_of
 from harness.laws.timers import lasting, time_wait_lasting
 from harness.observe import ends_at, ss, states_at
 from harness.traffic import establish, listen
+from harness.traffic.closing import leave_time_wait
 from harness.traffic.connection import wait_for_end
 from harness.waiting import until
 
@@ -77,6 +79,24 @@ def test_lasts_60s(claim: ClaimRun, pair: Pair) -> None:
         until(lambda: not states_at(pair.client, listener.port), what="the client's end to be gone")
         control.expect("its lifetime in seconds", seconds(time.monotonic() - begun), at_most(5))
         control.expect("states at the server", state(states_at(server, listener.port)), ["TIME-WAIT"])
+
+
+@pytest.mark.claim("time-wait.lasts-60s")
+def test_lasts_60s_after_closing(claim: ClaimRun, pair: Pair) -> None:
+    client, server = pair.client, pair.server
+    listener = listen(server)
+    with claim.effect("both sides close at once: TIME-WAIT comes of CLOSING") as effect:
+        closing = SimultaneousClose(client, listener, claim.capture(server, port=listener.port))
+        closing.send_fins()
+        closing.deliver_fins()
+        closing.deliver_acks()
+        for host in (client, server):
+            left = seconds(seconds_left(host, listener.port))
+            effect.compare(f"timer at the {host.name}, by inet_diag", left, document=JUST_BEGUN)
+    with claim.control("one side closes first: TIME-WAIT comes of FIN-WAIT-2") as control:
+        listener = listen(server)
+        leave_time_wait(client, listener)
+        control.expect("timer", seconds(seconds_left(client, listener.port)), JUST_BEGUN)
 
 
 @pytest.mark.slow(63)

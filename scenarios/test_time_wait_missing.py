@@ -12,12 +12,13 @@ from harness.instruments.inbound import leave_in_last_ack
 from harness.instruments.old_data import OLD, delay_data
 from harness.laws import since
 from harness.laws.ranges import between, one_of
+from harness.laws.serial import distance
 from harness.observe import states_at
 from harness.observe.conversation import Conversation
 from harness.traffic import SYN_OPTIONS, RawPeer, connect, establish, listen
 from harness.traffic.connection import endpoint
 from harness.traffic.ports import give_ports
-from harness.waiting import until
+from harness.waiting import let_pass, until
 
 if TYPE_CHECKING:
     from harness.claims.record import ClaimRun
@@ -153,6 +154,25 @@ def test_cannot_tell_apart(claim: ClaimRun, pair: Pair) -> None:
         old = delay_data(closer, listener)
         read = old.arrive_behind_new(establish(closer, listener, source=old.local))
         effect.compare("read", read, document=OLD, kernel=b"")
+    with claim.effect("the first numbers of two connections of one four-tuple, of either side") as effect:
+        listener, seen = listen(peer), claim.capture(closer)
+        first = establish(closer, listener)
+        local = endpoint(first.client)
+        first.close()
+        until(lambda: not states_at(peer, listener.port), what="the last ACK")
+        let_pass(0.5, what="the clock of the first numbers to go on")
+        establish(closer, listener, source=local)
+        for flags, side in (("S", "the side that connects"), ("SA", "the other side")):
+            # By their numbers: one that was sent again has none of its own.
+            earlier, later = {
+                segment.seq: segment for segment in seen.segments(flags=flags, port=listener.port)
+            }.values()
+            beyond = distance(earlier.seq, later.seq)
+            effect.compare(f"{side}: the later is higher", beyond > 0, document=False, kernel=True)
+            # net/core/secure_seq.c, seq_scale(): a clock of 64 ns, which comes round after 275 s.
+            by_clock = round((later.time - earlier.time) / 64e-9)
+            what = f"{side}: seconds of that clock, more than have passed"
+            effect.premise(what, seconds(round((beyond - by_clock) * 64e-9, 3)), between(-0.1, 0.1))
     with claim.effect("no TIME-WAIT, timestamps: a new connection where the numbers of the old segment fit") as effect:
         closer.sysctl[TIMESTAMPS] = 1
         old = delay_data(closer, listen(peer))

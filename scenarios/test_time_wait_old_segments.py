@@ -161,6 +161,7 @@ def test_what_prolongs_it(claim: ClaimRun, pair: Pair) -> None:
             effect.compare("what answers it", reach(connection, *segment), document=Answer(answer, "TIME-WAIT"))
             later = timer(connection.port)
             effect.compare("its 60 s begin anew", later > earlier, document=anew)
+            effect.compare("seconds left", seconds(later), document=at_most(TIME_WAIT + 0.5))
             effect.note("timer before and after", seconds([earlier, later]))
     with claim.control("a TIME-WAIT that nothing reaches") as control:
         control.expect("timer", seconds(timer(untouched)), at_most(59))

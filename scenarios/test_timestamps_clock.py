@@ -8,17 +8,28 @@ import pytest
 
 from harness.errors import Unsupported
 from harness.evidence import ticks
+from harness.instruments.closing import lose_last_ack
 from harness.instruments.shared_address import setbacks
 from harness.instruments.stamped import Stamped
-from harness.instruments.timestamp_clock import TIMESTAMPS, advance, clocks_apart, repeated_words
+from harness.instruments.syn_queue import SYNCOOKIES
+from harness.instruments.timestamp_clock import (
+    TIMESTAMPS,
+    advance,
+    clocks_apart,
+    offset_of_answer,
+    repeated_words,
+)
 from harness.instruments.wall_clock import time_of_day_stepped
 from harness.laws import before
-from harness.laws.ranges import at_least, at_most
+from harness.laws.ranges import at_least, at_most, between
+from harness.laws.serial import distance
 from harness.laws.timestamps import ticks_a_second
 from harness.observe.paws import rejected
 from harness.traffic import Connection, RawPeer, establish, listen
+from harness.traffic.clocks import shake_hands
 from harness.traffic.connection import read
 from harness.traffic.repair import Placed, place_both, set_timestamp, timestamp
+from harness.traffic.timestamps import stamp
 from harness.waiting import until
 
 if TYPE_CHECKING:
@@ -31,7 +42,10 @@ if TYPE_CHECKING:
 BEFORE_ROUND, HERE, THERE = 600, 1_000_000, 2_000_000
 PORT = 14500
 STEP = 1000
+# Of so many connections one in three has a SYN-ACK whose options are more than its clock's lower bits.
+COOKIES = 20
 SECOND = 1000
+A_MINUTE = 60_000
 
 
 @pytest.mark.claim("timestamps.monotonic")
@@ -52,6 +66,34 @@ def test_monotonic(claim: ClaimRun, pair: Pair) -> None:
         port = connection.port
         connection.close()
         effect.compare("times that it goes back", goes_back(port), document={"client": 0, "server": 0})
+    with claim.effect("a FIN that comes again, which TIME-WAIT acknowledges") as effect:
+        last = lose_last_ack(client, listen(server))
+        port = last.local[1]
+        last.repeat()
+        *_, before, answer = [each.tsval for each in packets.segments(sport=port)]
+        newer_by = ticks(distance(before or 0, answer or 0))
+        effect.compare("its ACK is newer than the one that was lost, by", newer_by, document=between(1, A_MINUTE))
+        effect.compare("times that it goes back", goes_back(port), document={"client": 0, "server": 0})
+    with claim.effect("connections that SYN cookies began, whose SYN-ACKs keep options in their timestamps") as effect:
+        server.sysctl[SYNCOOKIES] = 2
+        listener, peer = listen(server, 64), RawPeer(server, client)
+        seen, backwards = claim.capture(server, port=listener.port), 0
+        for _ in range(COOKIES):
+            connection_of = peer.connection(listener)
+            theirs = shake_hands(connection_of, HERE)
+            connection_of.send("PA", b"hello", options=stamp(HERE, theirs))
+            connection_of.wait("A")
+            backwards += setbacks(seen.segments(dport=connection_of.port))
+        effect.premise("cookies taken", effect.delta(server).TcpExt.SyncookiesRecv, COOKIES)
+        effect.compare(f"times that it goes back, of {COOKIES} connections", backwards, document=0)
+        # Behind a SYN-ACK that is ahead of the clock all goes back that follows at once.
+        if TIMESTAMPS in server.sysctl:
+            server.sysctl[TIMESTAMPS] = 2
+            offsets = [offset_of_answer(peer, listener) for _ in range(COOKIES)]
+            ahead = sum(distance(0, offset.ticks) > offset.slack for offset in offsets)
+            effect.compare(f"SYN-ACKs of {COOKIES} that are ahead of the kernel's clock", ahead, document=0)
+            server.sysctl[TIMESTAMPS] = 1
+        server.sysctl[SYNCOOKIES] = 1
     with claim.effect("a talk during which the clock comes round, 2^32 ticks") as effect:
         at = Placed(HERE, THERE, 2**32 - BEFORE_ROUND)
         connection = Connection(*place_both(client, server, (PORT, PORT + 1), at)).talk(2)

@@ -15,6 +15,7 @@ from harness.instruments.timestamp_clock import (
     ask_for_microseconds,
     clock_of,
     different,
+    offset_of_answer,
     offset_towards,
     switch_timestamps,
 )
@@ -112,6 +113,7 @@ def test_default_on(claim: ClaimRun, pair: Pair) -> None:
 @pytest.mark.claim("timestamps.modes")
 def test_modes(claim: ClaimRun, pair: Pair) -> None:
     peers = [RawPeer(pair.client, pair.server) for _ in range(3)]
+    listener = listen(pair.client)
     randomised = since("timestamp-offset-is-random")
     with claim.effect("1: four connections to each of three addresses") as effect:
         switch_timestamps(pair, 1)
@@ -124,18 +126,25 @@ def test_modes(claim: ClaimRun, pair: Pair) -> None:
             effect.premise("different offsets to one address", different(address), offsets_to_one_address(4))
         firsts = [address[0] for address in offsets]
         effect.premise("different offsets to three addresses", different(firsts), 3 if randomised else 1)
+        for offset in [offset_of_answer(peer, listener) for peer in peers]:
+            beyond = between(offset.slack + 1, 2**32 - 1)
+            kernel = beyond if randomised else between(0, offset.slack)
+            what = "TSval of a SYN-ACK - kernel's clock, in ticks"
+            effect.compare(what, drawn(offset.ticks), document=beyond, kernel=kernel)
     with claim.control("2: a connection to each of the addresses") as control:
         switch_timestamps(pair, 2)
-        for offset in map(offset_towards, peers):
+        for offset in [*map(offset_towards, peers), offset_of_answer(peers[0], listener)]:
             control.expect("TSval - kernel's clock, in ticks", ticks(offset.ticks), between(0, offset.slack))
 
 
 @pytest.mark.claim("timestamps.two-has-no-offset")
 def test_two_has_no_offset(claim: ClaimRun, pair: Pair) -> None:
     peers = [RawPeer(pair.client, pair.server) for _ in range(3)]
-    with claim.effect("2: four connections to each of three addresses") as effect:
+    listener = listen(pair.client)
+    with claim.effect("2: four connections to each of three addresses, and one from each") as effect:
         switch_timestamps(pair, 2)
-        for offset in [offset_towards(peer) for peer in peers for _ in range(4)]:
+        answers = [offset_of_answer(peer, listener) for peer in peers]
+        for offset in [*answers, *(offset_towards(peer) for peer in peers for _ in range(4))]:
             effect.compare("TSval - kernel's clock, in ticks", ticks(offset.ticks), document=between(0, offset.slack))
         before = time.monotonic_ns() // 1_000_000
         ahead = distance(before, clock_of(pair.client))
@@ -162,6 +171,13 @@ def test_zero_is_off(claim: ClaimRun, pair: Pair) -> None:
     with claim.effect("0: a connection with data") as effect:
         switch_timestamps(pair, 0)
         effect.compare("segments with the option", sum(carry_stamps(packets, talk(pair).port)), document=0)
+    if since("timestamps-per-namespace"):
+        for off, on in ((pair.server, pair.client), (pair.client, pair.server)):
+            with claim.effect(f"0 at the {off.name} alone: a connection with data") as effect:
+                off.sysctl[TIMESTAMPS], on.sysctl[TIMESTAMPS] = 0, 1
+                first, *others = carry_stamps(packets, talk(pair).port)
+                effect.compare("the SYN has the option", first, document=off is pair.server)
+                effect.compare("other segments with it", sum(others), document=0)
     for mode in (1, 2):
         with claim.control(f"{mode}: a connection with data") as control:
             switch_timestamps(pair, mode)

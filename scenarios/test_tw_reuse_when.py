@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.errors import Unsupported
 from harness.evidence import seconds
 from harness.instruments.take_over import (
     CABLE,
@@ -13,6 +14,7 @@ from harness.instruments.take_over import (
     LOOPBACK,
     OWN_ADDRESS,
     EachWay,
+    RarerWays,
     Trial,
     grow_old,
     law_at,
@@ -87,6 +89,24 @@ def test_boolean(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
         control.expect(
             "which connect() takes over with 0 and with 1", [taken_over(0), taken_over(1)], [NO_WAY, EVERY_WAY]
         )
+
+
+@pytest.mark.claim("tw-reuse.default")
+def test_default_by_rarer_ways(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
+    if before("tw-reuse-on-loopback"):
+        raise Unsupported("the default is 0 here, which knows no ways")
+    clients = lan(3).hosts
+    ways = [RarerWays(client) for client in clients]
+    grow_old()
+    with claim.effect(
+        "the default, and a TIME_WAIT of 2 s: one address is a loopback address, or lo is named"
+    ) as effect:
+        for way, taken in ways[0].taken_over().items():
+            effect.compare(f"connect() takes it over: {way}", taken, document=False, kernel=True)
+    with claim.control("set to 0, and to 1") as control:
+        for each, client, value in zip(ways[1:], clients[1:], (0, 1), strict=True):
+            client.lab.set_all(REUSE, value)
+            control.expect(f"taken over with {value}", set(each.taken_over().values()), {bool(value)})
 
 
 @pytest.mark.claim("tw-reuse.on-by-default")

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from harness.errors import BadInput, NotReady
+from harness.instruments.port_choice import IP_BIND_ADDRESS_NO_PORT
 from harness.laws import take_over
 from harness.laws.serial import distance
 from harness.observe import count
@@ -31,7 +32,11 @@ DELAY = "net.ipv4.tcp_tw_reuse_delay"
 NO_PORT = "EADDRNOTAVAIL"
 # The ways from a host to a listener, by which tcp_tw_reuse 2 tells TIME-WAITs apart.
 CABLE, LOOPBACK, OWN_ADDRESS = "cable", "loopback address", "own address, through lo"
+ONE_LOOPBACK, BOUND_TO_LO = "from its own address to a loopback address", "bound to lo"
+MAPPED = "IPv4's loopback address, by a socket of IPv6"
 _LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
+# An address that lo has: from a socket that is bound to lo, those of other interfaces are not reached.
+_ON_LO = {socket.AF_INET: "10.200.0.1", socket.AF_INET6: "fd00:200::1"}
 # How long a trial goes on, in seconds, when nothing is taken over.
 PATIENCE = 6.0
 # For so many seconds, from its beginning on, the phase of a second counts as that phase.
@@ -78,6 +83,53 @@ class EachWay:
     def taken_over(self) -> dict[str, bool]:
         """Which of the TIME-WAITs connect() takes over now."""
         return {way: takes_over(self._client, listener) for way, listener in self._listeners.items()}
+
+
+class RarerWays:
+    """A client with one port, which is in TIME-WAIT towards itself by ways of lo that few connections take.
+
+    These are what tcp_tw_reuse 2 knows besides two loopback addresses (net/ipv4/tcp_ipv4.c, tcp_twsk_unique()).
+    """
+
+    def __init__(self, client: Host) -> None:
+        self._client = client
+        give_ports(client)
+        own = _LOOPBACK[socket.AddressFamily(client.family)]
+        on_lo = _ON_LO[socket.AddressFamily(client.family)]
+        client.add_address(on_lo)
+        near, named = listen(client, port=8003, address=own), listen(client, port=8004, address=on_lo)
+        self._ways: dict[str, tuple[Listener, tuple[str, int], Callable[[socket.socket], None] | None]] = {
+            ONE_LOOPBACK: (near, near.address, self._from_own_address),
+            BOUND_TO_LO: (named, named.address, _bind_to_lo),
+        }
+        if client.family == socket.AF_INET6:
+            old = listen(client, port=8005, address=_LOOPBACK[socket.AF_INET])
+            self._ways[MAPPED] = (old, (f"::ffff:{old.address[0]}", old.port), None)
+        for listener, address, options in self._ways.values():
+            (attempt,) = connect(client, address, options=options, wait=True)
+            (accepted,) = listener.accept()
+            attempt.socket.close()
+            wait_for_end(accepted)
+            accepted.close()
+            time_wait = f"state time-wait dport = :{listener.port}"
+            until(lambda left=time_wait: count(client, left) == 1, what="TIME-WAIT")  # type: ignore[misc]
+
+    def taken_over(self) -> dict[str, bool]:
+        """Which of the TIME-WAITs connect() takes over now."""
+        results = {
+            way: connect(self._client, address, options=options)[0].result
+            for way, (_, address, options) in self._ways.items()
+        }
+        return {way: result != NO_PORT for way, result in results.items()}
+
+    def _from_own_address(self, connecting: socket.socket) -> None:
+        """Give a socket the host's address, and leave its port to connect()."""
+        connecting.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+        connecting.bind((self._client.ip, 0))
+
+
+def _bind_to_lo(connecting: socket.socket) -> None:
+    connecting.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
 
 
 def leave_behind(client: Host, listener: Listener, port: int, words: bytes) -> None:

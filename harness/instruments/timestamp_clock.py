@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from harness.laws import ranges
 from harness.laws.serial import distance
 from harness.traffic import connect, drop
+from harness.traffic.clocks import ask
 from harness.traffic.connection import take
 from harness.traffic.repair import timestamp
 from harness.traffic.timestamps import stamps_of
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from harness.lab import Host, Pair
     from harness.laws.ranges import Range
     from harness.observe import Capture
-    from harness.traffic import RawPeer
+    from harness.traffic import Listener, RawPeer
     from harness.traffic.connection import Connection
 
 TIMESTAMPS = "net.ipv4.tcp_timestamps"
@@ -47,7 +48,7 @@ def clock_of(host: Host) -> int:
 
 
 class Offset(NamedTuple):
-    """How far the timestamp of a SYN is from the kernel's clock, in ticks; known to within `slack`."""
+    """How far the timestamp of a SYN or a SYN-ACK is from the kernel's clock, in ticks; known to within `slack`."""
 
     ticks: int
     slack: int
@@ -60,6 +61,16 @@ def offset_towards(peer: RawPeer) -> Offset:
     after = clock_of(peer.host)
     syn = until(lambda: [segment for segment in peer.poll() if segment.sport == attempt.port], what="the SYN")[0]
     value, _ = stamps_of(syn) or (0, 0)
+    return Offset((value - before) % 2**32, (after - before) % 2**32 + 2)
+
+
+def offset_of_answer(peer: RawPeer, to: Listener, *, clock: int = 1000) -> Offset:
+    """The offset of a new connection from the peer, whose own clock reads `clock`, by the SYN-ACK of the host."""
+    connection = peer.connection(to)
+    before = clock_of(peer.host)
+    ask(connection, clock)
+    value, _ = stamps_of(connection.expect_syn_ack()) or (0, 0)
+    after = clock_of(peer.host)
     return Offset((value - before) % 2**32, (after - before) % 2**32 + 2)
 
 

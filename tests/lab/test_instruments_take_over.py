@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,11 +10,15 @@ import pytest
 from harness.errors import BadInput, NotReady
 from harness.instruments.last_ack import OldPeer
 from harness.instruments.take_over import (
+    BOUND_TO_LO,
     CABLE,
     LOOPBACK,
+    MAPPED,
     NO_PORT,
+    ONE_LOOPBACK,
     OWN_ADDRESS,
     EachWay,
+    RarerWays,
     Trial,
     comes_back,
     grow_old,
@@ -103,6 +108,15 @@ def test_each_way_is_taken_over_or_not(pair: Pair) -> None:
     grow_old()
     assert ways.taken_over() == {CABLE: True, LOOPBACK: True, OWN_ADDRESS: True}
     assert ways.taken_over() == {CABLE: False, LOOPBACK: False, OWN_ADDRESS: False}
+
+
+def test_rarer_ways_are_taken_over_or_not(pair: Pair) -> None:
+    pair.client.sysctl[REUSE] = 1
+    ways = RarerWays(pair.client)
+    wanted = {ONE_LOOPBACK, BOUND_TO_LO} | ({MAPPED} if pair.client.family == socket.AF_INET6 else set())
+    grow_old()
+    assert ways.taken_over() == dict.fromkeys(wanted, True)
+    assert ways.taken_over() == dict.fromkeys(wanted, False)
 
 
 def test_who_binds_the_port_comes_back_or_not(pair: Pair) -> None:

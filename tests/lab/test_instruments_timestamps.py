@@ -18,6 +18,7 @@ from harness.instruments.timestamp_clock import (
     clock_of,
     clocks_apart,
     different,
+    offset_of_answer,
     offset_towards,
     repeated_words,
     switch_timestamps,
@@ -51,8 +52,9 @@ def test_the_nearest_rate() -> None:
 
 def test_offsets_of_connections(pair: Pair) -> None:
     switch_timestamps(pair, 2)
-    offset = offset_towards(RawPeer(pair.client, pair.server))
-    assert offset.ticks <= offset.slack
+    peer = RawPeer(pair.client, pair.server)
+    for offset in (offset_towards(peer), offset_of_answer(peer, listen(pair.client))):
+        assert offset.ticks <= offset.slack
     assert different([Offset(10, 2), Offset(11, 2), Offset(100, 2), Offset(5000, 2)]) == 3
 
 
