@@ -81,7 +81,7 @@ class GatewayPorts(SideBySide):
             outside = lab.cable_of(chain.server)
             second = outside.address(77, chain.between.family)
             chain.between.add_address(second)
-            chain.server.neighbour("eth0", second, outside.mac(1), chain.between.family)
+            chain.server.neighbour("eth0", second, outside.mac(1))
             chain.between.nat.snat(second, ports=ports)
             calls.each += knock(chain.client, listener, WANTED - by_the_first).each
         failed = statistics(chain.between)["insert_failed"]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import socket
 import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
+from harness.lab import rtnetlink
 from harness.laws import ranges
 from harness.laws.serial import distance
 from harness.traffic import connect, drop
@@ -144,12 +144,6 @@ def repeated_words(pair: Pair, connection: Connection, packets: Capture) -> list
 def ask_for_microseconds(host: Host, to: Host) -> None:
     """A route whose connections have timestamps in microseconds, where the kernel knows such routes."""
     (interface,) = host.interfaces.values()
-    host.netlink().route(
-        "replace",
-        dst=to.ip,
-        dst_len=32 if host.family == socket.AF_INET else 128,
-        oif=interface.index,
-        family=host.family,
-        metrics={"features": RTAX_FEATURE_TCP_USEC_TS},
-    )
+    features = RTAX_FEATURE_TCP_USEC_TS
+    host.netlink().tell(rtnetlink.route(to.ip, host.family, interface=interface.index, features=features))
     host.close_netlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -10,19 +11,18 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from harness.errors import BadInput
-from harness.lab import isolation, nft, offload
+from harness.lab import isolation, nft, offload, rtnetlink
 from harness.lab.firewall import Firewall, Translation
 from harness.lab.netns import Namespace
 from harness.lab.program import Program, Ran, run
+from harness.lab.rtnetlink import Setup
 from harness.lab.sysctl import Sysctls
 from harness.lab.tracking import ConnectionTracking
 from harness.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
-
-    from pyroute2 import IPRoute
 
     from harness.lab.lab import Lab
 
@@ -33,12 +33,12 @@ Addresses = dict[int, Address]
 NODAD = 0x02  # include/uapi/linux/if_addr.h, IFA_F_NODAD: usable at once
 # No reverse path check; no link-local address, hence no router solicitation and nothing to detect duplicates of.
 QUIET = {
-    "ipv4/conf/all/rp_filter": "0",
-    "ipv4/conf/default/rp_filter": "0",
-    "ipv6/conf/all/disable_ipv6": "0",
-    "ipv6/conf/default/disable_ipv6": "0",
-    "ipv6/conf/default/addr_gen_mode": "1",
-    "ipv6/conf/default/accept_ra": "0",
+    "ipv4/conf/all/rp_filter": b"0",
+    "ipv4/conf/default/rp_filter": b"0",
+    "ipv6/conf/all/disable_ipv6": b"0",
+    "ipv6/conf/default/disable_ipv6": b"0",
+    "ipv6/conf/default/addr_gen_mode": b"1",
+    "ipv6/conf/default/accept_ra": b"0",
 }
 
 
@@ -87,7 +87,7 @@ class Host:
         self.nat = Translation(self.namespace, name, lab.family, self.interfaces)
         self.conntrack = ConnectionTracking(self.sysctl)
         self.programs: list[Program] = []
-        self._netlink: IPRoute | None = None
+        self._netlink: Setup | None = None
         self._quieten()
 
     def __enter__(self) -> Host:
@@ -155,14 +155,12 @@ class Host:
 
     # Set-up: used by Lab, not by scenarios.
 
-    def netlink(self) -> IPRoute:
+    def netlink(self) -> Setup:
         """The rtnetlink socket that sets this host up; closed when the lab is ready."""
         if self._netlink is None:
-            from pyroute2 import IPRoute
-
             with self:
-                self._netlink = IPRoute()
-                self._netlink.link("set", index=1, state="up")
+                self._netlink = Setup()
+            self._netlink.tell(rtnetlink.up(1))
         return self._netlink
 
     def close_netlink(self) -> None:
@@ -178,26 +176,28 @@ class Host:
         if not offloads:
             with self.socket(socket.SOCK_DGRAM, IPV4) as control:
                 offload.switch(control, interface.name, tx=False, tso=False, gso=False, gro=False)
-        netlink.link("set", index=interface.index, state="up", mtu=interface.mtu)
-        for family, address in interface.addresses.items():
-            flags = {} if family == IPV4 else {"flags": NODAD}
-            length = interface.prefixes[family]
-            netlink.addr("add", index=interface.index, address=address, prefixlen=length, family=family, **flags)
-
-    def neighbour(self, interface: str, address: str, mac: str, family: int) -> None:
-        """A permanent entry in the neighbour table: no ARP, no neighbour discovery."""
-        self.netlink().neigh(
-            "replace",
-            ifindex=self.interfaces[interface].index,
-            dst=address,
-            lladdr=mac,
-            family=family,
-            state=0x80,  # NUD_PERMANENT
+        netlink.tell(
+            rtnetlink.up(interface.index, mtu=interface.mtu),
+            *(
+                rtnetlink.address(
+                    interface.index, address, interface.prefixes[family], flags=0 if family == IPV4 else NODAD
+                )
+                for family, address in interface.addresses.items()
+            ),
         )
+
+    def neighbour(self, interface: str, address: str, mac: str) -> None:
+        """A permanent entry in the neighbour table: no ARP, no neighbour discovery."""
+        self.neighbours(interface, [(address, mac)])
+
+    def neighbours(self, interface: str, known: Iterable[tuple[str, str]]) -> None:
+        """Permanent entries, each an address and a MAC; a hundred at a time."""
+        index = self.interfaces[interface].index
+        self.netlink().tell(*(rtnetlink.neighbour(index, address, mac) for address, mac in known))
 
     def route(self, destination: str, via: str, family: int) -> None:
         """A route; `destination` is a prefix or "default"."""
-        self.netlink().route("replace", dst=destination, gateway=via, family=family)
+        self.netlink().tell(rtnetlink.route(destination, family, via=via))
 
     def add_address(self, address: str) -> None:
         """Give the host one more address, on its loopback interface; ready when what is sent to it arrives.
@@ -206,8 +206,8 @@ class Host:
         addrconf_dad_work()).
         """
         family = family_of(address)
-        prefix = {"prefixlen": 32} if family == IPV4 else {"prefixlen": 128, "flags": NODAD}
-        self.netlink().addr("add", index=1, address=address, family=family, **prefix)
+        length, flags = (32, 0) if family == IPV4 else (128, NODAD)
+        self.netlink().tell(rtnetlink.address(1, address, length, flags=flags))
         self.close_netlink()
         with self.socket(socket.SOCK_DGRAM, family) as datagrams:
             datagrams.bind((address, 0))
@@ -231,9 +231,18 @@ class Host:
         """
         with self:
             for name, wanted in QUIET.items():
-                path = Path("/proc/sys/net", name)
-                if path.exists() and path.read_text().strip() != wanted:
-                    path.write_text(wanted)
+                with contextlib.suppress(FileNotFoundError):
+                    _settle(f"/proc/sys/net/{name}", wanted)
+
+
+def _settle(path: str, wanted: bytes) -> None:
+    """Write what a sysctl has to be, unless it is."""
+    knob = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        if os.read(knob, 64).strip() != wanted:
+            os.pwrite(knob, wanted, 0)
+    finally:
+        os.close(knob)
 
 
 def _hears_itself(datagrams: socket.socket) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import BadInput, HarnessError, Unsupported
 from harness.lab import line as lines
-from harness.lab import netem, offload
+from harness.lab import netem, offload, rtnetlink
 from harness.lab.box import Box
 from harness.lab.host import IPV4
 from harness.lab.impairment import LineUsed, Towards
@@ -48,17 +48,16 @@ class Hub:
             path.write_text("1") if path.exists() else None
         if self.by != "box":
             netlink = self._host.netlink()
-            netlink.link("add", kind="bridge", ifname="bridge", br_mcast_snooping=0, mtu=mtu)
-            netlink.link("set", index=self._index("bridge"), state="up")
+            netlink.tell(rtnetlink.bridge("bridge", mtu))
+            netlink.tell(rtnetlink.up(self._index("bridge")))
 
     def plug(self, host: Host, interface: str, mac: str) -> tuple[Namespace, str]:
         """Connect a new interface of a host; the port at its far end, with its namespace."""
         port = f"port{len(self._ports) + 1}"
         self._ports.append(port)
-        peer = {"ifname": port, "net_ns_fd": self._host.namespace.fd}
-        host.netlink().link("add", kind="veth", ifname=interface, address=mac, peer=peer)
-        more = {} if self.by == "box" else {"master": self._index("bridge")}
-        self._host.netlink().link("set", index=self._index(port), mtu=self._mtu, state="up", **more)
+        host.netlink().tell(rtnetlink.veth(interface, mac, rtnetlink.Peer(port, self._host.namespace.fd)))
+        master = None if self.by == "box" else self._index("bridge")
+        self._host.netlink().tell(rtnetlink.up(self._index(port), mtu=self._mtu, master=master))
         if self.by is not None:
             with self._host.socket(socket.SOCK_DGRAM, IPV4) as control:
                 offload.switch(control, port, tx=False, tso=False, gso=False, gro=False)

@@ -7,11 +7,12 @@ import os
 import shutil
 import socket
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import BadInput, NotReady, Unsupported, renamed
-from harness.lab import isolation, nft
+from harness.lab import isolation, nft, rtnetlink
 from harness.lab.cable import Cable
 from harness.lab.host import IPV4, IPV6, Host, Interface
 from harness.lab.hub import Hub, check_offloads
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 # Each host of a cable has every other as a permanent neighbour, which is quadratic: on larger switches only the first
 # host and the others know each other beforehand.
 FULL_MESH = 32
+# So many neighbours are made known in one message to the kernel, whose answers have to fit into a socket's buffer.
+AT_ONCE = 100
 # How long a datagram of ready() may be under way before another is sent, in seconds.
 UNDER_WAY = 1.0
 _numbers = itertools.count(1)
@@ -202,6 +205,7 @@ class Lab:
         new = self.cables[self._ready :]
         for cable in new:
             self._introduce(cable)
+            self._settle(cable, deadline)
             if cable.hub is not None:
                 cable.hub.wait_open()
             hub = cable.members[0][0]
@@ -259,7 +263,7 @@ class Lab:
         chosen = [host.interfaces[name].with_prefixes() for host, name in ends]
         # Of a veth pair both ends go.
         for host, name in ends if cable.switched else ends[:1]:
-            host.netlink().link("del", index=host.interfaces[name].index)
+            host.netlink().tell(rtnetlink.removed(host.interfaces[name].index))
         cable.members.clear()
         cable.line = line
         self._connect(cable, ends, chosen)
@@ -283,13 +287,8 @@ class Lab:
     def _paired(self, cable: Cable, ends: list[tuple[Host, str]]) -> list[tuple[Namespace, str]]:
         """A veth between two hosts: each end's far end is the other."""
         (a, here), (b, there) = ends
-        a.netlink().link(
-            "add",
-            kind="veth",
-            ifname=here,
-            address=cable.mac(1),
-            peer={"ifname": there, "address": cable.mac(2), "net_ns_fd": b.namespace.fd},
-        )
+        peer = rtnetlink.Peer(there, b.namespace.fd, cable.mac(2))
+        a.netlink().tell(rtnetlink.veth(here, cable.mac(1), peer))
         return [(b.namespace, there), (a.namespace, here)]
 
     def _switched(self, cable: Cable, ends: list[tuple[Host, str]]) -> list[tuple[Namespace, str]]:
@@ -302,11 +301,18 @@ class Lab:
 
     def _introduce(self, cable: Cable) -> None:
         for i, (host, name) in enumerate(cable.members):
-            for j, (other, other_name) in enumerate(cable.members):
-                if i != j and (len(cable.members) <= FULL_MESH or 0 in (i, j)):
-                    there = other.interfaces[other_name]
-                    for family in self._families():
-                        host.neighbour(name, there.addresses[family], there.mac, family)
+            others = cable.members if len(cable.members) <= FULL_MESH or i == 0 else cable.members[:1]
+            there = [other.interfaces[of] for other, of in others if other is not host]
+            known = [(each.addresses[family], each.mac) for each in there for family in self._families()]
+            for first in range(0, len(known), AT_ONCE):
+                host.neighbours(name, known[first : first + AT_ONCE])
+
+    def _settle(self, cable: Cable, deadline: float) -> None:
+        """Wait until each host takes the addresses on a cable for its own: before that, what is sent there is lost."""
+        for host, name in cable.members:
+            for ip in host.interfaces[name].addresses.values():
+                setup = host.netlink()
+                until(partial(setup.has, ip), deadline=deadline, what=f"{host.name} to take {ip} for its own")
 
     def cable_of(self, host: Host) -> Cable:
         """The cable that the first interface of a host is on."""

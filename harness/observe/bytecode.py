@@ -10,7 +10,7 @@ import struct
 
 # include/uapi/linux/inet_diag.h
 INET_DIAG_REQ_BYTECODE = 1
-S_GE, S_LE, S_COND = 2, 3, 7
+S_GE, S_LE, D_GE, D_LE, S_COND = 2, 3, 4, 5, 7
 
 # struct inet_diag_bc_op: what to check, and by how many bytes to go on if it is so and if not. Beyond the end is "no".
 OPERATION = struct.Struct("=BBH")
@@ -27,6 +27,15 @@ def from_port(number: int) -> bytes:
 
 def from_port_range(least: int, most: int) -> bytes:
     """The source port is one of these: `sport >= :1024 and sport <= :2047`."""
+    return _between(S_GE, S_LE, least, most)
+
+
+def to_port_range(least: int, most: int) -> bytes:
+    """The destination port is one of these: `dport >= :1024 and dport <= :2047`."""
+    return _between(D_GE, D_LE, least, most)
+
+
+def _between(at_least: int, at_most: int, least: int, most: int) -> bytes:
     length = 2 * OPERATION.size
-    at_least = OPERATION.pack(S_GE, length, 2 * length + BEYOND) + OPERATION.pack(0, 0, least)
-    return at_least + OPERATION.pack(S_LE, length, length + BEYOND) + OPERATION.pack(0, 0, most)
+    first = OPERATION.pack(at_least, length, 2 * length + BEYOND) + OPERATION.pack(0, 0, least)
+    return first + OPERATION.pack(at_most, length, length + BEYOND) + OPERATION.pack(0, 0, most)

@@ -14,7 +14,7 @@ import msgspec
 from harness.errors import BadInput
 from harness.lab import netlink
 from harness.listing import Listing
-from harness.observe import diag, states, tcp_info
+from harness.observe import bytecode, diag, states, tcp_info
 from harness.observe.filters import Filter, compile_filter
 
 if TYPE_CHECKING:
@@ -186,7 +186,14 @@ def states_of(host: Host, connections: Collection[FourTuple]) -> dict[FourTuple,
         return {}
     family = socket.AF_INET6 if ":" in next(iter(connections))[0][0] else socket.AF_INET
     wanted = {_packed(family, local) + _packed(family, remote): (local, remote) for local, remote in connections}
-    found = diag.dump(host, family, _compile(host, "exclude listening").states, 0)
+    near, far = ({end[1] for end in ends} for ends in zip(*connections, strict=True))
+    # Most often all have a port in common; then the kernel is spared handing over the others.
+    condition = b""
+    if len(near) == 1:
+        condition = bytecode.from_port_range(*near, *near)
+    elif len(far) == 1:
+        condition = bytecode.to_port_range(*far, *far)
+    found = diag.dump(host, family, _compile(host, "exclude listening").states, 0, condition)
     size = 4 if family == socket.AF_INET else 16
     seen = {
         message.source[:size] + message.sport + message.destination[:size] + message.dport: message.state

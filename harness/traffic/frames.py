@@ -6,6 +6,7 @@ import itertools
 import random
 import socket
 import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.lab.host import IPV4
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TWO_BYTES = struct.Struct("!H")
+# The beginning of a TCP header: ports, sequence number, acknowledgement.
+SEGMENT = struct.Struct("!HHII")
 # For floods: the benchmarking networks of RFC 2544 and RFC 5180, which nobody has.
 SPOOFED = {socket.AF_INET: "198.18.0.0/15", socket.AF_INET6: "2001:2::/48"}
 
@@ -32,19 +35,44 @@ def segment(
     options: list[tuple[str, Any]] | None = None,
     payload: bytes = b"",
 ) -> bytes:
-    """The bytes of one Ethernet frame with a TCP segment, made by scapy; pairs are (source, destination)."""
+    """The bytes of one Ethernet frame with a TCP segment; pairs are (source, destination).
+
+    scapy makes each kind once, and its ports and numbers are put in, with the checksum carried along (RFC 1624).
+    """
+    kind = Kind(family, macs, addresses, flags, window, tuple(options or ()), payload)
+    try:
+        template = _template(kind)
+    except TypeError:  # an option that cannot be a key
+        template = _template.__wrapped__(kind)
+    at = 34 if family == IPV4 else 54
+    moved = SEGMENT.pack(*ports, seq % 2**32, ack % 2**32)
+    made = bytearray(template)
+    made[at : at + SEGMENT.size] = moved
+    (checksum,) = TWO_BYTES.unpack_from(template, at + 16)
+    TWO_BYTES.pack_into(made, at + 16, carry_checksum(checksum, bytes(SEGMENT.size), moved))
+    return bytes(made)
+
+
+class Kind(NamedTuple):
+    """All of a segment but its ports and numbers."""
+
+    family: int
+    macs: tuple[str, str]
+    addresses: tuple[str, str]
+    flags: str
+    window: int
+    options: tuple[tuple[str, Any], ...]
+    payload: bytes
+
+
+@lru_cache(maxsize=1024)
+def _template(kind: Kind) -> bytes:
+    """A frame whose ports and numbers are 0."""
     known = layers()
-    network = (known.ip if family == IPV4 else known.ipv6)(src=addresses[0], dst=addresses[1])
-    transport = known.tcp(
-        sport=ports[0],
-        dport=ports[1],
-        flags=flags,
-        seq=seq % 2**32,
-        ack=ack % 2**32,
-        window=window,
-        options=options or [],
-    )
-    return bytes(known.ether(src=macs[0], dst=macs[1]) / network / transport / payload)
+    network = (known.ip if kind.family == IPV4 else known.ipv6)(src=kind.addresses[0], dst=kind.addresses[1])
+    options = list(kind.options)
+    transport = known.tcp(sport=0, dport=0, flags=kind.flags, seq=0, ack=0, window=kind.window, options=options)
+    return bytes(known.ether(src=kind.macs[0], dst=kind.macs[1]) / network / transport / kind.payload)
 
 
 def segment_in(frame: bytes) -> bytes | None:

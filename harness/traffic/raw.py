@@ -99,7 +99,7 @@ class RawPeer:
         self._socket.bind((near_interface, ETH_P_ALL))
         self._socket.setblocking(False)
         self._ports = itertools.count(20000)
-        host.neighbour(interface, self.address, self.mac, self.family)
+        host.neighbour(interface, self.address, self.mac)
         host.close_netlink()
         host.lab.on_close(self._socket.close)
 

@@ -62,7 +62,7 @@ def test_gateway_out_of_ports(claim: ClaimRun, behind_nat: Callable[[int], Behin
     with claim.effect("a remedy: new connections leave by a second address, which has 20 ports as well") as effect:
         second = net.outside.address(77, gateway.family)
         gateway.add_address(second)
-        server.neighbour("eth0", second, net.outside.mac(1), gateway.family)
+        server.neighbour("eth0", second, net.outside.mac(1))
         gateway.nat.snat(second, ports=(FIRST, FIRST + PORTS - 1))
         fresh = connect(clients[0], listener, EACH, wait=True)
         effect.compare("connections that are answered, of eight more", fresh.ask(), document=EACH)

@@ -153,7 +153,7 @@ def test_connections_leave_by_the_ports_and_the_address_of_choice(behind_nat: Ca
     assert sorted(seen) == [(own, 40000), (own, 40001), (own, 40002)]
     second = net.outside.address(77, net.gateway.family)
     net.gateway.add_address(second)
-    net.server.neighbour("eth0", second, net.outside.mac(1), net.server.family)
+    net.server.neighbour("eth0", second, net.outside.mac(1))
     net.gateway.nat.snat(second, ports=(40000, 40009))
     come()
     assert {address for address, _ in seen} == {second}
