@@ -15,14 +15,18 @@ from harness.observe import ends_at, sockets, states_between
 from harness.traffic import SYN_OPTIONS, drop
 from harness.traffic.closing import leave_time_wait
 from harness.traffic.connection import endpoint, establish, far_endpoint, wait_for_end
-from harness.waiting import until
+from harness.waiting import let_pass, until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.lab import Host
-    from harness.observe.sockets import FourTuple
+    from harness.observe.sockets import FourTuple, Socket
     from harness.traffic import Listener, RawConnection
+
+
+# In seconds: a timer that has no more than this to go is watched as closely as can be; else looks are so far apart.
+TO_GO, BETWEEN_LOOKS = 1.0, 2.0
 
 
 class Watched:
@@ -65,18 +69,37 @@ class Watched:
 
 
 def watch_until_gone(watched: Sequence[Watched], *, deadline: float) -> None:
-    """Look at hosts, of each at all connections at once, until none of those watched is left; NotReady after that."""
+    """Look at hosts, of each at all connections at once, until none of those watched is left; NotReady after that.
+
+    A look costs the kernel a walk through its whole table. As long as the kernel's own timers have more than a second
+    to go, two seconds pass between looks: what ends before its timer is missed by then, and shows as an early end.
+    """
+
+    last = time.monotonic() + deadline
 
     def all_gone() -> bool:
         left = [watch for watch in watched if not watch.gone]
+        quiet = math.inf
         for host in {watch.host.name: watch.host for watch in left}.values():
-            looked, states = time.monotonic(), _states(host)
+            looked, found = time.monotonic(), _connections(host)
+            states = {ends: connection.state for ends, connection in found.items()}
             for watch in left:
                 if watch.host is host:
                     watch.look(states, looked)
+                    quiet = min(quiet, _quiet(watch, found))
+        if quiet < math.inf:
+            let_pass(min(quiet, last - time.monotonic()), what="the timers of connections to have a second to go")
         return all(watch.gone for watch in left)
 
     until(all_gone, deadline=deadline, what="all that is watched to be gone")
+
+
+def _quiet(watch: Watched, found: dict[FourTuple, Socket]) -> float:
+    """For how many seconds the timer of a connection lets expect nothing; infinite for one that is gone."""
+    if watch.gone:
+        return math.inf
+    timer = found[watch.ends].timer
+    return 0.0 if timer is None else max(0.0, min(timer.expires - TO_GO, BETWEEN_LOOKS))
 
 
 def watch_time_wait(client: Host, listener: Listener) -> Watched:
@@ -152,7 +175,7 @@ def _abandon(host: Host, held: socket.socket, state: str) -> Watched:
     return Watched(host, ends, state, begun)
 
 
-def _states(host: Host) -> dict[FourTuple, str]:
-    """The state of each connection of a host, by its ends."""
+def _connections(host: Host) -> dict[FourTuple, Socket]:
+    """Each connection of a host, by its ends."""
     connections = sockets(host, "exclude listening", family=host.family, details=False)
-    return {(connection.local, connection.remote): connection.state for connection in connections}
+    return {(connection.local, connection.remote): connection for connection in connections}
