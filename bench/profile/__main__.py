@@ -1,7 +1,7 @@
 """Where a run's time goes: runs the scenarios with measurements, prints tables, draws a picture.
 
     python -m bench.profile [--kernel 6.12] [--functions] [--output DIRECTORY] [words of pytest …]
-    python -m bench.profile --read FILE [--output DIRECTORY]
+    python -m bench.profile --read FILE [--before FILE] [--output DIRECTORY]
 
 Without --kernel on the running kernel, in one process. Of a machine the cost is the processor time of its QEMU.
 """
@@ -34,6 +34,7 @@ def main() -> int:
     parser.add_argument("--kernel", help="in a machine with this kernel, in simulated time")
     parser.add_argument("--functions", action="store_true", help="sample functions, too: kernel, programs, Python")
     parser.add_argument("--read", type=Path, metavar="FILE", help="show what was measured before")
+    parser.add_argument("--before", type=Path, metavar="FILE", help="compare with what was measured there")
     parser.add_argument("--output", type=Path, default=Path("out/profile"), metavar="DIRECTORY")
     parser.add_argument("--most", type=int, default=60, help="so many tests are listed (60)")
     asked, words = parser.parse_known_args()
@@ -42,7 +43,11 @@ def main() -> int:
     if asked.read is None:
         run(asked.kernel, file.resolve(), words, functions=asked.functions)
     measured = table.Measured.of(json.loads(file.read_text()))
-    text = "\n".join(table.lines(measured, asked.most))
+    lines = [*table.lines(measured, asked.most)]
+    if asked.before is not None:
+        earlier = table.Measured.of(json.loads(asked.before.read_text()))
+        lines = [*table.compared(earlier, measured, asked.most), "", *lines]
+    text = "\n".join(lines)
     print(text)
     (asked.output / "profile.md").write_text(text + "\n")
     (asked.output / "profile.svg").write_text(picture.drawn(measured))

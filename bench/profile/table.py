@@ -25,6 +25,8 @@ class Test:
     parts: dict[str, float]
     functions: dict[str, Counter[str]] = field(default_factory=dict)
     asked: dict[str, tuple[int, float]] = field(default_factory=dict)
+    # In a machine of simulated time: a thousand million instructions, which no other load of the host changes.
+    busy: float = 0.0
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Self:
@@ -38,7 +40,8 @@ class Test:
         functions = {kind: Counter(found) for kind, found in raw.get("functions", {}).items()}
         parts = {part: spent * share for part, spent in own.items()}
         asked = {what: (raw["calls"].get(what, 0), raw["parts"].get(what, 0.0) * share) for what in BESIDE}
-        return cls(raw["test"].removeprefix("scenarios/"), cost, parts, functions, asked)
+        name = raw["test"].removeprefix("scenarios/")
+        return cls(name, cost, parts, functions, asked, float(raw.get("busy", 0.0)))
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,27 @@ def lines(measured: Measured, most: int) -> Iterator[str]:
         if found:
             yield ""
             yield from _table((kind, "samples", "%"), _most(found, kind))
+
+
+def compared(before: Measured, after: Measured, most: int) -> Iterator[str]:
+    """Two runs, of the tests that both have: what each cost before and after, and those in which most was saved.
+
+    In machines by instructions: how long those take depends on what else the host has to do.
+    """
+    then = {test.name: test for test in before.tests}
+    pairs = [(then[test.name], test) for test in after.tests if test.name in then]
+
+    def cost(test: Test) -> float:
+        return test.busy if after.machine else test.cost
+
+    unit = "thousand million instructions" if after.machine else "s of processor time"
+    sums = [sum(cost(pair[side]) for pair in pairs) for side in (0, 1)]
+    share = sums[1] / (sums[0] or 1)
+    yield f"{len(pairs)} tests: {sums[0]:.1f} before, {sums[1]:.1f} after, {share:.2f} of it ({unit})"
+    yield ""
+    pairs.sort(key=lambda pair: cost(pair[1]) - cost(pair[0]))
+    rows = [(b.name, f"{cost(b):.2f}", f"{cost(a):.2f}", f"{cost(a) / (cost(b) or 1):.2f}") for b, a in pairs[:most]]
+    yield from _table(("test", "before", "after", "ratio"), iter(rows))
 
 
 def _shares(measured: Measured) -> Iterator[tuple[str, ...]]:
