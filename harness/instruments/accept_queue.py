@@ -40,11 +40,11 @@ def come_one_by_one(client: Host, listener: Listener, n: int) -> int:
 
     Those that waited before are among them. The clients are gone when this returns.
     """
-    already, before = listener.waiting, counters(listener.host)
+    already, before = listener.queued, counters(listener.host)
 
     def seen_to(number: int) -> bool:
         # Asking the listener costs next to nothing, reading the counters a hundred times as much.
-        waiting = listener.waiting - already
+        waiting = listener.queued - already
         return waiting >= number or waiting + (counters(listener.host) - before).TcpExt.ListenDrops >= number
 
     with ExitStack() as clients:

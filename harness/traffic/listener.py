@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import selectors
 import socket as sockets
 import struct
@@ -17,16 +18,16 @@ from weakref import WeakKeyDictionary
 
 from harness.errors import BadInput, NotReady
 from harness.lab.host import family_of
-from harness.observe.queues import AcceptQueue, half_open
+from harness.observe.queues import accept_queue, half_open
 from harness.waiting import PATIENCE, until_equal
 
 if TYPE_CHECKING:
     from harness.lab import Host, Lab
+    from harness.observe.queues import AcceptQueue
 
 Answer = Callable[[bytes], bytes]
-# The beginning of struct tcp_info, in which a listener has at unacked who waits for accept(), and at sacked how many
-# may.
-LISTENING = struct.Struct("=24xII")
+# The beginning of struct tcp_info, in which a listener has at `unacked` how many wait for accept().
+LISTENING = struct.Struct("=24xI")
 
 
 def echo(request: bytes) -> bytes:
@@ -75,16 +76,22 @@ class Listener:
 
     @property
     def _queue(self) -> AcceptQueue:
-        """Its accept queue, and not that of another listener that shares the port; BadInput if it is closed.
+        """Its accept queue, and not that of another listener that shares the port."""
+        return accept_queue(self.host, self.port, inode=os.fstat(self.socket.fileno()).st_ino)
 
-        The kernel's answer to whoever holds the socket (net/ipv4/tcp.c, tcp_get_info()): the numbers that ss shows,
-        for a hundredth of what looking for the socket in the machine's tables takes.
+    @property
+    def queued(self) -> int:
+        """As `waiting`, for whoever asks a thousand times; BadInput if it is closed.
+
+        The kernel's answer to whoever holds the socket (net/ipv4/tcp.c, tcp_get_info()) takes a hundredth of what
+        looking for it in the machine's tables does. What ss shows is `waiting`.
         """
         try:
             known = self.socket.getsockopt(sockets.IPPROTO_TCP, sockets.TCP_INFO, LISTENING.size)
         except OSError:
             raise BadInput(f"a listener of {self.host.name} has no queue any more: it is closed") from None
-        return AcceptQueue(*LISTENING.unpack(known))
+        waiting: int = LISTENING.unpack(known)[0]
+        return waiting
 
     @property
     def half_open(self) -> int:

@@ -27,8 +27,11 @@ def test_a_full_queue_has_one_more_than_its_limit(pair: Pair, limit: int) -> Non
     connect(pair.client, listener, wait=True)
     until(lambda: listener.waiting == 1)
     fill(pair.client, listener)
-    assert listener.waiting == limit + 1
+    assert (listener.waiting, listener.queued) == (limit + 1, limit + 1)
     assert counters(pair.server).TcpExt.ListenOverflows == 0
+    listener.close()
+    with pytest.raises(BadInput, match=r"a listener of server has no queue any more: it is closed"):
+        _ = listener.queued
 
 
 def test_clients_that_come_one_by_one(pair: Pair) -> None:
