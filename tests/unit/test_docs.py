@@ -38,7 +38,8 @@ def test_sections_that_are_linked_exist(page: Path) -> None:
 
 
 def options() -> set[str]:
-    """Every long option of pytest with our plugin, our command, `make mutants`, `harness snapshot`'s program."""
+    """Every long option of pytest with our plugin, our command, benches, `harness snapshot`'s program."""
+    from bench.against import options as of_against
     from bench.mutants.__main__ import options as of_mutants
     from harness.cli import cli
     from harness.incident.snapshot import program
@@ -48,7 +49,8 @@ def options() -> set[str]:
     )
     found = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", shown.stdout))
     found |= set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', program()))
-    found |= {word for action in of_mutants()._actions for word in action.option_strings}
+    for bench in (of_mutants(), of_against()):
+        found |= {word for action in bench._actions for word in action.option_strings}
     todo: list[Any] = [cli]
     while todo:
         command = todo.pop()

@@ -1,0 +1,249 @@
+"""This checkout against another one, turn about in one run: processor time, seconds, and whether noise lets one tell.
+
+    git worktree add ../before 69862b8
+    python -m bench.against ../before [NAME …] [--rounds 5] [--write]
+
+Both run by this interpreter with these libraries, each with a cache of its own; --write puts the table into
+docs/performance.md. A bound is met, or not, where the middle half of the pairs agrees; otherwise it is too noisy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HERE = Path(__file__).parents[1]
+PAGE = HERE / "docs" / "performance.md"
+BEGIN, END = "<!-- measured by bench.against -->\n", "<!-- end -->\n"
+HARNESS = ("-c", "from harness.cli import main; main()")
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--{tcp}evidence", "{work}/evidence")
+IN_A_LAB = "from harness.lab import Lab, pair, lan, isolation; isolation.isolate()\n"
+ROUNDS = 5
+# What a process on an idle machine may take beside what it works itself, for waits and for the disk.
+BUSY = 1.5
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A command that both checkouts run, and what is wanted of it.
+
+    `seconds` and `busy`, of a processor, are bounds of this checkout, `ratio` is one of the two's processor times.
+    `without` are what is removed from the cache before each run, below it; "" is all of it. `first` runs once before.
+    """
+
+    argv: tuple[str, ...]
+    seconds: float | None = None
+    busy: float | None = None
+    ratio: float | None = None
+    without: tuple[str, ...] = ()
+    first: tuple[str, ...] = ()
+    by_name: bool = False
+
+
+MEASURES = {
+    "kernels list, cold": Measure((*HARNESS, "kernels", "list"), seconds=10, without=("",)),
+    "kernels list, warm": Measure((*HARNESS, "kernels", "list"), seconds=0.5, first=(*HARNESS, "kernels", "list")),
+    "first verdict, cold": Measure(
+        (*PYTEST, "scenarios/", "--{tcp}kernel", "6.12", "--{tcp}claim", "tw-reuse.default"),
+        seconds=90,
+        without=("images", "states", "worlds"),
+        first=(*HARNESS, "kernels", "fetch", "6.12"),
+        by_name=True,
+    ),
+    "first verdict, warm": Measure(
+        (*PYTEST, "scenarios/", "--{tcp}kernel", "6.12", "--{tcp}claim", "tw-reuse.default"),
+        seconds=4,
+        first=(*PYTEST, "scenarios/", "--{tcp}kernel", "6.12", "--{tcp}claim", "tw-reuse.default"),
+    ),
+    "collecting": Measure((*PYTEST, "scenarios/", "--collect-only")),
+    "a hundred pairs": Measure(("-c", IN_A_LAB + "for _ in range(100):\n  with Lab() as lab: pair(lab)")),
+    "200 hosts": Measure(("-c", IN_A_LAB + "with Lab() as lab: lan(lab, 200)")),
+    "a million SYNs": Measure(
+        (
+            "-c",
+            IN_A_LAB + "from harness.traffic import flood, listen\n"
+            "with Lab() as lab:\n  n = pair(lab); n.server.sysctl['net.ipv4.tcp_syncookies'] = 0\n"
+            "  flood(n.server, n.client, listen(n.server, 128), count=1_000_000).wait()",
+        ),
+    ),
+    "the suite natively": Measure(
+        (*PYTEST, "scenarios/", "-n", "16", "--dist", "worksteal"), seconds=100, busy=50, ratio=0.45, by_name=True
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run took: seconds, and seconds of a processor, of all processes that it waited for."""
+
+    seconds: float
+    busy: float
+
+
+@dataclass
+class Side:
+    """A checkout, and a directory for what its runs leave."""
+
+    checkout: Path
+    work: Path
+    costs: list[Cost] = field(default_factory=list)
+
+    def run(self, argv: Sequence[str], without: Sequence[str] = ()) -> Cost:
+        """Run a command in the checkout; CalledProcessError, with what it said, if it fails."""
+        for name in without:
+            shutil.rmtree(self.work / "cache" / name, ignore_errors=True)
+        (self.work / "cache").mkdir(parents=True, exist_ok=True)
+        environment = os.environ | {"PYTHONPATH": str(self.checkout), "HARNESS_CACHE": str(self.work / "cache")}
+        # Options were called --kernel once, and are --tcp-kernel now.
+        options = self.checkout / "harness" / "plugin" / "options.py"
+        tcp = "tcp-" if options.exists() and "--tcp-" in options.read_text() else ""
+        words = [sys.executable]
+        words += [word.replace("{work}", str(self.work)).replace("{tcp}", tcp) for word in argv]
+        with tempfile.TemporaryFile("w+") as said:
+            began = time.perf_counter()
+            running = subprocess.Popen(words, cwd=self.checkout, env=environment, stdout=said, stderr=said)
+            _, status, usage = os.wait4(running.pid, 0)
+            cost = Cost(time.perf_counter() - began, usage.ru_utime + usage.ru_stime)
+            running.returncode = os.waitstatus_to_exitcode(status)
+            said.seek(0)
+            if running.returncode:
+                raise subprocess.CalledProcessError(running.returncode, words, said.read())
+        return cost
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the pairs of runs say: medians, the ratio of processor times with its quartiles, and what is wanted."""
+
+    name: str
+    ours: Cost
+    theirs: Cost
+    ratio: tuple[float, float, float]
+    verdicts: tuple[str, ...]
+
+    @property
+    def row(self) -> str:
+        """A line of the table."""
+        low, middle, high = self.ratio
+        costs = " | ".join(f"{cost.busy:.2f} s | {cost.seconds:.2f} s" for cost in (self.theirs, self.ours))
+        return f"| {self.name} | {costs} | {middle:.2f} ({low:.2f} to {high:.2f}) | {'; '.join(self.verdicts) or '-'} |"
+
+
+def outcome(name: str, measure: Measure, ours: Sequence[Cost], theirs: Sequence[Cost]) -> Outcome:
+    """What to make of costs that were measured in pairs."""
+    ratios = quartiles([our.busy / their.busy for our, their in zip(ours, theirs, strict=True)])
+    verdicts = []
+    if measure.ratio is not None:
+        verdicts.append(f"ratio at most {measure.ratio:g}: {judged(ratios, measure.ratio)}")
+    if measure.busy is not None:
+        verdicts.append(
+            f"processor at most {measure.busy:g} s: {judged(quartiles([c.busy for c in ours]), measure.busy)}"
+        )
+    if measure.seconds is not None:
+        judgement = judged(quartiles([cost.seconds for cost in ours]), measure.seconds)
+        if (
+            judgement == "NO"
+            and middle(ours).busy <= measure.seconds
+            and middle(ours).seconds > BUSY * middle(ours).busy
+        ):
+            judgement = "too noisy, the machine is busy"
+        verdicts.append(f"at most {measure.seconds:g} s: {judgement}")
+    return Outcome(name, middle(ours), middle(theirs), ratios, tuple(verdicts))
+
+
+def middle(costs: Sequence[Cost]) -> Cost:
+    """The medians."""
+    return Cost(statistics.median(cost.seconds for cost in costs), statistics.median(cost.busy for cost in costs))
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Between the first and the last lies the middle half; of a single value it is that."""
+    low, middle_one, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else 3 * [*values]
+    return low, middle_one, high
+
+
+def judged(spread: tuple[float, float, float], bound: float) -> str:
+    """Whether a bound is met, where the middle half agrees."""
+    low, _, high = spread
+    return "yes" if high <= bound else "NO" if low > bound else "too noisy"
+
+
+def compare(name: str, measure: Measure, ours: Side, theirs: Side, rounds: int) -> Outcome:
+    """Run a command by turns in both checkouts, beginning with the one and with the other."""
+    costs: dict[Path, list[Cost]] = {ours.checkout: [], theirs.checkout: []}
+    for side in (ours, theirs):
+        if measure.first:
+            side.run(measure.first)
+    for number in range(rounds):
+        for side in (ours, theirs) if number % 2 else (theirs, ours):
+            costs[side.checkout].append(side.run(measure.argv, measure.without))
+    return outcome(name, measure, costs[ours.checkout], costs[theirs.checkout])
+
+
+def table(outcomes: Sequence[Outcome], theirs: Path) -> str:
+    """A Markdown table."""
+    words = ["git", "-C", str(theirs), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+    head = f"| what | {commit}: processor | seconds | now: processor | seconds | processor, now to then | bound |"
+    return "\n".join([head, "|---|---|---|---|---|---|---|", *(one.row for one in outcomes)]) + "\n"
+
+
+def written(page: str, new: str) -> str:
+    """The page with the rows of a new table in place of those of the same name."""
+    old = page.partition(BEGIN)[2].partition(END)[0]
+    rows = {name: line for line in old.splitlines() if (name := line.split("|")[1].strip() if "|" in line else "")}
+    rows |= {line.split("|")[1].strip(): line for line in new.splitlines()}
+    return re.sub(
+        f"{re.escape(BEGIN)}.*{re.escape(END)}",
+        lambda _: BEGIN + "\n".join(rows.values()) + "\n" + END,
+        page,
+        flags=re.S,
+    )
+
+
+def options() -> argparse.ArgumentParser:
+    """What can be asked for."""
+    parser = argparse.ArgumentParser(prog="python -m bench.against", description=__doc__.partition("\n")[0])
+    parser.add_argument("checkout", type=Path, help="the other checkout: a clone, a worktree")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure: {', '.join(MEASURES)}")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"pairs of runs ({ROUNDS})")
+    parser.add_argument("--write", action="store_true", help=f"the table goes into {PAGE.relative_to(HERE)} as well")
+    return parser
+
+
+def main() -> int:
+    """Measure and print; 1 if a bound is not met."""
+    parser = options()
+    asked = parser.parse_args()
+    if unknown := [name for name in asked.names if name not in MEASURES]:
+        parser.error(f"{', '.join(unknown)}: not one of {', '.join(MEASURES)}")
+    if not (asked.checkout / "harness").is_dir():
+        parser.error(f"{asked.checkout}: no checkout of this project, there is no harness/ in it")
+    names = asked.names or [name for name, measure in MEASURES.items() if not measure.by_name]
+    outcomes = []
+    with tempfile.TemporaryDirectory(prefix="tcp-harness-bench-") as work:
+        sides = Side(HERE, Path(work, "ours")), Side(asked.checkout.absolute(), Path(work, "theirs"))
+        for name in names:
+            outcomes.append(compare(name, MEASURES[name], *sides, asked.rounds))
+            print(outcomes[-1].row, flush=True)
+    new = table(outcomes, asked.checkout)
+    if asked.write:
+        PAGE.write_text(written(PAGE.read_text(), new))
+    return 1 if any("NO" in verdict for one in outcomes for verdict in one.verdicts) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""What is made of costs that were measured in pairs: a bound is met, or not, or the pairs do not agree."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench import against
+from bench.against import BEGIN, END, Cost, Measure, Side
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("values", "bound", "told"),
+    [
+        ([1, 2, 3, 4, 5], 4, "yes"),
+        ([1, 2, 3, 4, 5], 1.5, "NO"),
+        ([1, 2, 3, 4, 5], 3, "too noisy"),
+        ([2], 2, "yes"),
+        ([2], 1.9, "NO"),
+    ],
+)
+def test_a_bound_is_judged_by_the_middle_half(values: list[float], bound: float, told: str) -> None:
+    assert against.judged(against.quartiles(values), bound) == told
+
+
+def test_the_ratio_is_that_of_pairs_and_of_processor_times() -> None:
+    # The machine became slower for both: of the medians alone the ratio would be another.
+    ours, theirs = [Cost(9, 1), Cost(9, 2), Cost(9, 10)], [Cost(1, 2), Cost(1, 4), Cost(1, 20)]
+    found = against.outcome("x", Measure((), ratio=0.5), ours, theirs)
+    assert found.ratio == (0.5, 0.5, 0.5)
+    assert found.verdicts == ("ratio at most 0.5: yes",)
+    assert found.row == "| x | 4.00 s | 1.00 s | 2.00 s | 9.00 s | 0.50 (0.50 to 0.50) | ratio at most 0.5: yes |"
+
+
+@pytest.mark.parametrize(
+    ("cost", "told"),
+    [
+        (Cost(3, 2), "at most 4 s: yes"),
+        (Cost(5, 4), "at most 4 s: NO"),
+        (Cost(9, 4.5), "at most 4 s: NO"),
+        (Cost(9, 2), "at most 4 s: too noisy, the machine is busy"),
+    ],
+)
+def test_seconds_that_others_took_do_not_count(cost: Cost, told: str) -> None:
+    assert against.outcome("x", Measure((), seconds=4), [cost], [cost]).verdicts == (told,)
+
+
+def test_a_side_runs_its_own_harness_with_its_own_cache(tmp_path: Path) -> None:
+    (tmp_path / "other" / "harness").mkdir(parents=True)
+    (tmp_path / "other" / "harness" / "__init__.py").write_text("")
+    side = Side(tmp_path / "other", tmp_path / "work")
+    check = "import harness, os, sys; open('here', 'w').write(f'{harness.__file__} {os.environ[\"HARNESS_CACHE\"]}')"
+    cost = side.run(("-c", check))
+    assert cost.seconds > 0
+    assert cost.busy > 0
+    said = (tmp_path / "other" / "here").read_text()
+    assert said == f"{tmp_path}/other/harness/__init__.py {tmp_path}/work/cache"
+    kept = tmp_path / "work" / "cache" / "states"
+    kept.mkdir()
+    side.run(("-c", ""), without=("images",))
+    assert kept.exists()
+    side.run(("-c", ""), without=("states",))
+    assert not kept.exists()
+    with pytest.raises(subprocess.CalledProcessError):
+        side.run(("-c", "raise SystemExit(3)"))
+
+
+def test_new_rows_take_the_place_of_those_of_the_same_name() -> None:
+    page = f"# Costs\n\n{BEGIN}{END}\nmore\n"
+    head = "| what | a |\n|---|---|\n"
+    once = against.written(page, f"{head}| one | 1 |\n| two | 2 |\n")
+    assert once == f"# Costs\n\n{BEGIN}{head}| one | 1 |\n| two | 2 |\n{END}\nmore\n"
+    again = against.written(once, f"{head}| two | 3 |\n")
+    assert again == f"# Costs\n\n{BEGIN}{head}| one | 1 |\n| two | 3 |\n{END}\nmore\n"
+
+
+@pytest.mark.parametrize("words", [[str(against.HERE), "nonsense"], ["/nowhere"]])
+def test_what_is_asked_for_wrongly_is_said(words: list[str]) -> None:
+    command = [sys.executable, "-m", "bench.against", *words]
+    ran = subprocess.run(command, cwd=against.HERE, check=False, capture_output=True, text=True)
+    assert ran.returncode == 2
+    assert ran.stderr.splitlines()[-1].startswith(f"python -m bench.against: error: {words[-1]}: ")
