@@ -16,6 +16,7 @@ from harness.cli import (
     compare,
     diagnose,
     diff,
+    examples,
     history,
     kernels,
     matrix,
@@ -95,6 +96,7 @@ for _command in (
     remedy.remedy,
 ):
     cli.add_command(_command)
+examples.add(cli)
 
 
 def main() -> None:

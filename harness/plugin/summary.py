@@ -14,6 +14,7 @@ from harness.evidence.codec import decode_settled
 from harness.evidence.directory import EvidenceDirectory
 from harness.evidence.moved import attempts, moved
 from harness.evidence.types import NOT_SETTLED, SAID, WRONG, Comparison, Run
+from harness.plugin import by_kernel
 from harness.plugin.claims import EVIDENCE, PACKETS, RUN_AGAIN, claim_places
 from harness.plugin.options import in_pytest
 from harness.plugin.text import shortest
@@ -99,6 +100,9 @@ class Results:
         for kernel in sorted({run.kernel.release for _, run in runs}):
             terminalreporter.section(f"claims on Linux {kernel}", sep="=")
             self._one_kernel(terminalreporter, [(name, run) for name, run in runs if run.kernel.release == kernel])
+        by_kernel.write(
+            terminalreporter, {name: list(by_test.values()) for name, by_test in self.evidence.runs.items()}
+        )
         if runs:
             missing = self._never_run()
             if missing:
