@@ -115,7 +115,9 @@ def test_monotonic(claim: ClaimRun, pair: Pair) -> None:
 @pytest.mark.claim("timestamps.follows-wall-clock")
 def test_follows_wall_clock(claim: ClaimRun, lan: Callable[..., Lan]) -> None:
     if before("timestamp-offset-is-random"):
-        raise Unsupported("all hosts of a machine show its one clock here; with --own-kernel it is told from the time")
+        raise Unsupported(
+            "all hosts of a machine show its one clock here; with --tcp-own-kernel it is told from the time"
+        )
     one, other, third = lan(3).hosts
     peers = [RawPeer(host, third) for host in (one, other)]
     with claim.effect("two hosts of one machine, which have the same time of day") as effect:

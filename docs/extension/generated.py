@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from docutils import nodes
 from docutils.parsers.rst import Directive
 
+from harness.claims.documents import load_documents
 from harness.laws.kernel import KernelVersion
 from harness.report.matrix.making import load
 
@@ -253,6 +254,22 @@ def _row_of(row: ClaimRow, columns: Sequence[KernelColumn]) -> Row:
     return cells
 
 
+@cache
+def headings() -> dict[tuple[str, str], str]:
+    """The headings of the documents in English."""
+    documents = load_documents(HERE.parent / "scenarios" / "documents.toml")
+    return {
+        (document.id, heading): english
+        for document in documents.values()
+        for heading, english in zip(document.headings, document.in_english, strict=True)
+    }
+
+
+def in_english(document: str, heading: str) -> str:
+    """A heading in English, as far as it is known."""
+    return headings().get((document, heading), heading)
+
+
 def claims_of(group: str) -> Iterator[nodes.Node]:
     """The claims of a group, one by one."""
     columns = {column.version: column for column in measured()}
@@ -263,7 +280,9 @@ def claims_of(group: str) -> Iterator[nodes.Node]:
         section += nodes.title("", row.name)
         section += paragraph(row.statement)
         section += nodes.paragraph(
-            "", "Documents: " + "; ".join(f"{document} “{heading}”" for document, heading in row.sources)
+            "",
+            "Documents: "
+            + "; ".join(f"{document} “{in_english(document, heading)}”" for document, heading in row.sources),
         )
         cells = [(columns[version], cell) for version, cell in row.cells.items() if version in columns]
         cells.sort(key=lambda pair: KernelVersion.parse(pair[0].version).release)

@@ -13,7 +13,7 @@ PLACES = ("README.md", "docs", "harness", "scenarios", "tests", "bench", ".ci", 
 
 
 def spell(*places: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    command = [Path(sys.executable).with_name("codespell"), *places]
+    command = [str(Path(sys.executable).with_name("codespell")), *places]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
@@ -22,9 +22,7 @@ def test_no_common_mistake_is_in_any_text() -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-@pytest.mark.parametrize(
-    ("text", "found"), [("The kernel rec" + "ieves it.", True), ("The kernel receives it.", False)]
-)
+@pytest.mark.parametrize(("text", "found"), [("The kernel rec" + "ieves.", True), ("The kernel receives it.", False)])
 def test_a_mistake_is_found(tmp_path: Path, text: str, found: bool) -> None:
     (tmp_path / "text.md").write_text(text)
     assert bool(spell("text.md", cwd=tmp_path).returncode) is found
