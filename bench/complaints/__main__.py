@@ -63,7 +63,7 @@ def _run(name: str, image: Path, place: Path) -> Path:
     for old in place.glob("*.*"):
         old.unlink()
     command = [
-        *(sys.executable, "-m", "pytest", TESTS, "-p", "no:cacheprovider", "-v", "--kernel", str(image)),
+        *(sys.executable, "-m", "pytest", TESTS, "-p", "no:cacheprovider", "-v", "--tcp-kernel", str(image)),
         *("-k", f"{name} or hangs or meanwhile" if name == "debug" else name, f"--guest-append={SOONER}"),
         *("--evidence", str(place), "--junitxml", str(place / "junit.xml")),
         *("--report", str(place / "report.html"), "--ktap", str(place / "results.ktap")),

@@ -24,7 +24,7 @@ def run(kernel: str | None, file: Path, words: list[str], *, functions: bool) ->
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "bench.profile.plugin"]
     command += ["--profile-file", str(file), *(["--profile-functions"] if functions else [])]
     command += ["--evidence", str(file.with_name("evidence"))]
-    command += ["--kernel", kernel] if kernel else []
+    command += ["--tcp-kernel", kernel] if kernel else []
     subprocess.run([*command, *(words or ["scenarios/"])], cwd=PROJECT, check=False)
 
 
