@@ -23,7 +23,7 @@ def run(kernel: str | None, file: Path, words: list[str], *, functions: bool) ->
     """Run the scenarios; a test that fails does not end it."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "bench.profile.plugin"]
     command += ["--profile-file", str(file), *(["--profile-functions"] if functions else [])]
-    command += ["--evidence", str(file.with_name("evidence"))]
+    command += ["--tcp-evidence", str(file.with_name("evidence"))]
     command += ["--tcp-kernel", kernel] if kernel else []
     subprocess.run([*command, *(words or ["scenarios/"])], cwd=PROJECT, check=False)
 

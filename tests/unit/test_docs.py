@@ -59,7 +59,7 @@ def options() -> set[str]:
     return found
 
 
-# Of other programs (docker, ip, hping3, ruff, vagrant), and pytest's in its shorter spelling.
+# Of other programs (docker, ip, hping3, ruff, vagrant, bench), and pytest's in its shorter spelling.
 FOREIGN = {
     "--privileged",
     "--batch",
@@ -73,6 +73,7 @@ FOREIGN = {
     "--bind",
     "--ip",  # --ip_version, of packetdrill
     "--content",  # towncrier
+    *("--read", "--before", "--functions"),  # python -m bench.profile
 }
 
 
