@@ -97,5 +97,6 @@ lock: venv ## write requirements.lock and plugins.lock anew, with the newest rel
 	    --output-file plugins.lock
 
 clean: ## remove what was installed and what the runs left, evidence apart
-	rm -rf "$(VENV)" .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	@$(INSTALL) clean
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	find harness scenarios tests bench . -maxdepth 6 -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from harness import files
 from harness.errors import ClaimError
 from harness.evidence.types import Verdict
 
@@ -72,8 +73,10 @@ def load_corrections(directory: Path) -> dict[str, Correction]:
     found: dict[str, Correction] = {}
     for file in sorted(directory.glob("*.toml")):
         try:
-            table = msgspec.toml.decode(file.read_bytes(), type=dict[str, Correction])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            table = msgspec.toml.decode(files.content(file), type=dict[str, Correction])
+        except OSError as error:
+            raise ClaimError(f"{file}: cannot be read: {error.strerror}") from None
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise ClaimError(f"{file}: {error}") from None
         found |= {f"{file.stem}.{name}": correction for name, correction in table.items()}
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness import files
 from harness.errors import ClaimError
 
 if TYPE_CHECKING:
@@ -31,11 +32,11 @@ def load_documents(file: Path) -> dict[str, Document]:
     import tomllib
 
     try:
-        rows = tomllib.loads(file.read_text(encoding="utf-8"))["document"]
+        rows = tomllib.loads(files.content(file).decode())["document"]
         documents = [_document(row) for row in rows]
     except OSError as error:
         raise ClaimError(f"{file}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # tomllib's own are ValueErrors
         raise ClaimError(f"{file}: not a TOML file: {error}") from None
     except (KeyError, TypeError):
         raise ClaimError(

@@ -44,6 +44,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from harness.errors import BadInput, ClaimError
 from harness.evidence.types import Change, Claim, Expectation, Source, Verdict
+from harness.files import content as content_of
 from harness.laws.boundaries import Boundary, boundary
 from harness.laws.kernel import KernelVersion
 from harness.laws.releases import ALL, Ranges, intersect, outside, parse, spell, spell_release
@@ -100,9 +101,10 @@ def find(name: str, claims: Mapping[str, Found]) -> Found:
 
 def _load_file(file: Path) -> tuple[Claim, ...]:
     try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise ClaimError(f"{file}: cannot be read: {error.strerror}") from None
+        content = content_of(file)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise ClaimError(f"{file}: cannot be read: {why}") from None
     return _claims_of(content, file)
 
 
@@ -113,7 +115,7 @@ def _claims_of(content: bytes, file: Path) -> tuple[Claim, ...]:
 
     try:
         table = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # tomllib's own are ValueErrors
         raise ClaimError(f"{file}: not a TOML file: {error}") from None
     place = f"{file}:"
     _known_keys(table, {"group", "claim"}, place)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from harness import files
 from harness.errors import ClaimError
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ class Register(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read(file: Path) -> Register:
     """The register; ClaimError if it is not one."""
     try:
-        return msgspec.toml.decode(file.read_bytes(), type=Register)
-    except msgspec.DecodeError as error:
+        return msgspec.toml.decode(files.content(file), type=Register)
+    except OSError as error:
+        raise ClaimError(f"{file}: cannot be read: {error.strerror}") from None
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise ClaimError(f"{file}: {error}") from None

@@ -104,5 +104,10 @@ def main() -> None:
     try:
         cli()
     except HarnessError as error:
-        click.echo(f"harness: {error}", err=True)
+        click.echo(f"harness: {plain(str(error))}", err=True)
         sys.exit(2)
+
+
+def plain(text: str) -> str:
+    """A message without what moves a terminal's cursor, or does worse: names in it may come from anywhere."""
+    return "".join(each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in text)

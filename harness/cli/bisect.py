@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from packaging.version import Version
 
+from harness import files
 from harness.cli import walking
 from harness.cli.archive import archive_options
 from harness.cli.notes import note
@@ -167,13 +168,14 @@ class Runs:
         self._scenarios = scenarios
         self._fetch = fetch
         self._say = say
-        self._directory = tempfile.TemporaryDirectory(prefix="harness-bisect-")
+        self._kept = ExitStack()
+        self._directory = self._kept.enter_context(files.folder("harness-bisect-"))
 
     def __enter__(self) -> Runs:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._directory.cleanup()
+        self._kept.close()
 
     def verdict(self, step: Step) -> str:
         """Run the claim on a kernel, brought if it is not here: by its release it is then known without an archive."""
@@ -182,7 +184,7 @@ class Runs:
 
         if step.kernel is not None:
             self._fetch(step.kernel)
-        settle(self.claim, step, Path(self._directory.name), self._scenarios)
+        settle(self.claim, step, self._directory, self._scenarios)
         verdict = verdict_of(run for file in read_directory(self._place(step)).files for run in file.runs)
         self._say(f"{step.version:<10} {step.name:<28} {verdict}")
         return verdict
@@ -204,7 +206,7 @@ class Runs:
         ]
 
     def _place(self, step: Step) -> Path:
-        return Path(self._directory.name, step.name)
+        return self._directory / step.name
 
 
 def settle(claim: str, step: Step, directory: Path, scenarios: Path = SCENARIOS) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import click
 
+from harness import files
 from harness.cli.machine import words
 from harness.cli.notes import note
 from harness.errors import BadInput, HarnessError
@@ -19,6 +18,7 @@ from harness.evidence.types import Outcome, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from harness.cli.settling import Session
     from harness.evidence.types import Run
@@ -153,14 +153,14 @@ def _run(check: Check, target: Target) -> Judged:
     from harness.cli.settling import sessions
     from harness.evidence.codec import read_directory
 
-    with tempfile.TemporaryDirectory(prefix="harness-check-") as directory:
+    with files.folder("harness-check-") as directory:
         kernels = [(target.name, target.names[-1])]
         how = words(_mode(check))
-        with sessions(kernels, Path(directory), scenarios=check.scenarios, claims=check.claims, how=how) as (session,):
+        with sessions(kernels, directory, scenarios=check.scenarios, claims=check.claims, how=how) as (session,):
             code = session.wait()
-            files = read_directory(session.evidence).files if session.evidence.is_dir() else ()
-            runs = [(file.claim.name, run) for file in files for run in file.runs]
-            if check.evidence is not None and files:
+            there = read_directory(session.evidence).files if session.evidence.is_dir() else ()
+            runs = [(file.claim.name, run) for file in there for run in file.runs]
+            if check.evidence is not None and there:
                 shutil.copytree(session.evidence, check.evidence, dirs_exist_ok=True)
             others = list(failing(session.junit))
             stopped = _stopped(session, code, runs, others)

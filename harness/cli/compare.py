@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from harness import files
 from harness.cli.archive import archive_options
 from harness.cli.notes import note
 from harness.cli.question import DIFFERENT, SAME, USAGE, Question, is_evidence, target
@@ -119,7 +119,7 @@ def _places(question: Question, stack: ExitStack) -> tuple[list[Path], list[str]
     targets = [None if there else target(word, question) for word, there in zip(question.words, stored, strict=True)]
     if not question.scenarios.exists():
         raise BadInput(f"{question.scenarios}: there are no scenarios here; name their directory with --scenarios")
-    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="harness-compare-")))
+    directory = stack.enter_context(files.folder("harness-compare-"))
     chosen = [(each.name, word_of(each)) for each in targets if each is not None]
     note(f"running {question.scenarios} on {' and '.join(name for name, _ in chosen)}")
     from harness.cli.settling import sessions

@@ -5,7 +5,6 @@ Whoever reads evidence reads it here. What is no evidence, or evidence of anothe
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from harness import files
 from harness.errors import BadInput
 from harness.evidence.types import SCHEMA, Claim, EvidenceFile, Run
 
@@ -105,18 +105,18 @@ def read_directory(directory: Path, claims: Collection[str] | None = None) -> Di
     """
     if not directory.is_dir():
         raise BadInput(f"{directory}: no such directory; name one that pytest's --tcp-evidence wrote")
-    files: list[EvidenceFile] = []
+    read_files: list[EvidenceFile] = []
     notices: list[str] = []
     for path in sorted(directory.glob("*.json")):
         if not is_of(path.stem, claims):
             continue
         try:
-            files.append(read_content(_content(path), str(path), notices))
+            read_files.append(read_content(_content(path), str(path), notices))
         except OtherSchema:
             raise
         except BadInput as error:
             notices.append(f"{path.name}: left out: {str(error).removeprefix(f'{path}: ')}")
-    return Directory(tuple(files), tuple(notices))
+    return Directory(tuple(read_files), tuple(notices))
 
 
 def is_of(name: str, claims: Collection[str] | None) -> bool:
@@ -150,9 +150,10 @@ def _readable(name: str, envelope: _Envelope, notices: list[str]) -> tuple[Run, 
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
+        return files.content(path)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise BadInput(f"{path}: cannot be read: {why}") from None
 
 
 def _decode(content: bytes, place: str, decoder: msgspec.json.Decoder[Decoded]) -> Decoded:
@@ -165,14 +166,3 @@ def _decode(content: bytes, place: str, decoder: msgspec.json.Decoder[Decoded]) 
         return decoder.decode(content)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise BadInput(f"{place}: not an evidence file: {error}") from None
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that nobody ever sees half of it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise

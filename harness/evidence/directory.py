@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from harness import files
 from harness.errors import BadInput
-from harness.evidence.codec import encode_file, write_whole
+from harness.evidence.codec import encode_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,14 +67,36 @@ class EvidenceDirectory:
             if packets is not None:
                 file = self._packet_file(claim.name, run.params, (*key, len(run.earlier)))
                 run = msgspec.structs.replace(run, packets=file)
-                write_whole(self.path / run.packets, packets)
+                files.write(self.path / run.packets, packets)
             self.claims[claim.name] = claim
             self.runs.setdefault(claim.name, {})[key] = run
-            path = self.path / f"{claim.name}.json"
-            write_whole(path, encode_file(claim, list(self.runs[claim.name].values())))
+            path = self._write(claim.name)
         except OSError as error:
             raise BadInput(f"evidence cannot be written to {self.path}: {error.strerror}; see --tcp-evidence") from None
         return run, path
+
+    def refuse_unwritable(self) -> None:
+        """BadInput if no evidence can be written, before any is measured."""
+        files.refuse_unwritable_directory(self.path, f"evidence cannot be kept, see --tcp-evidence: {self.path}")
+
+    def restore(self) -> int:
+        """Write again what somebody has removed since it was written; how many claims' files that were.
+
+        Captures are not kept in memory: those are gone. BadInput if they cannot be written.
+        """
+        gone = [name for name in self.runs if not (self.path / f"{name}.json").exists()]
+        try:
+            for name in gone:
+                self._write(name)
+        except OSError as error:
+            raise BadInput(f"evidence cannot be written to {self.path}: {error.strerror}; see --tcp-evidence") from None
+        return len(gone)
+
+    def _write(self, name: str) -> Path:
+        content = encode_file(self.claims[name], list(self.runs[name].values()))
+        path = self.path / f"{name}.json"
+        files.write(path, content)
+        return path
 
     def _packet_file(self, claim: str, params: str, attempt: Attempt) -> str:
         stem = "-".join(part for part in (claim, re.sub(r"[^\w.-]+", "-", params).strip("-")) if part)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from harness import files
 from harness.errors import BadInput
-from harness.evidence.codec import write_whole
 from harness.evidence.types import Kernel, Knob, Moved, SocketTable, bare
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ def keep(directory: Path, test: FailedTest, packets: bytes | None) -> FailedTest
         folder.mkdir(parents=True, exist_ok=True)
         if packets is not None:
             test = msgspec.structs.replace(test, packets=f"{stem}.pcapng")
-            write_whole(folder / test.packets, packets)
-        write_whole(folder / f"{stem}.json", msgspec.json.format(msgspec.json.encode(test), indent=1) + b"\n")
+            files.write(folder / test.packets, packets)
+        files.write(folder / f"{stem}.json", msgspec.json.format(msgspec.json.encode(test), indent=1) + b"\n")
     except OSError as error:
         raise BadInput(f"{folder} cannot be written: {error.strerror}; see --tcp-evidence") from None
     return test

@@ -320,12 +320,15 @@ class Phase(msgspec.Struct, frozen=True, omit_defaults=True):
 
 # A run.
 
+# Seconds since the epoch, up to the year 9999: later ones have no date.
+Moment = Annotated[float, msgspec.Meta(ge=0, lt=253402300800)]
+
 
 class Kernel(msgspec.Struct, frozen=True, order=True):
     """A kernel: `release` as `uname -r` has it, `version` as expectations take it, `machine` the processor."""
 
     release: str
-    version: Annotated[str, msgspec.Meta(pattern=r"^\d+\.\d+")]
+    version: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,9}\.[0-9]{1,9}")]
     machine: str = ""
 
 
@@ -351,7 +354,7 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     kernel: Kernel
     nodeid: str
     outcome: Outcome
-    started: float
+    started: Moment
     duration: float
     params: str = ""
     kernel_name: str = ""
@@ -367,8 +370,8 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     packets: str = ""
     asked: tuple[str, ...] = ()
     earlier: tuple[Run, ...] = ()
-    session: float = 0.0
-    kept: float = 0.0
+    session: Moment = 0.0
+    kept: Moment = 0.0
 
     @property
     def is_flaky(self) -> bool:
@@ -378,8 +381,9 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def said(self) -> str:
         """The verdict in words if it is the expected one; otherwise what became of the run."""
-        if self.outcome is Outcome.EXPECTED and self.verdict is not None:
-            return self.verdict.words
+        if self.outcome is Outcome.EXPECTED:
+            # A file of somebody else's may say that what came out was expected, and not what that was.
+            return self.verdict.words if self.verdict is not None else str(Outcome.INCOMPLETE)
         return NOT_SETTLED if self.outcome is Outcome.UNSETTLED else str(self.outcome)
 
     @property

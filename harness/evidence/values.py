@@ -41,6 +41,17 @@ class Kind(StrEnum):
     NAMED = "named"
 
 
+# What the value of each kind is; a fraction that is none (NaN) is null in JSON.
+_FRACTION = (int, float, type(None))
+_THING_OF: dict[Kind, tuple[type, ...]] = {
+    **dict.fromkeys((Kind.COUNT, Kind.BYTES, Kind.PORT, Kind.DRAWN), (int,)),
+    **dict.fromkeys((Kind.NUMBER, Kind.SECONDS, Kind.TICKS), _FRACTION),
+    **dict.fromkeys((Kind.ADDRESS, Kind.STATE, Kind.TEXT, Kind.OUTPUT), (str,)),
+    Kind.FLAG: (bool,),
+    **dict.fromkeys((Kind.NOTHING, Kind.SEVERAL, Kind.NAMED), (type(None),)),
+}
+
+
 class Value(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="value"):
     """A value of a kind.
 
@@ -52,6 +63,13 @@ class Value(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", t
     parts: tuple[Value, ...] = ()
     fields: dict[str, Value] = {}
     unit: str = ""
+
+    def __post_init__(self) -> None:
+        """ValueError for a kind that its value is none of: evidence of a run never has that, other files may."""
+        if not isinstance(self.value, _THING_OF[self.kind]) or (
+            isinstance(self.value, bool) and self.kind is not Kind.FLAG
+        ):
+            raise ValueError(f"{self.value!r:.80} is no {self.kind}")
 
     def plain(self) -> Any:
         """The value as JSON would have it, without its kinds."""

@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from harness import files
 from harness.errors import BadInput, MissingProgram, Unsupported
 from harness.kernels import indices, places
 from harness.kernels.apt import ENVIRONMENT, Apt, told
 from harness.kernels.indices import Package, Read, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # Where each suite is: the archive itself, or the one for security updates.
@@ -68,6 +69,16 @@ class _Mirrors(msgspec.Struct):
     mirrors: dict[str, str]
 
 
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 class Archive:
     """What apt can bring from the given sources; `directory` is where it keeps what it knows of them.
 
@@ -91,6 +102,7 @@ class Archive:
         self.architecture = architecture
         self.strict = strict
         self._progress = progress
+        self.was_read_anew = False
         options = f"arch={architecture} signed-by={keyring} target=none"
         lines = [f"deb [{options}] {source.uri} {source.suite} main" for source in self.sources]
         self._apt = Apt(self.directory, architecture, lines)
@@ -103,13 +115,13 @@ class Archive:
         """
         with places.writing(self.directory, "the index of the archive"):
             self.directory.parent.mkdir(parents=True, exist_ok=True)
-            # One process at a time; the others find it done. Beside the directory, for that may go.
-            with (self.directory.parent / f".{self.directory.name}.lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            # One process at a time; the others find it done. On the directory above, so that no file is left.
+            with _locked(self.directory.parent):
                 read = self.directory / READ
-                if self._apt.configured() and read.exists() and time.time() - read.stat().st_mtime < older_than:
-                    return
                 before = self._read()
+                is_fresh = bool(before.suites) and time.time() - read.stat().st_mtime < older_than
+                if self._apt.configured() and is_fresh:
+                    return
                 read.unlink(missing_ok=True)
                 index = self._read_anew(before)
                 if not index.suites or (self.strict and index.problems):
@@ -117,6 +129,7 @@ class Archive:
                         shutil.rmtree(self.directory, ignore_errors=True)
                     raise Unsupported(_in_one_line(list(index.problems.values())))
                 _keep(read, index)
+                self.was_read_anew = True
 
     def _read_anew(self, before: _Index) -> _Index:
         """What each suite says now.
@@ -153,6 +166,10 @@ class Archive:
         """Why a suite could not be read, or not anew, when that was tried last."""
         return self._read().problems
 
+    def notices(self) -> list[str]:
+        """What is odd or old in the indices, a line each."""
+        return [notice for read in self._read().suites.values() for notice in read.notices]
+
     def packages(self) -> list[Package]:
         """Every package that a kernel is made of, of every suite."""
         return [package for read in self._read().suites.values() for package in read.packages]
@@ -161,7 +178,7 @@ class Archive:
         """What update() has read, kept because the indices are large; nothing, if it is gone or damaged."""
         try:
             return msgspec.json.decode((self.directory / READ).read_bytes(), type=_Index)
-        except (FileNotFoundError, msgspec.MsgspecError):
+        except (OSError, ValueError, RecursionError):  # msgspec's own are ValueErrors
             return _Index({}, {})
 
     def _problems_of(self, result: subprocess.CompletedProcess[str]) -> dict[str, str]:
@@ -251,18 +268,13 @@ def _mirrors() -> dict[str, str]:
 
 def _keep(file: Path, content: _Index | _Mirrors) -> None:
     """Write a file; it appears whole or not at all, whoever else writes it."""
-    part = file.with_suffix(f".{os.getpid()}.part")
-    try:
-        part.write_bytes(msgspec.json.encode(content))
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
+    files.write(file, msgspec.json.encode(content))
 
 
 def _looks() -> str:
     """What apt's answer depends on: its settings, and what it has verified of each suite."""
-    files = (*Path("/etc/apt").rglob("*"), Path("/etc/apt"), Path("/var/lib/apt/lists"))
-    return hashlib.sha256("".join(f"{file} {_changed(file)}\n" for file in sorted(files)).encode()).hexdigest()
+    looked_at = (*Path("/etc/apt").rglob("*"), Path("/etc/apt"), Path("/var/lib/apt/lists"))
+    return hashlib.sha256("".join(f"{file} {_changed(file)}\n" for file in sorted(looked_at)).encode()).hexdigest()
 
 
 def _changed(file: Path) -> int:

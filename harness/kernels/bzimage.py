@@ -7,19 +7,19 @@ code after it, and in that the kernel itself, compressed.
 from __future__ import annotations
 
 import contextlib
-import lzma
 import re
 import struct
-import subprocess
-import zlib
 from typing import TYPE_CHECKING
 
-from harness.errors import BadInput
+from harness import files, unpacking
+from harness.errors import BadInput, MissingProgram
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SECTOR = 512
+# Of an image, and of the configuration in it; in bytes.
+LARGEST, LARGEST_CONFIGURATION = 512 << 20, 16 << 20
 HEADER = 0x260
 # setup_sects, syssize in paragraphs of 16 bytes, version of the protocol, payload_offset and payload_length.
 SETUP_SECTS, SYSSIZE, MAGIC, PROTOCOL, BANNER, PAYLOAD = 0x1F1, 0x1F4, 0x202, 0x206, 0x20E, 0x248
@@ -37,7 +37,7 @@ def banner_of(file: Path) -> str:
     BadInput if it is no x86 kernel image, or shorter than its own header says.
     """
     try:
-        with file.open("rb") as opened:
+        with files.opened(file) as opened:
             head = opened.read(HEADER)
             if len(head) < HEADER or head[MAGIC : MAGIC + 4] != b"HdrS":
                 elf = "; of a built tree take arch/x86/boot/bzImage" if head.startswith(b"\x7fELF") else ""
@@ -84,7 +84,7 @@ def _payload_at(head: bytes) -> tuple[int, int]:
 def damage(file: Path) -> str:
     """What is wrong with the kernel within an image, which its header does not tell; "" where nothing is known."""
     try:
-        payload(file.read_bytes())
+        payload(files.content(file, LARGEST))
     except (OSError, ValueError) as error:
         return f"{file}: the kernel in this image cannot be unpacked ({error}): build or copy it anew"
     return ""
@@ -95,40 +95,25 @@ def payload(image: bytes) -> bytes | None:
 
     ValueError if it is damaged.
     """
+    if len(image) < HEADER:
+        raise ValueError("it is shorter than its header")
     offset, length = _payload_at(image)
     packed = image[_setup(image) + offset :][:length]
     try:
         if packed.startswith(_GZIP):
-            return _all_of(zlib.decompressobj(zlib.MAX_WBITS | 16), packed)
+            return unpacking.gunzipped(packed)
         if packed.startswith((_XZ, _LZMA)):
-            return _all_of(lzma.LZMADecompressor(), packed)
+            return unpacking.unxzed(packed)
         if packed.startswith(_ZSTD):
-            # The last four bytes are its size.
-            return subprocess.run(["zstd", "-dcq"], input=packed[:-4], capture_output=True, check=True).stdout
-    except (zlib.error, lzma.LZMAError) as error:
-        raise ValueError(str(error)) from None
-    except subprocess.CalledProcessError as error:
-        raise ValueError(error.stderr.decode(errors="replace").strip()) from None
-    except FileNotFoundError:
+            return unpacking.unzstded(packed[:-4])  # the last four bytes are its size
+    except MissingProgram:
         return None
     return None
 
 
-def _all_of(decompressor: zlib._Decompress | lzma.LZMADecompressor, packed: bytes) -> bytes:
-    content = decompressor.decompress(packed)
-    if not decompressor.eof:
-        raise ValueError("it ends early")
-    return content
-
-
 def configuration(image: bytes) -> str | None:
     """The .config that an image carries (CONFIG_IKCONFIG); None if it has none, or cannot be looked into."""
-    try:
+    with contextlib.suppress(ValueError):
         found = _EMBEDDED.search(payload(image) or b"")
-    except ValueError:
-        return None
-    if found is None:
-        return None
-    with contextlib.suppress(zlib.error):
-        return zlib.decompress(found[1], zlib.MAX_WBITS | 16).decode(errors="replace")
+        return unpacking.gunzipped(found[1], LARGEST_CONFIGURATION).decode(errors="replace") if found else None
     return None

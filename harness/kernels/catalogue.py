@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # linux-image-5.10.0-46-amd64, linux-image-6.12.117+deb13-amd64: not the cloud, real-time, debugging or unsigned ones,
 # and not linux-image-6.12-amd64, which only points to the newest.
-_IMAGE = re.compile(r"linux-image-(?P<release>\d+\.\d+\.\d+[^-]*(?:-\d+|-0\.\w+\.\w+)?-amd64)")
+_IMAGE = re.compile(r"linux-image-(?P<release>\d{1,9}\.\d{1,9}\.\d{1,9}[\w.+~]*(?:-\d+|-0\.\w+\.\w+)?-amd64)")
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ def kernels_of(packages: Iterable[Package]) -> list[Kernel]:
         missing = tuple(part for part in parts if part not in by_name)
         # Up to 6.18 the image is one package; later it only depends on its parts.
         version = re.sub(r"[-+~].*", "", image.version.rpartition(":")[2])
+        if not re.fullmatch(r"\d{1,9}(?:\.\d{1,9}){1,3}", version):
+            continue
         kernels.append(Kernel(match["release"], version, image.suite, listed if parts else (image,), missing))
     return sorted(kernels, key=lambda kernel: kernel.order)
 
@@ -99,7 +101,7 @@ def choose(wanted: Sequence[str], kernels: Sequence[Kernel]) -> list[Kernel]:
         elif word.startswith(("<", ">", "=", "!", "~")):
             try:
                 meant = [kernel for kernel in newest if SpecifierSet(word).contains(kernel.version)]
-            except InvalidSpecifier:
+            except (InvalidSpecifier, ValueError):  # of more digits than Python takes
                 raise BadInput(f"--kernel {word!r} is not a range of versions; write it like '>=6.12,<7.1'") from None
         else:
             meant = [kernel for kernel in kernels if word in (kernel.release, kernel.version)][-1:]

@@ -11,6 +11,7 @@ import contextlib
 import re
 from typing import TYPE_CHECKING
 
+from harness import files
 from harness.kernels import bzimage
 from harness.kernels.needs import HARNESS
 
@@ -28,9 +29,9 @@ def of(image: Path, release: str) -> dict[str, str] | None:
     """The options of an image that are set, y or m, by name without CONFIG_; None where they are not to be found."""
     for file in _files(image, release):
         with contextlib.suppress(OSError):
-            if options := parse(file.read_text(encoding="utf-8", errors="replace")):
+            if options := parse(files.content(file).decode(errors="replace")):
                 return options
-    text = bzimage.configuration(image.read_bytes())
+    text = bzimage.configuration(files.content(image, bzimage.LARGEST))
     return None if text is None else parse(text)
 
 

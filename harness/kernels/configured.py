@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness import files, unpacking
 from harness.errors import BadInput
 from harness.kernels import configuration, targets
 
@@ -61,13 +60,15 @@ def _of_an_image(word: str) -> Configured:
 def _text(file: Path) -> str:
     """The text of a file that may be packed as /proc/config.gz is; "" for a large one, which is no .config."""
     try:
-        with file.open("rb") as opened:
+        with files.opened(file) as opened:
             content = opened.read(LARGEST + 1)
     except OSError as error:
         raise BadInput(f"{file}: cannot be read: {error.strerror}") from None
     if content.startswith(GZIP):
         try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
+            content = unpacking.gunzipped(content, LARGEST)
+        except unpacking.TooLarge:
+            return ""
+        except ValueError as error:
             raise BadInput(f"{file}: packed by gzip, and damaged: {error}") from None
     return "" if len(content) > LARGEST else content.decode(errors="replace")

@@ -6,12 +6,12 @@ import contextlib
 import mmap
 import re
 import shlex
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from harness import files
 from harness.kernels.bzimage import banner_of
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ AT_ITS_PLACE = "nokaslr"
 @contextlib.contextmanager
 def socket() -> Iterator[Path]:
     """The place of QEMU's stub, in a directory that nobody else can enter, for the time of the block."""
-    with tempfile.TemporaryDirectory(prefix="harness-gdb-") as directory:
-        yield Path(directory, "gdb")
+    with files.folder("harness-gdb-") as directory:
+        yield directory / "gdb"
 
 
 def mode(asked: Mode) -> Mode:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import select
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,8 @@ def main() -> None:
     """Run one gateway."""
     # Also while a machine is brought up, when nobody looks at standard input: whoever started us has ended, so do we.
     die_with_parent()
+    # Ctrl-C at the terminal is for pytest, which ends us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     asked = parser().parse_args(interpreters.own_words())
     handed_over = False
     try:

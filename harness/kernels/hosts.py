@@ -16,6 +16,7 @@ import argparse
 import hashlib
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -110,6 +111,8 @@ def command(host: RemoteHost, project: Project) -> str:
 def main() -> None:
     """Run one worker's connection."""
     die_with_parent()
+    # Ctrl-C at the terminal is for pytest, which ends us; ssh, which this becomes, minds what is ignored.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parser = argparse.ArgumentParser()
     parser.add_argument("--host", required=True, type=unquote)
     parser.add_argument("--root", required=True, type=lambda value: Path(unquote(value)))

@@ -6,7 +6,7 @@ whoever owns them and whenever they were written.
 """
 
 # Most paths here are names in an archive, and links are followed by hand.
-# ruff: noqa: PTH100, PTH105, PTH108, PTH110, PTH113, PTH114, PTH115, PTH116, PTH118, PTH120
+# ruff: noqa: PTH100, PTH110, PTH113, PTH114, PTH115, PTH116, PTH118, PTH120
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
+from harness import files
 from harness.kernels import distributions, places
 
 if TYPE_CHECKING:
@@ -318,9 +318,9 @@ def _distributions(tree: Tree) -> None:
 
 
 def _python_files(tree: Tree, directory: Path) -> None:
-    for folder, folders, files in os.walk(directory):
+    for folder, folders, names in os.walk(directory):
         folders[:] = sorted(name for name in folders if not LEFT_OUT.search(name))
-        for name in sorted(files):
+        for name in sorted(names):
             python_file(tree, Path(folder, name))
 
 
@@ -375,12 +375,4 @@ def build(tree: Tree, directory: Path) -> Path:
 def write(file: Path, parts: Iterable[bytes]) -> None:
     """Write a file whole or not at all; Unsupported where there is no room or no right."""
     with places.writing(file.parent, "the guest's system"):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        making = tempfile.NamedTemporaryFile(dir=file.parent, prefix=".part-", delete=False)  # noqa: SIM115 - renamed
-        try:
-            with making:
-                making.writelines(parts)
-            os.replace(making.name, file)
-        except BaseException:
-            os.unlink(making.name)
-            raise
+        files.write(file, parts)

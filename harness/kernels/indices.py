@@ -7,16 +7,20 @@ Release file names by the same hash as the day before is not brought again.
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import lzma
 import re
 import tempfile
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from harness.errors import Unsupported
+from harness import files
+from harness.errors import BadInput, Unsupported
 from harness.kernels.apt import told
 
 if TYPE_CHECKING:
@@ -34,6 +38,7 @@ _OPENERS: dict[str, Callable[[Path], Any]] = {
 }
 _WANTED = re.compile(rb"^Package: linux-(?:image|binary|modules|base)-\d", re.MULTILINE)
 _AT_ONCE = 1 << 20
+_OLD = "its index was to be replaced by"
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,11 @@ class Package:
 
 @dataclass(frozen=True)
 class Read:
-    """What was found in the index of a suite with this SHA-256."""
+    """What was found in the index of a suite with this SHA-256; `notices` say what is odd or old in it, a line each."""
 
     digest: str
     packages: tuple[Package, ...]
+    notices: tuple[str, ...] = ()
 
 
 def read(apt: Apt, source: Source, architecture: str, known: Read | None) -> Read:
@@ -83,8 +89,9 @@ def read(apt: Apt, source: Source, architecture: str, known: Read | None) -> Rea
     forms = {suffix: listed[name] for suffix in _OPENERS if (name := f"{below}/Packages{suffix}") in listed}
     if not forms:
         raise Unsupported(f"its Release file names no {below}/Packages")
+    old = tuple(_outdated(release, source))
     if known is not None and known.digest in forms.values():
-        return known
+        return replace(known, notices=(*(line for line in known.notices if _OLD not in line), *old))
     top = f"{source.uri.rstrip('/')}/dists/{source.suite}/{below}"
     problem = ""
     with tempfile.TemporaryDirectory(prefix=".index-", dir=apt.directory) as temporary:
@@ -94,7 +101,9 @@ def read(apt: Apt, source: Source, architecture: str, known: Read | None) -> Rea
             for name in (*by_hash, file.name):
                 result = apt.download(f"{top}/{name}", file, digest)
                 if not result.returncode:
-                    return Read(digest, _packages(suffix, file, source))
+                    found = _packages(suffix, file, source)
+                    packages = tuple(each for each in found if isinstance(each, Package))
+                    return Read(digest, packages, (*(each for each in found if isinstance(each, str)), *old))
                 problem = problem or told(result)
     raise Unsupported(problem)
 
@@ -111,8 +120,22 @@ def _release_file(apt: Apt, source: Source) -> Path:
     raise Unsupported("apt has no Release file of it")
 
 
-def _packages(suffix: str, file: Path, source: Source) -> tuple[Package, ...]:
-    """Every package of an index that a kernel is made of; Unsupported if it is damaged, though signed."""
+def _outdated(release: Mapping[str, Any], source: Source) -> Iterator[str]:
+    """What to say of an index that was to be replaced before today.
+
+    Suites that have ended are signed for good, so they are used. But whoever holds newer ones back sends old ones.
+    """
+    until = release.get("Valid-Until", "")
+    with contextlib.suppress(ValueError, TypeError):
+        if parsedate_to_datetime(until).timestamp() < time.time():
+            yield f"{source.suite}: {_OLD} {until}: newer kernels may be held back"
+
+
+def _packages(suffix: str, file: Path, source: Source) -> tuple[Package | str, ...]:
+    """Every package of an index that a kernel is made of, and a line for each that is odd.
+
+    Unsupported if the index is damaged, though signed.
+    """
     from debian.deb822 import Packages
 
     try:
@@ -122,11 +145,16 @@ def _packages(suffix: str, file: Path, source: Source) -> tuple[Package, ...]:
         raise Unsupported(f"its index {file.name} is damaged, as it was signed: {error!r}") from None
 
 
-def _package(fields: Mapping[str, str], source: Source) -> Package:
-    depends = tuple(re.findall(r"linux-(?:binary|modules|base)-\d\S*", fields.get("Depends", "")))
-    address = f"{source.uri.rstrip('/')}/{quote(fields['Filename'], safe='/+~:')}"
-    name, version, size = fields["Package"], fields["Version"], int(fields["Size"])
-    return Package(name, version, source.suite, depends, size, address, fields["SHA256"])
+def _package(fields: Mapping[str, str], source: Source) -> Package | str:
+    """A package, if its fields are what they are to be: its name becomes the name of files. A line if they are not."""
+    depends = tuple(re.findall(r"linux-(?:binary|modules|base)-\d[\w.+~-]*", fields.get("Depends", "")))
+    try:
+        address = f"{source.uri.rstrip('/')}/{quote(fields['Filename'], safe='/+~:')}"
+        name, version = files.part(fields["Package"], "its name"), files.part(fields["Version"], "its version")
+        return Package(name, version, source.suite, depends, int(fields["Size"]), address, fields["SHA256"])
+    except (KeyError, ValueError, BadInput) as error:
+        why = f"it has no {error.args[0]}" if isinstance(error, KeyError) else str(error)
+        return f"{source.suite}: the package {fields.get('Package', '?')[:80]!r} of its index is left out: {why}"
 
 
 def _paragraphs(index: IO[bytes]) -> Iterator[str]:

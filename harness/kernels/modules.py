@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import lzma
 import re
-import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import MissingProgram
+from harness import files, unpacking
+from harness.errors import BadInput
 from harness.kernels import image, places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
+    from pathlib import Path
 
 # Modules by name: links and what delays them, the packet filter with NAT, socket listings, packet sockets, and the port
 # to the outside.
@@ -25,15 +24,25 @@ WANTED = re.compile(
     |crc32c(_generic|_cryptoapi)?|virtio(_pci|_ring|_pci_(modern|legacy)_dev|_console|_rng)?""",
     re.VERBOSE,
 )
-_COMPRESSED = {".xz": "xz", ".zst": "zstd", ".gz": "gzip"}
+_UNPACK = {".xz": unpacking.unxzed, ".zst": unpacking.unzstded, ".gz": unpacking.gunzipped}
 
 
 def modinfo(module: bytes) -> dict[str, list[str]]:
     """What a module says of itself, the NUL-terminated key=value texts of its .modinfo: depends, softdep, alias, …"""
     said: dict[str, list[str]] = {}
     for key, value in re.findall(rb"(?<=\0)(depends|softdep|alias|vermagic|name)=([^\0]*)", module):
-        said.setdefault(key.decode(), []).append(value.decode())
+        said.setdefault(key.decode(), []).append(value.decode(errors="replace"))
     return said
+
+
+def content_of(file: Path) -> bytes:
+    """A module as the kernel loads it; BadInput for one that is damaged, too large, or no regular file."""
+    try:
+        content = files.content(file, unpacking.LARGEST_FILE)
+        return _UNPACK[file.suffix](content) if file.suffix in _UNPACK else content
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise BadInput(f"{file}: this module cannot be read: {why}") from None
 
 
 def in_order(modules: Mapping[str, Path]) -> list[Path]:
@@ -42,7 +51,7 @@ def in_order(modules: Mapping[str, Path]) -> list[Path]:
     Also after those that it asks for by an alias when it starts (MODULE_SOFTDEP): libcrc32c, and with it nf_tables, is
     refused where no crc32c is there yet. The same modules come in the same order, wherever they were found.
     """
-    said = {name: modinfo(file.read_bytes()) for name, file in sorted(modules.items())}
+    said = {name: modinfo(content_of(file)) for name, file in sorted(modules.items())}
     by_alias: dict[str, list[str]] = {}
     for name, info in said.items():
         for alias in (name, *info.get("alias", ())):
@@ -64,21 +73,21 @@ def in_order(modules: Mapping[str, Path]) -> list[Path]:
     return list(ordered.values())
 
 
-def keep_wanted(files: Mapping[str, Path], into: Path) -> None:
+def keep_wanted(there: Mapping[str, Path], into: Path) -> None:
     """Write those of the modules that labs need, and what they depend on, uncompressed to a directory."""
 
     def bring(name: str) -> Path:
         file = into / f"{name}.ko"
-        file.write_bytes(_uncompressed(files[name].name, files[name].read_bytes()))
+        file.write_bytes(content_of(there[name]))
         return file
 
-    _wanted(files, bring)
+    _wanted(there, bring)
 
 
 def below(directory: Path) -> dict[str, Path]:
     """The modules below a directory that labs need, with what they depend on, as the kernel loads them, by name."""
-    files = {name_of(file): file for file in _module_files(directory)}
-    return _wanted(files, lambda name: _unpacked(files[name]))
+    there = {name_of(file): file for file in _module_files(directory)}
+    return _wanted(there, lambda name: _unpacked(there[name]))
 
 
 def name_of(file: Path) -> str:
@@ -89,21 +98,21 @@ def name_of(file: Path) -> str:
 def _wanted(names: Collection[str], bring: Callable[[str], Path]) -> dict[str, Path]:
     """Those of the modules that are wanted, and what they depend on; `bring` puts one where it can be read."""
     there = set(names)
-    files: dict[str, Path] = {}
+    brought: dict[str, Path] = {}
     todo = [name for name in names if WANTED.fullmatch(name)]
     while todo:
         name = todo.pop()
         if name not in there:  # done, or built in
             continue
         there.remove(name)
-        files[name] = bring(name)
-        todo += _depends(files[name])
-    return files
+        brought[name] = bring(name)
+        todo += _depends(brought[name])
+    return brought
 
 
 def _depends(module: Path) -> list[str]:
     """The modules that one depends on, by name."""
-    return _needed(modinfo(module.read_bytes()))
+    return _needed(modinfo(content_of(module)))
 
 
 def _needed(info: Mapping[str, list[str]]) -> list[str]:
@@ -118,24 +127,11 @@ def _asked_for(info: Mapping[str, list[str]]) -> list[str]:
     return [name for text in before for name in text.split()]
 
 
-def _uncompressed(name: str, content: bytes) -> bytes:
-    suffix = Path(name).suffix
-    if suffix == ".xz":
-        return lzma.decompress(content)
-    if suffix in _COMPRESSED:
-        program = _COMPRESSED[suffix]
-        try:
-            return subprocess.run([program, "-dc"], input=content, capture_output=True, check=True).stdout
-        except FileNotFoundError:
-            raise MissingProgram(program, program) from None
-    return content
-
-
 def _unpacked(module: Path) -> Path:
     """A module as the kernel loads it, in the cache if it is compressed where it is."""
     if module.suffix == ".ko":
         return module
-    content = _uncompressed(module.name, module.read_bytes())
+    content = content_of(module)
     name = f"{module.name.partition('.')[0]}-{hashlib.sha256(content).hexdigest()[:16]}.ko"
     unpacked = places.cache() / "modules" / name
     if not unpacked.exists():

@@ -16,17 +16,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import io
 import os
 import re
-import subprocess
-import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from harness.errors import BadInput, MissingProgram
+from harness import files, unpacking
+from harness.errors import BadInput
 from harness.kernels import modules, places
 from harness.kernels.bzimage import banner_of
 
@@ -35,8 +33,6 @@ if TYPE_CHECKING:
 
 # How the two begin (ar(5); the lead of an RPM), and the program that makes a tar archive of their files.
 DEB, RPM = b"!<arch>\n", b"\xed\xab\xee\xdb"
-# A distribution's kernel with all of its modules has some hundred megabytes; whoever says more than this lies.
-LARGEST, LARGEST_FILE = 8 << 30, 512 << 20
 _IMAGE = re.compile(r"(?:^|/)(?:boot/vmlinuz-[^/]+|lib/modules/[^/]+/vmlinuz)$")
 _CONFIG = re.compile(r"(?:^|/)(?:boot/config-(?P<boot>[^/]+)|lib/modules/(?P<modules>[^/]+)/config)$")
 _MODULE = re.compile(r"(?:^|/)lib/modules/(?P<release>[^/]+)/(?:.*/)?(?P<name>[\w-]+)\.ko(?P<packed>\.(?:xz|zst|gz))?$")
@@ -58,7 +54,7 @@ class Unpacked:
 def is_package(file: Path) -> bool:
     """Whether a file is a package, by how it begins."""
     try:
-        with file.open("rb") as opened:
+        with files.opened(file) as opened:
             return opened.read(len(DEB)).startswith((DEB, RPM))
     except OSError:
         return False
@@ -106,7 +102,7 @@ def _version(name: str) -> str | None:
 def _digest(packages: Sequence[Path]) -> str:
     total = hashlib.sha256(modules.WANTED.pattern.encode())
     for package in packages:
-        with package.open("rb") as opened:
+        with files.opened(package) as opened:
             total.update(hashlib.file_digest(opened, "sha256").digest())
     return total.hexdigest()[:24]
 
@@ -129,7 +125,7 @@ def _make(packages: Sequence[Path], into: Path, everything: Path) -> None:
     sort_out(packages[0], into, everything)
     if not (into / "image").exists():
         raise BadInput(f"{packages[0]}: there is no kernel image in this package; {_WHERE}")
-    release = banner_of(into / "image").split()[0]
+    release = banner_of(into / "image").partition(" ")[0]
     for package in packages[1:]:
         sort_out(package, into, everything)
     # Of another flavour of the same version, which may stand beside it, nothing is wanted.
@@ -149,85 +145,21 @@ def sort_out(package: Path, into: Path, everything: Path) -> None:
 
     BadInput if it is damaged, or larger than any kernel's package is.
     """
-    for name, content in _files(package):
+    for name, content in files_of(package):
         if _IMAGE.search(name) and not (into / "image").exists():
-            _write(content, into / "image", package)
+            unpacking.copy(content, into / "image", package)
         elif found := _CONFIG.search(name):
-            _write(content, everything / f"{_folder(found['boot'] or found['modules'])}.config", package)
+            unpacking.copy(content, everything / f"{_folder(found['boot'] or found['modules'])}.config", package)
         elif found := _MODULE.search(name):
             folder = everything / _folder(found["release"])
             folder.mkdir(exist_ok=True)
-            _write(content, folder / f"{found['name'].replace('-', '_')}.ko{found['packed'] or ''}", package)
+            unpacking.copy(content, folder / f"{found['name'].replace('-', '_')}.ko{found['packed'] or ''}", package)
 
 
-def _write(content: IO[bytes], file: Path, package: Path) -> None:
-    left = LARGEST_FILE
-    with file.open("wb") as written:
-        while data := content.read(1 << 20):
-            left -= len(data)
-            if left < 0:
-                raise BadInput(f"{package}: a file of more than {LARGEST_FILE >> 20} MB is in it: no kernel's package")
-            written.write(data)
-
-
-def _files(package: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """The regular files of a package, by their paths in it."""
-    program, *words = _to_tar(package)
-    with tempfile.TemporaryFile() as errors:
-        try:
-            unpacking = subprocess.Popen([program, *words], stdout=subprocess.PIPE, stderr=errors)
-        except FileNotFoundError:
-            raise MissingProgram(program, {"bsdtar": "libarchive-tools"}.get(program, "dpkg")) from None
-        assert unpacking.stdout is not None
-        any_there = False
-        with unpacking:
-            try:
-                with tarfile.open(fileobj=_Limited(unpacking.stdout, package), mode="r|") as archive:
-                    for member in archive:
-                        content = archive.extractfile(member) if member.isreg() else None
-                        any_there = True
-                        if content is not None:
-                            yield member.name, content
-            except (tarfile.TarError, EOFError):
-                unpacking.kill()
-                unpacking.wait()
-                raise BadInput(f"{package}: damaged, or no package: {_said(errors)}") from None
-            except BaseException:
-                unpacking.kill()
-                raise
-        # Of an RPM that ends within its header bsdtar makes an archive without files, and is content.
-        if unpacking.returncode or not any_there:
-            raise BadInput(f"{package}: damaged, or no package: {_said(errors)}")
-
-
-def _to_tar(package: Path) -> list[str]:
-    """The command that prints a package's files as a tar archive."""
-    with package.open("rb") as opened:
+def files_of(package: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """The regular files of a package, by their paths in it; BadInput, MissingProgram."""
+    with files.opened(package) as opened:
         if opened.read(len(DEB)) == DEB:
-            return ["dpkg-deb", "--fsys-tarfile", str(package)]
+            return unpacking.members(package, ["dpkg-deb", "--fsys-tarfile", "-"], "dpkg")
     # libarchive knows RPMs, whatever they are compressed by; what stands behind @ is an archive.
-    return ["bsdtar", "-cf", "-", "--format=pax", f"@{package.absolute()}"]
-
-
-def _said(errors: IO[bytes]) -> str:
-    errors.seek(0)
-    return " ".join(errors.read().decode(errors="replace").split())[:300] or "it ends early"
-
-
-class _Limited(io.RawIOBase):
-    """A stream that ends with an error where it is longer than any kernel's package."""
-
-    def __init__(self, stream: IO[bytes], package: Path) -> None:
-        self._stream, self._package, self._left = stream, package, LARGEST
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """The next bytes; BadInput beyond the limit."""
-        data = self._stream.read(size)
-        self._left -= len(data)
-        if self._left < 0:
-            raise BadInput(f"{self._package}: more than {LARGEST >> 30} GB are in it: no kernel's package")
-        return data
+    return unpacking.members(package, ["bsdtar", "-cf", "-", "--format=pax", "@-"], "libarchive-tools")

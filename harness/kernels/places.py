@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 CACHE = "HARNESS_CACHE"
 SWEPT = (
-    *("kernels/.fetch-*", "packages/.fetch-*", "images/.part-*", "modules/.part-*", "states/.*.part"),
+    *("kernels/.fetch-*", "packages/.fetch-*", "*/.harness-*", "states/.*.part"),
     "worlds/*",
 )
 

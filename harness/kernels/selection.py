@@ -44,7 +44,10 @@ class Selection:
     def archive(self) -> Archive:
         """The archive, its index read; BadInput or Unsupported if that cannot be."""
         mirror, suites, keyring = self._named
-        return archive.the_archive(mirror, suites, keyring, older_than=self._older_than)
+        found = archive.the_archive(mirror, suites, keyring, older_than=self._older_than)
+        for notice in found.notices() if found.was_read_anew else ():
+            self._say(notice)
+        return found
 
     @cached_property
     def listed(self) -> list[Kernel]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from harness import files
 from harness.errors import BadInput, Unsupported
 from harness.kernels import modules, packages, places
 from harness.kernels.bzimage import banner_of
@@ -118,7 +119,7 @@ class Store:
             modules.keep_wanted({modules.name_of(file): file for file in everything.glob("*/*")}, whole / "modules")
             if not (whole / "image").exists():
                 raise Unsupported(f"{kernel.release}: its packages hold no kernel image")
-            banner_of(whole / "image")
+            release_of(whole / "image")
             about = _About(kernel.release, kernel.version, bool(kernel.missing), _CHOSEN_BY)
             (whole / "kernel.json").write_bytes(msgspec.json.encode(about))
             target = self.directory / kernel.release
@@ -140,16 +141,22 @@ class Store:
         """What is kept about a kernel; None if that is gone, damaged, or of another choice of modules."""
         try:
             about = msgspec.json.decode((directory / "kernel.json").read_bytes(), type=_About)
-        except (FileNotFoundError, msgspec.MsgspecError):
+        except (OSError, ValueError, RecursionError):  # msgspec's own are ValueErrors
             return None
-        return about if about.chosen_by == _CHOSEN_BY else None
+        return about if about.chosen_by == _CHOSEN_BY and about.release == directory.name else None
 
     def _load(self, directory: Path) -> Stored | None:
         about = self._about(directory)
         if about is None:
             return None
-        files = {file.stem: file for file in sorted((directory / "modules").glob("*.ko"))}
-        return Stored(about.release, about.version, directory / "image", files, about.enforce)
+        there = {file.stem: file for file in sorted((directory / "modules").glob("*.ko"))}
+        return Stored(about.release, about.version, directory / "image", there, about.enforce)
+
+
+def release_of(image: Path) -> tuple[str, str]:
+    """The release that an image gives itself, which becomes the name of files, and its whole banner; BadInput."""
+    banner = banner_of(image)
+    return files.part(banner.partition(" ")[0], f"{image}: the release of this kernel"), banner
 
 
 def built(image: Path, directory: Path | None = None) -> Stored:
@@ -157,17 +164,17 @@ def built(image: Path, directory: Path | None = None) -> Stored:
 
     BadInput if the file is no kernel of this architecture, or the modules are another kernel's.
     """
-    banner = banner_of(image)
-    release = banner.split()[0]
-    files = {} if directory is None else modules.below(directory)
-    for name, module in files.items():
-        vermagic = modules.modinfo(module.read_bytes()).get("vermagic", [release])[0].split()[0]
+    release, banner = release_of(image)
+    there = {} if directory is None else modules.below(directory)
+    for name, module in there.items():
+        said = modules.modinfo(modules.content_of(module)).get("vermagic", [release])[0]
+        vermagic = said.partition(" ")[0]
         if vermagic != release:
             raise BadInput(f"{directory}: module {name} is for {vermagic}, the kernel {image} is {release}")
     exact = re.search(r"Debian (\d+\.\d+\.\d+)", banner) or re.match(r"(\d+\.\d+(?:\.\d+)?)", release)
     if exact is None:
         raise BadInput(f"{image}: {release!r} is not a version")
-    return Stored(release, exact[1], image.absolute(), files)
+    return Stored(release, exact[1], image.absolute(), there)
 
 
 def cannot_run(kernel: Stored, lacks: Sequence[str]) -> str:

@@ -12,7 +12,8 @@ from harness.errors import BadInput
 
 Release = tuple[int, int, int]
 
-_NUMBER = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?:[-~.]?rc(\d+))?", re.IGNORECASE)
+# Python takes no number of more than 4300 digits, and no kernel has one of more than three.
+_NUMBER = re.compile(r"v?(\d{1,9})\.(\d{1,9})(?:\.(\d{1,9}))?(?:[-~.]?rc(\d{1,9}))?", re.IGNORECASE | re.ASCII)
 # Debian's `uname -r` of before 2025 names the ABI (5.10.0-34-amd64), its `uname -v` the stable release; Ubuntu's
 # /proc/version_signature ends with it.
 _DEBIAN_BUILD = re.compile(r"\bDebian (\d+\.\d+(?:\.\d+)?(?:[~-]rc\d+)?)")

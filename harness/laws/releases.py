@@ -123,7 +123,7 @@ def _specifiers(text: str) -> list[tuple[str, str]]:
 
 
 def _release(version: str) -> Release:
-    if not re.fullmatch(r"\d+(\.\d+){0,2}", version):
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9}){0,2}", version, re.ASCII):
         raise BadInput(f"{version!r} is not a release: write one to three numbers, like 5.10.234")
     major, minor, patch = ([int(number) for number in version.split(".")] + [0, 0])[:3]
     return major, minor, patch

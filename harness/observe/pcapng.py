@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from harness import files
 from harness.errors import BadInput
 from harness.observe.packet import Packet
 
@@ -63,13 +63,7 @@ def pcapng(captures: Iterable[Captured]) -> bytes:
 
 def write_pcapng(path: Path | str, captures: Iterable[Captured]) -> None:
     """Write pcapng(captures) to a file: the whole of it or nothing."""
-    target = Path(path)
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(pcapng(captures))
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
+    files.write(Path(path), pcapng(captures))
 
 
 def _section() -> bytes:

@@ -70,6 +70,8 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object
         relay.begin(config)
     elif config.getoption("tcp_kernel") and not inside.is_wanted(config):
         kernels.choose(config)
+    elif not config.getoption("tcp_kernel"):
+        kernels.refuse_without_kernels(config)
     machine.isolate_early(config)
     return (yield)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from _pytest.junitxml import xml_key
 
 from harness.errors import ClaimError, HarnessError, WorkerLost
 from harness.plugin import failing, kernels, options
@@ -272,6 +273,11 @@ def attach_lost(report: pytest.TestReport, lost: Lost, config: pytest.Config) ->
     params = report.nodeid.partition("[")[2].removesuffix("]")
     _put_on(report, record, record.as_evidence(report.nodeid, params, lost.options, kernel_name=lost.kernel))
     report.user_properties += _properties(record)
+    # pytest's XML takes properties from the report of a test's end, which there is none of.
+    xml = config.stash.get(xml_key, None)
+    if xml is not None:
+        for name, value in report.user_properties:
+            xml.node_reporter(report).add_property(name, str(value))
 
 
 def _put_on(report: pytest.TestReport, record: ClaimRun, run: Run) -> Run:

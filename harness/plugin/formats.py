@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness import files
 from harness.errors import HarnessError
 from harness.plugin import own_errors
 from harness.plugin.text import last_line, shortest
@@ -19,35 +20,38 @@ if TYPE_CHECKING:
 
 # Option, and the format of harness.report.formats.
 FORMATS = {"tcp_report": "html", "tcp_ktap": "ktap", "tcp_kcidb": "kcidb"}
+OPTIONS = {form: option.replace("_", "-") for option, form in FORMATS.items()}
 
 
 def begin(config: pytest.Config, results: Results) -> None:
     """Write what is asked for when the session ends."""
-    if files := wanted(config):
-        config.pluginmanager.register(Reports(results, files), "harness-reports")
+    if named := wanted(config):
+        config.pluginmanager.register(Reports(results, named), "harness-reports")
 
 
 def wanted(config: pytest.Config) -> dict[str, Path]:
     """The files that were asked for, by format; UsageError for one that cannot be a file."""
     asked = {form: config.getoption(option) for option, form in FORMATS.items()}
-    files = {form: Path(config.invocation_params.dir, path) for form, path in asked.items() if path}
-    for path in files.values():
-        if path.is_dir():
-            raise pytest.UsageError(f"{path} is a directory: name the file to write")
-    if "kcidb" in files:
+    named = {form: Path(config.invocation_params.dir, path) for form, path in asked.items() if path}
+    for form, path in named.items():
+        try:
+            files.refuse_unwritable(path, f"--{OPTIONS[form]} {asked[form]}")
+        except HarnessError as error:
+            raise pytest.UsageError(str(error)) from None
+    if "kcidb" in named:
         from harness.report import kcidb
 
         if absent := kcidb.lacking():
             raise pytest.UsageError(f"--tcp-kcidb: {absent}")
-    return files
+    return named
 
 
 class Reports:
     """Writes the files at the end of the session, from the evidence of the claims that it ran."""
 
-    def __init__(self, results: Results, files: dict[str, Path]) -> None:
+    def __init__(self, results: Results, named: dict[str, Path]) -> None:
         self._results = results
-        self._files = files
+        self._files = named
         self._missing: list[Missing] = []
         self._told: list[tuple[str, bool]] = []
 

@@ -78,6 +78,15 @@ def choose(config: pytest.Config) -> None:
         option.maxworkerrestart = option.maxworkerrestart or str(RESTARTS * len(option.tx))
 
 
+def refuse_without_kernels(config: pytest.Config) -> None:
+    """UsageError for what says how other kernels are come by, where no kernel is named: it would be of no use."""
+    for name in ("mirror", "suite", "keyring", "ssh-config"):
+        value = config.getoption(key(name))
+        if value:
+            written = " ".join([value] if isinstance(value, str) else value)
+            raise pytest.UsageError(f"--tcp-{name} {written}: no kernel is named that it is for: --tcp-kernel KERNEL")
+
+
 def plan_of(config: pytest.Config) -> Plan | None:
     """The kernels of a session with --tcp-kernel."""
     return config.stash.get(PLAN, None)

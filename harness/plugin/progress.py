@@ -1,26 +1,24 @@
 """While it runs: what the scenarios wait for and how much longer, a line beneath pytest's own, on a terminal alone.
 
-Workers tell the process at the terminal over a datagram socket; a guest has none, and its waits pass at once. Nothing
-is written where nobody looks: not to a pipe or a file, not with -q, not under CI.
+Workers tell the process at the terminal over a channel of execnet's, which nobody else has; in a guest waits pass at
+once, and it has none. Nothing is written where nobody looks: not to a pipe or a file, not with -q, not under CI.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import math
 import os
-import socket
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import pytest
 
 from harness import waiting
+from harness.kernels.targets import Running
 from harness.plugin.kernels import name_of
 from harness.plugin.process import distributes
 from harness.waiting import TOLD_EVERY
@@ -30,12 +28,12 @@ if TYPE_CHECKING:
 
     from xdist.workermanage import WorkerController
 
-# The plugin that keeps the line, and how workers know where it listens.
+# The plugin that keeps the line, and what workers are given to tell it with.
 PROGRESS = "harness-progress"
-ADDRESS = "harness_progress"
+CHANNEL = "harness_progress"
 # A worker that says nothing for so long, in seconds, has stopped waiting, or is gone.
 STALE = 3 * TOLD_EVERY
-LONGEST_DATAGRAM = 4096
+LONGEST = 500
 
 
 @dataclass(frozen=True)
@@ -66,15 +64,15 @@ def begin(config: pytest.Config) -> None:
 def tell_worker(node: WorkerController) -> None:
     """Say to a worker where to tell of its waits."""
     progress: Progress | None = node.config.pluginmanager.get_plugin(PROGRESS)
-    if progress is not None:
-        node.workerinput[ADDRESS] = progress.address
+    if progress is not None and name_of(node) in (None, Running.NAME):
+        node.workerinput[CHANNEL] = progress.channel(node)
 
 
 def tell_of_waits(config: pytest.Config) -> None:
-    """In a worker, tell the process at the terminal; a guest's worker cannot reach it."""
-    address = getattr(config, "workerinput", {}).get(ADDRESS)
-    if address and Path(address).is_socket():
-        config.pluginmanager.register(Teller(over(address)), "harness-teller")
+    """In a worker, tell the process at the terminal."""
+    channel = getattr(config, "workerinput", {}).get(CHANNEL)
+    if channel is not None:
+        config.pluginmanager.register(Teller(over(channel)), "harness-teller")
 
 
 def is_watched(config: pytest.Config, stream: TextIO | None = None) -> bool:
@@ -129,19 +127,12 @@ class Progress:
         self._waits: dict[str, Wait] = {}
         self._machines: dict[str, float] = {}
         self._lock = threading.RLock()
-        self._directory = tempfile.TemporaryDirectory(prefix="tcp-harness-progress-")
-        self.address = str(Path(self._directory.name, "socket"))
-        Path(self._directory.name).chmod(0o755)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(self.address)
-        Path(self.address).chmod(0o666)
-        self._socket.settimeout(TOLD_EVERY)
         self._thread: threading.Thread | None = None
         self._ended = threading.Event()
 
     def listen(self) -> None:
-        """Listen to workers; a session without any tells by itself and has no second thread."""
-        self._thread = threading.Thread(target=self._hear, name="progress", daemon=True)
+        """Keep the line up to date; a session without workers tells by itself and has no second thread."""
+        self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
         self._thread.start()
 
     def end(self) -> None:
@@ -151,9 +142,13 @@ class Progress:
             self._thread.join(2 * TOLD_EVERY)
         with self._lock:
             self._line.clear()
-        self._socket.close()
         self._terminal.close()
-        self._directory.cleanup()
+
+    def channel(self, node: WorkerController) -> Any:
+        """A channel for a worker to tell of its waits."""
+        channel = node.gateway.newchannel()
+        channel.setcallback(self._hear)
+        return channel
 
     def note(self, wait: Wait) -> None:
         """Somebody waits; nothing more to wait if `left` is below zero."""
@@ -182,14 +177,15 @@ class Progress:
             self._terminal.write(text)
             self._terminal.flush()
 
-    def _hear(self) -> None:
-        while not self._ended.is_set():
-            try:
-                self.note(Wait(**json.loads(self._socket.recv(LONGEST_DATAGRAM)), heard=time.monotonic()))
-            except TimeoutError:
-                self.refresh()
-            except (OSError, ValueError, TypeError):
-                continue
+    def _run(self) -> None:
+        while not self._ended.wait(TOLD_EVERY):
+            self.refresh()
+
+    def _hear(self, said: object) -> None:
+        """In execnet's thread."""
+        wait = heard(said)
+        if wait is not None and not self._ended.is_set():
+            self.note(wait)
 
     # pytest is about to write: the line goes first.
 
@@ -246,17 +242,28 @@ class Teller:
         self._tell(Wait(self._test, what, since, left, time.monotonic()))
 
 
-def over(address: str) -> Callable[[Wait], None]:
+def over(channel: Any) -> Callable[[Wait], None]:
     """A way to tell the process at the terminal; what cannot be told is left."""
-    sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    sender.setblocking(False)
 
     def tell(wait: Wait) -> None:
-        parts = {"test": wait.test, "what": wait.what[:500], "since": wait.since, "left": wait.left}
-        with contextlib.suppress(OSError):
-            sender.sendto(json.dumps(parts).encode()[:LONGEST_DATAGRAM], address)
+        with contextlib.suppress(OSError):  # nobody is there any more
+            channel.send((wait.test[:LONGEST], wait.what[:LONGEST], wait.since, wait.left))
 
     return tell
+
+
+def heard(said: object) -> Wait | None:
+    """What a worker has told, as it may be shown; None for what is no wait. A test may have said anything."""
+    match said:
+        case (str(test), str(what), int() | float() as since, int() | float() as left):
+            if math.isfinite(since) and math.isfinite(left):
+                return Wait(_plain(test), _plain(what), since, left, time.monotonic())
+    return None
+
+
+def _plain(text: str) -> str:
+    """A text without what moves a terminal's cursor, or does worse."""
+    return "".join(each if each.isprintable() else "?" for each in text[:LONGEST])
 
 
 def _short(nodeid: str) -> str:

@@ -15,7 +15,7 @@ from harness.evidence.directory import EvidenceDirectory
 from harness.evidence.moved import attempts, moved
 from harness.evidence.types import NOT_SETTLED, SAID, WRONG, Comparison, Run
 from harness.plugin import by_kernel
-from harness.plugin.claims import EVIDENCE, PACKETS, RUN_AGAIN, claim_places
+from harness.plugin.claims import EVIDENCE, PACKETS, RUN_AGAIN, claim_places, of_test
 from harness.plugin.options import in_pytest
 from harness.plugin.text import shortest
 from harness.plugin.witness import FAILED_TEST
@@ -56,6 +56,43 @@ class Results:
         # when they were over.
         self.failed: dict[str, failed.FailedTest] = {}
         self._not_kept = ""
+        self._gone = ""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Before the first test of a claim: its evidence must have a place."""
+        if any(of_test(item) for item in session.items) and not self.config.getoption("collectonly"):
+            self._refuse_unwritable()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_setupnodes(self) -> None:
+        """The same before workers start, which may take minutes, where somebody has named the place."""
+        named = any(
+            word.partition("=")[0] in ("--evidence", "--tcp-evidence") for word in self.config.invocation_params.args
+        )
+        if named and not self.config.getoption("collectonly"):
+            self._refuse_unwritable()
+
+    def _refuse_unwritable(self) -> None:
+        try:
+            self.evidence.refuse_unwritable()
+        except BadInput as error:
+            raise pytest.UsageError(str(error)) from None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """What somebody has removed in the meantime is written again, and the run has failed."""
+        try:
+            restored = self.evidence.restore()
+        except BadInput as error:
+            self._gone, restored = str(error), 1
+        if restored:
+            self._gone = self._gone or (
+                f"the evidence of {restored} claim{'s' * (restored != 1)} was removed while the run was going on: "
+                "it was written again, without captures"
+            )
+            if session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the evidence off a report."""
@@ -113,6 +150,8 @@ class Results:
             number = f"{len(with_labs)} failed test{'s' * (len(with_labs) != 1)}"
             place = shortest(self.evidence.path / failed.FOLDER)
             terminalreporter.write_line(f"packets and counters of {number} without a claim: {place}")
+        if self._gone:
+            terminalreporter.write_line(self._gone, red=True)
         if self._not_kept:
             terminalreporter.write_line(f"not kept: {self._not_kept}", yellow=True)
 

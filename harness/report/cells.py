@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
+from harness import files
 from harness.errors import BadInput, Unsupported
 from harness.evidence.moved import attempts
 from harness.evidence.types import WRONG, Outcome, PhaseKind
@@ -154,7 +155,7 @@ def _packets(
 ) -> Packets:
     """The diagrams of a capture, by what is known of its run; why there are none, if the file is gone or empty."""
     try:
-        recording = read_pcapng(file.read_bytes())
+        recording = read_pcapng(files.content(file))
     except OSError as error:
         return Packets(file.name, f"cannot be read: {error.strerror}", [], 0)
     except ValueError:

@@ -10,7 +10,7 @@ import datetime
 import hashlib
 import re
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -138,13 +138,27 @@ def submission(table: Table, origin: str = ORIGIN) -> Submission:
             *(_missing(what, column, origin) for what, column in missing.items()),
         ],
     )
-    LATEST.validate(msgspec.to_builtins(whole))
+    LATEST.validate(_clean(msgspec.to_builtins(whole)))
     return whole
+
+
+def _clean(plain: Any) -> Any:
+    """The same without what KCIDB takes in no text."""
+    if isinstance(plain, str):
+        return plain.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if isinstance(plain, list):
+        return [_clean(part) for part in plain]
+    return {name: _clean(part) for name, part in plain.items()} if isinstance(plain, dict) else plain
 
 
 def write(table: Table, origin: str = ORIGIN) -> str:
     """submission() as text."""
-    return msgspec.json.format(msgspec.json.encode(submission(table, origin)), indent=1).decode() + "\n"
+    return (
+        msgspec.json.format(
+            msgspec.json.encode(_clean(msgspec.to_builtins(submission(table, origin)))), indent=1
+        ).decode()
+        + "\n"
+    )
 
 
 def _checkout(column: Column, origin: str) -> Checkout:

@@ -6,14 +6,13 @@ The cache keeps the few modules that a lab needs; a machine with disk and networ
 from __future__ import annotations
 
 import re
-import subprocess
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
+from harness import files, unpacking
 from harness.errors import Unsupported
-from harness.kernels.catalogue import with_unlisted
+from harness.kernels import packages as package_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +56,13 @@ def choose(words: Sequence[str], selection: Selection) -> list[MachineKernel]:
                 f"{kernel.release} is in the cache, but no archive has its packages any more: "
                 "`harness kernels list` shows those that can be had"
             )
-        stored, packages = selection.fetch(kernel), with_unlisted(kernel, selection.archive).packages
+        if kernel.missing:
+            raise Unsupported(
+                f"{kernel.release}: the archive's index has no more all that it is made of "
+                f"({', '.join(kernel.missing)}), and for what is left of it nobody vouches, who would be root here: "
+                "take another release, `harness kernels list --all` shows them"
+            )
+        stored, packages = selection.fetch(kernel), kernel.packages
         # Where the image is split, this part has the list of what is built in; --kernel does without.
         base = tuple(part for part in selection.archive.packages() if part.name == f"linux-base-{kernel.release}")
         chosen.append(MachineKernel(kernel.series, stored, (*packages, *base)))
@@ -67,18 +72,14 @@ def choose(words: Sequence[str], selection: Selection) -> list[MachineKernel]:
 def unpack(kernel: MachineKernel, selection: Selection, into: Path) -> None:
     """Write usr/lib/modules/RELEASE below `into`, out of the archive's packages.
 
-    apt verifies them, as it did for the cache. Unsupported if they do not hold the very image that is there.
+    apt verifies them, as it did for the cache. Unsupported if they do not hold the very image that is there, BadInput
+    for one that is damaged, or has names that lead out of it.
     """
-    packages = into.with_name(f"{into.name}-{kernel.series}")
+    packages = into.with_name(f"{into.name}-{files.part(kernel.series, 'a series')}")
     packages.mkdir()
     seen = False
     for file in selection.archive.download(kernel.packages, packages):
-        unpacking = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", file], stdout=subprocess.PIPE)
-        assert unpacking.stdout is not None
-        with unpacking:
-            seen |= _unpack(unpacking.stdout, kernel, into)
-        if unpacking.returncode:
-            raise Unsupported(f"{file.name} of {kernel.stored.release}: dpkg-deb cannot unpack it")
+        seen |= _unpack(file, kernel, into)
         file.unlink()
     packages.rmdir()
     if not seen:
@@ -88,19 +89,16 @@ def unpack(kernel: MachineKernel, selection: Selection, into: Path) -> None:
         )
 
 
-def _unpack(stream: IO[bytes], kernel: MachineKernel, into: Path) -> bool:
+def _unpack(package: Path, kernel: MachineKernel, into: Path) -> bool:
     """Write the wanted modules; whether the package had the very image of the cache."""
-    release, same = kernel.stored.release, False
-    with tarfile.open(fileobj=stream, mode="r|") as archive:
-        for member in archive:
-            content = archive.extractfile(member) if member.isreg() else None
-            if content is None:
-                continue
-            if re.match(r"vmlinuz(-|$)", Path(member.name).name):
-                same |= content.read() == kernel.stored.image.read_bytes()
-            path = re.search(rf"(?:^|/)lib/modules/{re.escape(release)}/(.*)", member.name)
-            if path and WANTED.fullmatch(path[1]):
-                target = into / "usr/lib/modules" / release / path[1]
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(content.read())
+    release, same = files.part(kernel.stored.release, "a release"), False
+    image = kernel.stored.image.read_bytes()
+    for name, content in package_files.files_of(package):
+        if re.match(r"vmlinuz(-|$)", Path(name).name):
+            same |= content.read(len(image) + 1) == image
+        path = re.search(rf"(?:^|/)lib/modules/{re.escape(release)}/(.*)", name, re.DOTALL)
+        if path and WANTED.fullmatch(path[1]):
+            target = files.below(into / "usr/lib/modules" / release, path[1], package.name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            unpacking.copy(content, target, package)
     return same

@@ -5,29 +5,32 @@ them go libvirt's daemon, the machines, bridge, DHCP server and packet filter. N
 network or services is used or changed, whether it has systemd or not.
 
 Run as a module this is that first process: it prepares the mounts, starts libvirtd, says so, and waits for ever.
+Whoever looks for a room that was left running connects to its socket: the kernel says whose that is (SO_PEERCRED,
+unix(7)), and no number out of a file is ever taken for that of a process.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import NotReady, ProgramFailed, Unsupported
-from harness.lab.isolation import children_of
-from harness.orphans import die_with_parent
+from harness.orphans import Process, die_with_parent
 from harness.vagrant import places
 from harness.vagrant.requirements import SEARCH_PATH
 from harness.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 # What libvirt writes to, and where that is instead.
 LIBVIRT = {"etc": "/etc/libvirt", "lib": "/var/lib/libvirt", "cache": "/var/cache/libvirt", "log": "/var/log/libvirt"}
@@ -35,20 +38,20 @@ LIBVIRT = {"etc": "/etc/libvirt", "lib": "/var/lib/libvirt", "cache": "/var/cach
 ANSWER = 60.0
 # No cgroups and no security modules: there is nothing here but our own machines. stdio_handler: without virtlogd.
 QEMU_CONF = 'cgroup_controllers = []\nsecurity_driver = "none"\nstdio_handler = "file"\nnamespaces = []\n'
-UP = "up"
+UP, SOCKET = "up", "room"
 
 
 class MachineRoom:
     """The namespaces, by their first process as this machine sees it."""
 
-    def __init__(self, init: int, begun: str, process: subprocess.Popen[bytes] | None = None) -> None:
-        self.init = init
-        self._begun = begun
+    def __init__(self, first: Process, process: subprocess.Popen[bytes] | None = None) -> None:
+        self.init = first.pid
+        self._first = first
         self._process = process  # the first one's parent, if that is our child
 
     def alive(self) -> bool:
-        """Whether it is still there: a process of that number may be another one by now."""
-        return _begun(self.init) == self._begun
+        """Whether it is still there."""
+        return self._first.alive()
 
     def command(self, *words: str, directory: Path | None = None) -> list[str]:
         """The command line that runs another one inside, in a directory."""
@@ -78,10 +81,8 @@ class MachineRoom:
 
     def end(self) -> None:
         """End all that is inside; once is enough."""
-        if self.alive():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.init, signal.SIGKILL)
-            until(lambda: not self.alive(), deadline=30, what="the end of the machines")
+        self._first.signal(signal.SIGKILL)
+        until(lambda: not self.alive(), deadline=30, what="the end of the machines")
         if self._process is not None:
             self._process.wait()
         shutil.rmtree(places.running(), ignore_errors=True)
@@ -117,29 +118,58 @@ def begin(*, lock: int | None = None) -> MachineRoom:
     except BaseException:
         process.kill()
         raise
-    (init,) = children_of(process.pid)
-    room = MachineRoom(init, _begun(init), process)
-    (running / "room.json").write_text(json.dumps({"init": init, "begun": _begun(init)}))
-    return room
+    first = _first(running)
+    if first is None:
+        process.kill()
+        raise Unsupported(f"machines cannot run here: their first process has ended: {_last(log)}")
+    return MachineRoom(first, process)
 
 
 def current() -> MachineRoom | None:
     """The room that somebody left running on purpose."""
-    try:
-        processes = json.loads((places.running() / "room.json").read_text())
-    except (OSError, ValueError):
+    first = _first(places.running())
+    return None if first is None else MachineRoom(first)
+
+
+def _first(running: Path) -> Process | None:
+    """The first process of the room, which listens at its socket; None if nobody does.
+
+    The kernel says whose the socket is. It is asked twice: if it still is, now that we hold the process, the process
+    has not ended between the first answer and our taking hold of it, when another could have had its number.
+    """
+    number = _listener(running)
+    if number is None:
         return None
-    room = MachineRoom(processes["init"], processes["begun"])
-    return room if room.alive() else None
-
-
-def _begun(pid: int) -> str:
-    """When a process began, in ticks since the machine booted: /proc/PID/stat, field 22. Empty if there is none."""
     try:
-        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-    return "" if after_name[0] in "ZX" else after_name[19]
+        process = Process(number)
+    except ProcessLookupError:
+        return None
+    return process if _listener(running) == number else None
+
+
+def _listener(running: Path) -> int | None:
+    """The process that listens at a room's socket, as the kernel has it; None if none does, or none that we see."""
+    with _socket_of(running) as (listening, address):
+        try:
+            listening.connect(address)
+            number, user, _ = struct.unpack("3i", listening.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        except OSError:
+            return None
+    return number if number > 1 and user in (0, os.geteuid()) else None
+
+
+@contextlib.contextmanager
+def _socket_of(running: Path) -> Iterator[tuple[socket.socket, str]]:
+    """A socket, and the address of the room's: by way of a descriptor, because an address has 107 bytes."""
+    with contextlib.ExitStack() as stack:
+        unix = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        try:
+            directory = os.open(running, os.O_PATH | os.O_DIRECTORY)
+        except OSError:
+            yield unix, str(running / SOCKET)
+            return
+        stack.callback(os.close, directory)
+        yield unix, f"/proc/self/fd/{directory}/{SOCKET}"
 
 
 def _environment() -> list[str]:
@@ -180,6 +210,7 @@ def _prepare(running: Path) -> None:
 
 def _main(running: Path) -> None:
     os.environ["PATH"] = SEARCH_PATH
+    _listen(running)
     _prepare(running)
     # Signals that nobody handles do not reach the first process of a namespace; SIGKILL from outside does.
     daemon = subprocess.Popen(["libvirtd"], stdin=subprocess.DEVNULL)
@@ -191,6 +222,22 @@ def _main(running: Path) -> None:
         ended, status = os.wait()
         if ended == daemon.pid:
             sys.exit(f"libvirtd ended with status {os.waitstatus_to_exitcode(status)}")
+
+
+def _listen(running: Path) -> None:
+    """Be found: whoever connects learns who we are."""
+    with _socket_of(running) as (_, address):
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listening.bind(address)
+    (running / SOCKET).chmod(0o600)
+    listening.listen()
+
+    def answer() -> None:
+        while True:
+            connection, _ = listening.accept()
+            connection.close()
+
+    threading.Thread(target=answer, daemon=True).start()
 
 
 def _answers() -> bool:

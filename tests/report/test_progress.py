@@ -17,7 +17,7 @@ import pytest
 
 from harness import waiting
 from harness.errors import NotReady
-from harness.plugin.progress import Line, Wait, line_of
+from harness.plugin.progress import Line, Wait, heard, line_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,3 +137,45 @@ def test_nobody_is_told_of_a_short_wait(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(NotReady):
         waiting.until(lambda: 0, deadline=0.05)
     assert heard == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        None,
+        b"{}",
+        {"since": "abc"},
+        ("t", "w", "abc", 1.0),
+        ("t", "w", 1.0),
+        ("t", "w", float("nan"), 1.0),
+        ("t", "w", 1.0, float("inf")),
+        (1, "w", 1.0, 1.0),
+    ],
+)
+def test_what_is_no_wait_ends_no_run(said: object) -> None:
+    assert heard(said) is None
+
+
+def test_nobody_s_escapes_reach_the_terminal() -> None:
+    wait = heard(("t\x1b]0;x\x07", "w\x9b2J\u202e" + "x" * 10_000, 1, 2.0))
+    assert wait is not None
+    assert line_of([wait]).isprintable()
+    assert len(wait.what) == 500
+
+
+HAS_NO_FILE = """
+import os, stat
+from pathlib import Path
+
+def test_nobody_else_can_tell():
+    told = [line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines() if "harness" in line]
+    assert told == []
+    for folder in (Path("/tmp"), Path(os.environ.get("TMPDIR", "/tmp"))):
+        assert not list(folder.glob("tcp-harness-progress-*"))
+"""
+
+
+def test_it_has_no_place_where_others_could_write(tmp_path: Path) -> None:
+    """Any user of the machine could write to root's terminal, and end root's run."""
+    (tmp_path / "test_nobody.py").write_text(HAS_NO_FILE)
+    assert "1 passed" in on_a_terminal(tmp_path, "-n", "1")

@@ -14,6 +14,7 @@ from harness.cli import cli, main
 from harness.errors import BadInput
 from harness.report.output import write
 from harness.report.reproduce import command as reproduced
+from tests.apart import PROJECT, apart, no_more_than
 from tests.report.made_evidence import claim, run, save
 
 if TYPE_CHECKING:
@@ -87,15 +88,10 @@ def test_what_is_left_out_is_told(place: Path) -> None:
     assert "cut.json: left out" in (place / "r.html").read_text()
 
 
-def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     (tmp_path / "r.html").write_text("before")
-
-    def full(path: Path, content: bytes) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(type(tmp_path), "write_bytes", full)
-    with pytest.raises(BadInput, match=r"r.html: cannot be written: No space left on device"):
-        write(str(tmp_path / "r.html"), "after")
+    with no_more_than(1000), pytest.raises(BadInput, match=r"r.html: cannot be written: File too large"):
+        write(str(tmp_path / "r.html"), "after" * 1000)
     assert (tmp_path / "r.html").read_text() == "before"
 
 
@@ -150,3 +146,34 @@ def test_what_is_no_file_is_written_into_and_stays(tmp_path: Path) -> None:
     link.symlink_to("file")
     write(str(link), "after")
     assert (link.is_symlink(), (tmp_path / "file").read_text()) == (True, "after")
+
+
+OUTPUTS = """
+import os, sys
+from harness.cli import main
+sys.argv = ["harness", *sys.argv[1:]]
+before = os.stat("/dev/null").st_rdev, os.stat("/dev/full").st_rdev
+status = 0
+try:
+    main()
+except SystemExit as end:
+    status = end.code
+print("status", status, before == (os.stat("/dev/null").st_rdev, os.stat("/dev/full").st_rdev), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "form"),
+    [
+        ("/dev/null", 0, "html"),
+        ("/dev/full", 2, "ktap"),
+        ("/", 2, "json"),
+        ("/mnt", 2, "kcidb"),
+        ("/dev/null/x", 2, "html"),
+    ],
+)
+def test_devices_survive_what_is_written_to_them(target: str, status: int, form: str, place: Path) -> None:
+    """As root, in a /dev of its own: an output was renamed over the device."""
+    ended = apart(OUTPUTS, "report", str(place / "new"), "--format", form, "-o", target, cwd=PROJECT)
+    assert ended.stderr.splitlines()[-1] == f"status {status} True", ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -64,6 +64,8 @@ class DebianArchive:
     packages: list[Path] = field(default_factory=list)
     published: int = 0
     padding: str = ""  # more to read in each index
+    valid_until: str = ""
+    also: str = ""  # what else stands in each index
 
     def add(
         self, name: str, version: str, files: dict[str, bytes], *, depends: str = "", source: str = "linux"
@@ -92,11 +94,12 @@ class DebianArchive:
 
     def publish(self, suite: str, key: Key) -> None:
         """Write the index of a suite with every package, signed."""
-        index = "\n".join(self._paragraph(package) for package in self.packages).encode()
+        index = "\n".join([*map(self._paragraph, self.packages), *([self.also] if self.also else [])]).encode()
         top = self.root / "dists" / suite
         here = top / "main" / "binary-amd64"
         here.mkdir(parents=True, exist_ok=True)
         lines = [f"Suite: {suite}", f"Codename: {suite}", "Label: Debian", "Architectures: amd64", "Components: main"]
+        lines += [f"Valid-Until: {self.valid_until}"] if self.valid_until else []
         lines += ["Date: Thu, 01 Jan 2026 00:00:00 UTC", "SHA256:"]
         for name, content in (("Packages", index), ("Packages.gz", gzip.compress(index, mtime=0))):
             (here / name).write_bytes(content)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from harness import files
 from harness.errors import BadInput
-from harness.evidence.codec import decode_settled, encode_settled, read, read_directory, write_whole
+from harness.evidence.codec import decode_settled, encode_settled, read, read_directory
 from harness.evidence.directory import EvidenceDirectory
 from harness.evidence.types import SCHEMA, Outcome
 from tests.unit.evidence_of_a_run import a_claim, a_run, checked, noted
@@ -76,22 +77,6 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         EvidenceDirectory(tmp_path / "file" / "x").add(CLAIM, a_run("a"))
 
 
-def test_nobody_sees_half_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = tmp_path / "x.json"
-    target.write_bytes(b"before")
-
-    def full(path: Path, content: bytes) -> int:
-        with path.open("wb") as file:
-            file.write(content[:2])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(type(tmp_path), "write_bytes", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_whole(target, b"after")
-    assert target.read_bytes() == b"before"
-    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
-
-
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -150,7 +135,7 @@ def test_a_reader_keeps_the_whole_file_that_it_opened(tmp_path: Path) -> None:
     target = tmp_path / "x.json"
     target.write_bytes(b"before")
     with target.open("rb") as reader:
-        write_whole(target, b"after")
+        files.write(target, b"after")
         assert reader.read() == b"before"
     assert target.read_bytes() == b"after"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -38,7 +39,7 @@ class Machine:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=600,
             check=False,
         )
 
@@ -156,3 +157,44 @@ def test_no_service_is_started_while_apt_runs(machine: Machine) -> None:
         assert found is not None
         assert Path(found).is_relative_to(machine.programs)
         assert Path(found).read_text() == "#!/bin/sh\nexit 0\n"
+
+
+def cleaned(venv: Path) -> subprocess.CompletedProcess[str]:
+    """What `make clean` does about an environment."""
+    return subprocess.run(
+        ["sh", ".ci/install", "clean"],
+        cwd=ROOT, env=os.environ | {"VENV": str(venv)}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ["home", "another's environment", "link", "file"])
+def test_clean_leaves_what_was_not_made_here(tmp_path: Path, what: str) -> None:
+    """`make clean VENV=$HOME` removed it."""
+    venv = tmp_path / "venv"
+    (tmp_path / "real").mkdir()
+    for name in ("pyvenv.cfg", "packages.stamp") if what == "link" else ("pyvenv.cfg",) if "another" in what else ():
+        (tmp_path / "real" / name).touch()
+    (tmp_path / "real" / "precious").write_text("mine")
+    if what == "link":
+        venv.symlink_to("real")
+    elif what == "file":
+        venv.write_text("mine")
+    else:
+        (tmp_path / "real").rename(venv)
+    before = sorted(tmp_path.rglob("*"))
+    ended = cleaned(venv)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"install: {venv} is no virtual environment that was made here: it stays")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_clean_removes_what_was_made_here(tmp_path: Path) -> None:
+    venv = tmp_path / "venv"
+    venv.mkdir()
+    for name in ("pyvenv.cfg", "packages.stamp", "x"):
+        (venv / name).touch()
+    assert (cleaned(venv).returncode, venv.exists()) == (0, False)
+    assert cleaned(venv).returncode == 0
+    recipe = (ROOT / "Makefile").read_text().partition("\nclean:")[2]
+    assert "VENV" not in recipe.replace("$(INSTALL)", "")

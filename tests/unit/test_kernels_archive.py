@@ -373,6 +373,70 @@ def test_what_this_machine_runs_after_an_update_of_its_own_is_not_run(
     assert not (tmp_path / "ran").exists()
 
 
+def test_what_was_read_and_is_damaged_is_read_again(here: Here) -> None:
+    found = archive.the_archive(f"file:{here.mirror.root}", ["stretch"], str(here.key.keyring))
+    whole = (found.directory / archive.READ).read_bytes()
+    for damaged in (b"", whole[:-9], b"[" * 10_000, b"\xff", b"{}"):
+        (found.directory / archive.READ).write_bytes(damaged)
+        again = archive.the_archive(f"file:{here.mirror.root}", ["stretch"], str(here.key.keyring))
+        assert again.packages() == found.packages() != []
+
+
+def test_a_kernel_that_is_damaged_in_the_cache_is_brought_again(here: Here) -> None:
+    here.run("kernels", "fetch", "4.9", *here.named(here.key))
+    about = here.cache / "kernels" / OLD / "kernel.json"
+    whole = about.read_bytes()
+    for damaged in (b"", whole[:-5], b"\xff", whole.replace(OLD.encode(), b"../../x")):
+        about.write_bytes(damaged)
+        assert here.run("kernels", "fetch", "4.9", *here.named(here.key))[0] == 0
+        assert about.read_bytes() == whole
+
+
+ODD = """Package: {name}
+Version: {version}
+Depends: linux-modules-6.1.0/../../x-amd64
+Filename: pool/x.deb
+{size}SHA256: {hash}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "size"),
+    [
+        ("linux-image-6.1.0/../4.9.0-19-amd64", "6.1.1-1", "Size: 1\n"),
+        ("linux-image-6.1.0-1-amd64", "6.1/../x", "Size: 1\n"),
+        ("linux-image-6.1.0-1-amd64", "6.1.1-1", ""),
+        ("linux-image-6.1.0-1-amd64", "6.1.1-1", "Size: many\n"),
+        ("linux-image-6.1.0-1-amd64", "9" * 5000 + ".1", "Size: 1\n"),
+    ],
+)
+def test_odd_packages_of_a_signed_index_are_left_out(here: Here, name: str, version: str, size: str) -> None:
+    """The archive's key says who wrote the index, not that the names in it lead nowhere."""
+    here.run("kernels", "fetch", "4.9", *here.named(here.key))
+    before = sorted((here.cache / "kernels").rglob("*"))
+    here.mirror.also = ODD.format(name=name, version=version, size=size, hash="0" * 64)
+    here.publish(here.key)
+    status, out, err = here.run("kernels", "list", *here.named(here.key, "--update"))
+    assert status == 0
+    assert [line.split()[1] for line in out.splitlines()[1:]] == [OLDER, OLD, SPLIT]
+    assert "Traceback" not in err
+    assert sorted((here.cache / "kernels").rglob("*")) == before
+
+
+def test_an_index_that_should_have_been_replaced_is_said_to_be_so(here: Here) -> None:
+    """Whoever holds newer kernels back sends an old index, and its signature is good."""
+    here.mirror.valid_until = "Fri, 02 Jan 2026 00:00:00 UTC"
+    here.publish(here.key)
+    status, _, err = here.run("kernels", "list", *here.named(here.key))
+    said = "its index was to be replaced by Fri, 02 Jan 2026 00:00:00 UTC: newer kernels may be held back"
+    assert (status, err) == (0, f"harness: stretch: {said}\n")
+
+
+def test_of_a_mirror_that_is_mistyped_nothing_stays(here: Here) -> None:
+    here.run("kernels", "list", *here.named(here.key, address="http://127.0.0.1:1/nothing"))
+    assert list((here.cache / "apt").iterdir()) == []
+
+
 def test_pytest_takes_kernels_of_a_mirror(here: Here, tmp_path: Path) -> None:
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "test_one.py").write_text("def test_one(): pass\n")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
 
+from harness import unpacking
 from harness.errors import BadInput, MissingProgram
-from harness.kernels import configuration, packages, places, targets
+from harness.kernels import configuration, places, targets
 from harness.kernels.packages import is_package, unpack
 from tests.unit import distribution_packages
 from tests.unit.test_kernels_store import image, module
@@ -165,14 +167,13 @@ def test_nothing_is_put_where_a_package_says(tmp_path: Path, cache: Path) -> Non
     target.write_text("untouched")
 
     def fill(archive: tarfile.TarFile) -> None:
-        put(archive, f"../../../../{tmp_path}/evil")
         put(archive, f"./boot/vmlinuz-{RELEASE}", type=tarfile.SYMTYPE, linkname=str(target))
-        put(archive, f"{tmp_path}/evil/boot/vmlinuz-{RELEASE}", kernel)
+        put(archive, f"./evil/boot/vmlinuz-{RELEASE}", kernel)
         put(archive, f"./lib/modules/{RELEASE}/veth.ko", type=tarfile.SYMTYPE, linkname=str(target))
         put(archive, f"./lib/modules/{RELEASE}/dummy.ko", type=tarfile.LNKTYPE, linkname=str(target))
         put(archive, f"./lib/modules/{RELEASE}/tun.ko", type=tarfile.CHRTYPE)
-        put(archive, "./lib/modules/../veth.ko", b"another release")
-        put(archive, f"../../lib/modules/{RELEASE}/../../x/veth.ko", veth)
+        put(archive, "./lib/modules/another/veth.ko", b"another release")
+        put(archive, f"./x/lib/modules/{RELEASE}/x/veth.ko", veth)
         put(archive, "./lib/modules/a/b;c.ko", b"no name of a module")
 
     found = unpack(deb(tmp_path / "linux-image_1_amd64.deb", fill))
@@ -185,13 +186,40 @@ def test_nothing_is_put_where_a_package_says(tmp_path: Path, cache: Path) -> Non
 
 
 @needs_dpkg
+@pytest.mark.parametrize(
+    "name",
+    ["../../../../evil", "/evil", f"./lib/modules/../{RELEASE}/veth.ko", f"lib/modules/{RELEASE}/x/../../veth.ko"],
+)
+def test_of_a_package_with_a_name_that_leads_out_of_it_nothing_is_used(name: str, tmp_path: Path, cache: Path) -> None:
+    kernel = image(tmp_path / "bzImage", BANNER).read_bytes()
+
+    def fill(archive: tarfile.TarFile) -> None:
+        put(archive, f"./boot/vmlinuz-{RELEASE}", kernel)
+        put(archive, name, b"x")
+
+    with pytest.raises(BadInput, match="which leads out of it: nothing of it is used"):
+        unpack(deb(tmp_path / "linux-image_1_amd64.deb", fill))
+    assert not list(cache.glob("packages/*"))
+
+
+@needs_dpkg
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to be careful with whom the program is")
+def test_as_root_a_package_is_unpacked_by_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a stranger has packed is read by a program that may do nothing."""
+    package = deb(tmp_path / "x.deb", lambda archive: put(archive, "./x", b"x"))
+    program = ["sh", "-c", "cat /proc/self/status >&2; exit 1"]
+    with pytest.raises(BadInput, match=r"Uid: 65534 65534 65534 65534 Gid: 65534 65534 65534 65534.*Groups: NStgid"):
+        list(unpacking.members(package, program, "coreutils"))
+
+
+@needs_dpkg
 @pytest.mark.parametrize(("limit", "told"), [("LARGEST_FILE", "a file of more than"), ("LARGEST", "more than 0 GB")])
 def test_what_is_larger_than_any_kernel_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path, limit: str, told: str
 ) -> None:
     kernel = image(tmp_path / "bzImage", BANNER).read_bytes()
     package = deb(tmp_path / "linux-image_1_amd64.deb", lambda archive: put(archive, f"boot/vmlinuz-{RELEASE}", kernel))
-    monkeypatch.setattr(packages, limit, len(kernel) - 1)
+    monkeypatch.setattr(unpacking, limit, len(kernel) - 1)
     with pytest.raises(BadInput, match=told):
         unpack(package)
     assert list((cache / "packages").iterdir()) == []

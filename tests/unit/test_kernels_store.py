@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import os
+import shutil
 import struct
+import subprocess
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import BadInput
+from harness import unpacking
+from harness.errors import BadInput, MissingProgram
+from harness.kernels import modules as module_files
 from harness.kernels import places
 from harness.kernels.modules import in_order, modinfo
 from harness.kernels.store import Store, built
@@ -64,6 +70,70 @@ def test_a_kernel_that_the_user_names(tmp_path: Path) -> None:
 def test_kernels_of_all_years(tmp_path: Path, banner: bytes, release: str, version: str) -> None:
     kernel = built(image(tmp_path / "bzImage", banner))
     assert (kernel.release, kernel.version, kernel.modules) == (release, version, {})
+
+
+@pytest.mark.parametrize(
+    "banner", [b"6.12.1/../../x (me@here)\0", b"\0", b" \0", b"../x 6.12\0", b"6.12.1\x1b[2J (x)\0", b"9" * 500 + b"\0"]
+)
+def test_a_release_that_is_no_name_is_refused(tmp_path: Path, banner: bytes) -> None:
+    """It names the state of the machine in the cache, and its console: 6.12.1/../../x wrote outside."""
+    with pytest.raises(BadInput, match=r"bzImage: the release of this kernel is .*: a name of letters"):
+        built(image(tmp_path / "bzImage", banner))
+
+
+@pytest.mark.parametrize("what", ["pipe", "device", "directory"])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, what: str) -> None:
+    place = tmp_path / "bzImage"
+    match what:
+        case "pipe":
+            os.mkfifo(place)
+        case "device":
+            place.symlink_to("/dev/zero")
+        case "directory":
+            place.mkdir()
+    with pytest.raises(BadInput, match=r"bzImage: cannot be read: "):
+        built(place)
+
+
+def bomb(directory: Path, ending: str) -> Path:
+    """A module of a gigabyte of zeros, in a hundred and fifty kilobytes or less."""
+    file = directory / f"veth.ko{ending}"
+    program = {".xz": ["xz", "-0", "-c"], ".gz": ["gzip", "-1", "-c"], ".zst": ["zstd", "-1", "-c", "-q"]}[ending]
+    with file.open("wb") as out, subprocess.Popen(program, stdin=subprocess.PIPE, stdout=out) as packing:
+        assert packing.stdin is not None
+        for _ in range(unpacking.LARGEST_FILE // (1 << 20) + 1):
+            packing.stdin.write(bytes(1 << 20))
+    return file
+
+
+@pytest.mark.parametrize("ending", [".xz", ".gz", ".zst"])
+def test_a_bomb_among_the_module_filesis_one_line(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not shutil.which({".xz": "xz", ".gz": "gzip", ".zst": "zstd"}[ending]):
+        pytest.skip(f"nothing packs {ending} here; on Debian: apt-get install xz-utils gzip zstd")
+    monkeypatch.setattr(unpacking, "LARGEST_FILE", 8 << 20)
+    monkeypatch.setattr(module_files, "_UNPACK", {
+        suffix: partial(unpack, most=8 << 20) for suffix, unpack in module_files._UNPACK.items()
+    })  # fmt: skip
+    (tmp_path / "modules").mkdir()
+    bomb(tmp_path / "modules", ending)
+    with pytest.raises(BadInput, match=r"veth\.ko.*: this module cannot be read: more than 8 MB are packed in it"):
+        built(image(tmp_path / "bzImage"), tmp_path / "modules")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xfd7zXZ\0", b"\x1f\x8b", b"no archive"])
+@pytest.mark.parametrize("ending", [".xz", ".gz", ".zst"])
+def test_a_module_that_is_damaged_is_one_line(tmp_path: Path, ending: str, content: bytes) -> None:
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / f"veth.ko{ending}").write_bytes(content)
+    with pytest.raises((BadInput, MissingProgram), match=r"this module cannot be read|zstd is not installed"):
+        built(image(tmp_path / "bzImage"), tmp_path / "modules")
+
+
+def test_modules_that_need_each_other_come_all_the_same(tmp_path: Path) -> None:
+    module(tmp_path / "m", "veth", depends="tun")
+    module(tmp_path / "m", "tun", depends="veth", also="softdep=pre: veth\0alias=\xff")
+    kernel = built(image(tmp_path / "bzImage"), tmp_path / "m")
+    assert {file.stem for file in module_files.in_order(kernel.modules)} == {"veth", "tun"}
 
 
 @pytest.mark.parametrize("suffix", [".xz", ".gz"])
@@ -129,7 +199,7 @@ def test_what_a_killed_process_left_is_swept_after_a_day(tmp_path: Path, monkeyp
     monkeypatch.setenv(places.CACHE, str(tmp_path))
     left = [
         tmp_path / "states" / ".6.12-x.part",
-        tmp_path / "images" / ".part-x",
+        tmp_path / "images" / ".harness-x",
         tmp_path / "kernels" / ".fetch-x" / "p",
     ]
     kept = [tmp_path / "states" / "6.12-x", tmp_path / "images" / "x.cpio", tmp_path / "kernels" / "6.12" / "image"]

@@ -301,6 +301,20 @@ def test_tests_that_nobody_was_left_to_run(run: Run, pytester: pytest.Pytester) 
 # Workers that are lost with a test.
 
 
+def properties_of_failures(pytester: pytest.Pytester) -> dict[str, dict[str, str]]:
+    """What JUnit's XML says of each test that failed: its claim, and the verdict."""
+    cases = ET.parse(pytester.path / "r.xml").getroot().iter("testcase")
+    return {
+        case.attrib["name"]: {
+            each.attrib["name"]: each.attrib["value"]
+            for each in case.iter("property")
+            if each.attrib["name"] != "kernel"
+        }
+        for case in cases
+        if case.find("failure") is not None or case.find("error") is not None
+    }
+
+
 def test_a_worker_that_is_lost_has_failed_its_claim(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_scenario=SCENARIO.format(DIES))
     ran = run("-n", "2", kernels=())
@@ -320,6 +334,7 @@ def test_a_worker_that_is_lost_has_failed_its_claim(run: Run, pytester: pytest.P
     tests = json.loads((pytester.path / "r.json").read_text())["tests"]
     assert sorted(test["status"] for test in tests) == ["ERROR", "PASS"]
     assert "failed" in (pytester.path / "r.html").read_text()
+    assert properties_of_failures(pytester) == {"test_limit[ipv4]": {"claim": "queue.limit", "verdict": "failed"}}
 
 
 def test_a_kernel_that_is_lost_has_failed_its_claim_there(run: Run, pytester: pytest.Pytester) -> None:
@@ -329,6 +344,47 @@ def test_a_kernel_that_is_lost_has_failed_its_claim_there(run: Run, pytester: py
     runs = said(pytester)
     assert runs.pop("test_limit[ipv4-elsewhere]") == "failed"
     assert list(runs.values()) == ["refuted"] * 3
+
+
+@pytest.mark.parametrize("target", ["r.ktap", "--report", "--kcidb", "--evidence"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_first_test(
+    run: Run, pytester: pytest.Pytester, target: str
+) -> None:
+    """An unwritable --report was noticed when all had run, and was lost."""
+    (pytester.path / "file").touch()
+    ran = run(*(("--ktap", "file/r") if target == "r.ktap" else (target, "file/r")), kernels=())
+    assert ran.ret == pytest.ExitCode.USAGE_ERROR
+    assert "cannot be written" in ran.stderr.str()
+    assert ran.errlines[0].startswith("ERROR: ")
+    assert not (pytester.path / "out").exists()
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1"), ("-n", "2")])
+def test_evidence_that_is_removed_meanwhile_is_written_again(
+    run: Run, pytester: pytest.Pytester, workers: tuple[str, ...]
+) -> None:
+    pytester.makepyfile(
+        test_a=SCENARIO.format(""),
+        test_b="import shutil, time\n"
+        "def test_last():\n"
+        "    for _ in range(600):\n"
+        "        if list(__import__('pathlib').Path('out/evidence').glob('*.json')): break\n"
+        "        time.sleep(0.1)\n"
+        "    shutil.rmtree('out/evidence')\n",
+    )
+    (pytester.path / "test_scenario.py").unlink()
+    ran = run("-p", "no:randomly", *workers, kernels=())
+    if "-n" not in workers or "1" in workers:
+        assert ran.ret == pytest.ExitCode.TESTS_FAILED
+        ran.stdout.fnmatch_lines("the evidence of 1 claim was removed while the run was going on: *")
+    assert set(said(pytester).values()) == {"refuted"}
+
+
+@pytest.mark.parametrize("option", ["--mirror", "--suite", "--keyring", "--ssh-config"])
+def test_what_is_for_other_kernels_needs_one(run: Run, option: str) -> None:
+    ran = run(option, "x", kernels=())
+    assert ran.ret == pytest.ExitCode.USAGE_ERROR
+    assert ran.errlines[0] == f"ERROR: {option} x: no kernel is named that it is for: --kernel KERNEL"
 
 
 def test_fewer_than_one_worker_is_a_mistake_of_usage(run: Run) -> None:

@@ -15,8 +15,10 @@ import pytest
 
 from harness.errors import BadInput, Unsupported
 from harness.kernels.catalogue import Kernel
+from harness.kernels.indices import Package
 from harness.kernels.store import Stored
 from harness.vagrant import box, kernels, places, requirements
+from tests.unit.test_kernels_packages import deb, needs_dpkg
 
 ROOT = Path(__file__).parents[2]
 EPOCH = 1_700_000_000
@@ -114,20 +116,21 @@ def test_modules_for_networks_and_virtual_machines_are_taken(module: str, wanted
     assert bool(kernels.WANTED.fullmatch(module)) is wanted
 
 
-def package(content: bytes) -> io.BytesIO:
-    """The files of a kernel's package, as they come out of dpkg-deb."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        for name, data in (
-            (f"./boot/vmlinuz-{RELEASE}", content),
-            (f"./usr/lib/modules/{RELEASE}/kernel/drivers/net/veth.ko", b"veth"),
-            (f"./usr/lib/modules/{RELEASE}/kernel/drivers/gpu/drm/drm.ko", b"drm"),
-        ):
+def package(directory: Path, content: bytes, **more: bytes) -> Path:
+    """A kernel's package."""
+    files = {
+        f"./boot/vmlinuz-{RELEASE}": content,
+        f"./usr/lib/modules/{RELEASE}/kernel/drivers/net/veth.ko": b"veth",
+        f"./usr/lib/modules/{RELEASE}/kernel/drivers/gpu/drm/drm.ko": b"drm",
+    } | more
+
+    def fill(archive: tarfile.TarFile) -> None:
+        for name, data in files.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
-    stream.seek(0)
-    return stream
+
+    return deb(directory / "linux-image.deb", fill)
 
 
 def cached(tmp_path: Path) -> kernels.MachineKernel:
@@ -136,14 +139,46 @@ def cached(tmp_path: Path) -> kernels.MachineKernel:
     return kernels.MachineKernel("6.12", Stored(RELEASE, "6.12.1", image, {}), ())
 
 
+@needs_dpkg
 def test_the_modules_come_from_the_package_of_the_very_kernel_in_the_cache(tmp_path: Path) -> None:
-    assert kernels._unpack(package(b"the kernel"), cached(tmp_path), tmp_path / "out")
+    assert kernels._unpack(package(tmp_path, b"the kernel"), cached(tmp_path), tmp_path / "out")
     there = [str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*.ko")]
     assert there == [f"usr/lib/modules/{RELEASE}/kernel/drivers/net/veth.ko"]
 
 
-def test_another_build_of_the_same_release_is_noticed(tmp_path: Path) -> None:
-    assert not kernels._unpack(package(b"another kernel"), cached(tmp_path), tmp_path / "out")
+@needs_dpkg
+@pytest.mark.parametrize("content", [b"another kernel", b"the kernel, and more", b""])
+def test_another_build_of_the_same_release_is_noticed(tmp_path: Path, content: bytes) -> None:
+    assert not kernels._unpack(package(tmp_path, content), cached(tmp_path), tmp_path / "out")
+
+
+@needs_dpkg
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"./usr/lib/modules/{RELEASE}/kernel/lib/../../../../../../../evil.ko",
+        "../../evil",
+        f"/usr/lib/modules/{RELEASE}/kernel/lib/evil.ko",
+    ],
+)
+def test_nothing_is_written_outside(tmp_path: Path, name: str) -> None:
+    before = sorted(tmp_path.parent.rglob("*"))
+    with pytest.raises(BadInput, match="which leads out of it: nothing of it is used"):
+        kernels._unpack(package(tmp_path, b"the kernel", **{name: b"x"}), cached(tmp_path), tmp_path / "out")
+    new = {*tmp_path.parent.rglob("*")} - {*before}
+    assert not [file for file in new if "evil" in file.name]
+
+
+def test_what_nobody_vouches_for_never_is_root() -> None:
+    """Modules that no index lists any more have no hash: in the box they would be loaded, and their lists be read."""
+
+    class HalfListed:
+        def choose(self, _: object) -> list[Kernel]:
+            part = Package("linux-binary-6.12.1", "6.12.1-1", "trixie")
+            return [Kernel(RELEASE, "6.12.1", "trixie", (part,), missing=(f"linux-modules-{RELEASE}",))]
+
+    with pytest.raises(Unsupported, match=f"linux-modules-{RELEASE}.*nobody vouches"):
+        kernels.choose(["6.12"], HalfListed())  # type: ignore[arg-type]
 
 
 def test_a_kernel_that_no_archive_has_any_more_is_refused(tmp_path: Path) -> None:

@@ -99,7 +99,8 @@ class TestSpoilt:
         while time.monotonic() - started < 8:
             pass
 
-    def test_never_ends(self, lab):
+    @pytest.mark.claim("queue.limit")
+    def test_never_ends(self, claim, lab):
         while True:
             pass
 """

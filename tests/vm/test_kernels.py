@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -157,8 +159,7 @@ def test_a_guest_that_panics_is_reported_with_its_console_and_has_failed_its_cla
     project: Project, tmp_path: Path
 ) -> None:
     shutil.rmtree(project.directory / "out", ignore_errors=True)
-    ktap = tmp_path / "r.ktap"
-    result = project.run(*project.on(project.kernels[0]), "-k", "panics", f"--tcp-ktap={ktap}")
+    result = project.run(*project.on(project.kernels[0]), "-k", "panics", *results_in(tmp_path))
     assert result.returncode == pytest.ExitCode.TESTS_FAILED
     assert "crashed while running" in result.stdout
     assert re.search(r"died: .*\n(.*\n)*.*(Kernel panic|sysrq)", result.stderr + result.stdout)
@@ -173,7 +174,66 @@ def test_a_guest_that_panics_is_reported_with_its_console_and_has_failed_its_cla
     booted = places.states().glob(f"{project.kernels[0].release}-simulated-3072-*{cache.CONSOLE}")
     assert any(said.startswith(file.read_bytes()) for file in booted)
     assert b"sysrq triggered crash" in said
-    assert "not ok 1 Linux" in ktap.read_text()
+    assert re.search(r"failed \(1\)\n  queue.limit .*\n      .*Kernel panic", result.stdout)
+    assert_failed_in(tmp_path, "Kernel panic - not syncing: sysrq triggered crash")
+
+
+@pytest.mark.parametrize("victim", ["the machine", "its gateway"])
+def test_a_machine_that_is_killed_has_failed_the_claim_of_its_test(
+    project: Project, tmp_path: Path, victim: str
+) -> None:
+    shutil.rmtree(project.directory / "out", ignore_errors=True)
+    argv = project.argv(
+        *project.on(project.kernels[0]), "-k", "never_ends", "-v", "--max-worker-restart=0", *results_in(tmp_path)
+    )
+    log = tmp_path / "log"
+    with log.open("wb") as said:
+        running = subprocess.Popen(
+            argv, cwd=project.directory, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
+        )
+    try:
+        until(lambda: "::test_never_ends[" in log.read_text(), deadline=project.left, what="the test")
+        (machine,) = machines_of(running.pid)
+        os.kill(machine if victim == "the machine" else parent_of(machine), signal.SIGKILL)
+        ended = running.wait(timeout=project.left)
+        text = log.read_text()
+        assert ended == pytest.ExitCode.TESTS_FAILED, text
+        assert "INTERNALERROR" not in text
+        assert "Traceback" not in text
+        assert re.search(r"failed \(1\)\n  queue.limit ", text)
+        (run,) = project.evidence()["runs"]
+        assert run["outcome"] == "failed"
+        assert_failed_in(tmp_path, "the test was not finished")
+        until(lambda: not Path(f"/proc/{machine}/cmdline").exists(), what="the machine to end")
+    finally:
+        running.kill()
+        running.wait()
+
+
+def parent_of(process: int) -> int:
+    """The process that started another."""
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def results_in(directory: Path) -> list[str]:
+    """The options that have every form of the results written."""
+    files = {"tcp-ktap": "r.ktap", "tcp-kcidb": "r.json", "tcp-report": "r.html", "junitxml": "r.xml"}
+    return [f"--{option}={directory / name}" for option, name in files.items()]
+
+
+def assert_failed_in(directory: Path, why: str) -> None:
+    """Every form of the results says that the one claim has failed, and why."""
+    ktap = (directory / "r.ktap").read_text()
+    assert "not ok 1 Linux" in ktap
+    assert re.search(rf"not ok 1 .* # failed: .*{re.escape(why)}", ktap)
+    (test,) = json.loads((directory / "r.json").read_text())["tests"]
+    assert test["status"] == "ERROR"
+    page = (directory / "r.html").read_text()
+    assert "failed" in page
+    (case,) = ET.parse(directory / "r.xml").getroot().iter("testcase")
+    assert [each.tag for each in case if each.tag in ("failure", "error")] == ["error"]
+    properties = {each.attrib["name"]: each.attrib["value"] for each in case.iter("property")}
+    assert (properties["claim"], properties["verdict"]) == ("queue.limit", "failed")
 
 
 def test_a_machine_that_is_silent_is_left_alone_while_it_computes_and_reported_when_it_is_dead(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from harness import files
 from harness.errors import BadInput
 from harness.evidence.canonical import Form, canonical
 from harness.observe.pcapng import read_pcapng
@@ -112,7 +113,7 @@ def _form(entry: Entry) -> tuple[Form, bytes]:
     content = b""
     if entry.packets is not None:
         try:
-            content = entry.packets.read_bytes()
+            content = files.content(entry.packets)
         except OSError as error:
             raise BadInput(f"{entry.packets}: cannot be read: {error.strerror}") from None
         except ValueError:
