@@ -7,8 +7,11 @@ ARGS ?=
 VENV ?= .venv
 KERNELS ?=
 PYTHON ?=
-# How long the tests that boot other kernels may take, in seconds; those that come later are left out, and named.
-VM_SECONDS ?= 540
+# How long the tests that boot other kernels may take, in seconds: those that come later are left out, and named. Empty: as
+# long as they take.
+VM_SECONDS ?=
+# How long `make fuzz` takes, in seconds of the processor.
+FUZZ_SECONDS ?= 3600
 
 RUN = "$(VENV)/bin/python" -m
 INSTALL = VENV="$(VENV)" PYTHON="$(PYTHON)" sh .ci/install

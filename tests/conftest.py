@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from tests.incomplete import pytest_terminal_summary
+from tests.incomplete import pytest_addoption, pytest_sessionfinish, pytest_terminal_summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["pytest_terminal_summary", "session"]
+__all__ = ["pytest_addoption", "pytest_sessionfinish", "pytest_terminal_summary", "session"]
 
 PROJECT = Path(__file__).parents[1]
 

@@ -79,10 +79,14 @@ def choose(config: pytest.Config) -> None:
 
 
 def refuse_without_kernels(config: pytest.Config) -> None:
-    """UsageError for what says how other kernels are come by, where no kernel is named: it would be of no use."""
+    """UsageError for what says how other kernels are come by, where no kernel is named: it would be of no use.
+
+    What is set, and not typed, is for another time.
+    """
+    typed = {word.partition("=")[0] for word in config.invocation_params.args}
     for name in ("mirror", "suite", "keyring", "ssh-config"):
         value = config.getoption(key(name))
-        if value:
+        if value and typed & {f"--tcp-{name}", f"--{name}"}:
             written = " ".join([value] if isinstance(value, str) else value)
             raise pytest.UsageError(f"--tcp-{name} {written}: no kernel is named that it is for: --tcp-kernel KERNEL")
 

@@ -36,3 +36,14 @@ def test_what_did_not_run_is_said_last(
         "  1 × vagrant is not installed",
     ]
     assert "did not run" not in session("-p", "tests.incomplete", "-n", workers, "-k", "passes").stdout.str()
+
+
+@pytest.mark.parametrize(("why", "status"), [("vagrant is not installed", 1), ("this kernel has no netem", 0)])
+def test_where_all_must_run_a_test_that_could_have_fails_the_run(
+    pytester: pytest.Pytester, session: Callable[..., pytest.RunResult], why: str, status: int
+) -> None:
+    pytester.makepyfile(test_some=f"import pytest\ndef test_a(): pytest.skip({why!r})\ndef test_b(): pass\n")
+    ran = session("-p", "tests.incomplete", "--all-must-run")
+    assert ran.ret == status
+    assert ("it could be had" in ran.stdout.str()) is bool(status)
+    assert session("-p", "tests.incomplete").ret == 0

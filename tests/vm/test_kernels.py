@@ -304,11 +304,18 @@ def machines_of(pid: int) -> list[int]:
 
 @pytest.fixture
 def a_cache(tmp_path: Path, kernels: list[Stored]) -> Path:
-    """A cache of the test's own: what is made for a path that ends with the test ends with it too."""
-    images = tmp_path / "cache" / "images"
-    images.mkdir(parents=True)
-    for file in (*places.images().glob("*.cpio"), *places.images().glob("*.digest")):
-        shutil.copy(file, images)  # the guests' system is the same for all
+    """A cache of the test's own: what is made for a path that ends with the test ends with it too.
+
+    What is in the other one is in it, by links: a kernel that has booted, under whatever path, need not boot again.
+    """
+    for folder in (places.images(), places.states()):
+        target = tmp_path / "cache" / folder.name
+        target.mkdir(parents=True)
+        for file in folder.glob("[!.]*"):
+            try:
+                os.link(file, target / file.name)
+            except OSError:  # on another file system
+                shutil.copy(file, target)
     return tmp_path / "cache"
 
 
