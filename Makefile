@@ -23,7 +23,7 @@ export PYTHONUNBUFFERED = 1
 export VM_SECONDS
 
 .DEFAULT_GOAL := help
-.PHONY: help scenarios test test-vm mutants vagrant claims report docs docs-links matrix schema check format bench install testing venv lock clean
+.PHONY: help scenarios test test-vm fuzz faults mutants vagrant claims report docs docs-links matrix schema check format bench install testing venv lock clean
 
 help: ## what can be typed
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -37,6 +37,13 @@ test: install testing ## the tests of the harness itself; some boot two other ke
 
 test-vm: install ## only those that boot other kernels
 	$(RUN) pytest tests/vm $(ARGS)
+
+fuzz: install ## what others may hand over, made and mutated for FUZZ_SECONDS; what was found is in out/fuzz; ARGS="TARGET…"
+	@$(INSTALL) fuzzing
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(RUN) tests.fuzz $(ARGS)
+
+faults: install ## what is broken on purpose while it runs, and what must remain; ARGS="NAME…"
+	$(RUN) bench.faults $(ARGS)
 
 mutants: install ## kernels with a defect each, and the claim that notices; ARGS="NAME…", a mutant or a group
 	@$(INSTALL) mutants
@@ -85,12 +92,12 @@ install: ## the virtual environment, and with the right to do so the programs
 	@$(INSTALL) programs venv
 
 testing:
-	@$(INSTALL) testing plugins
+	@$(INSTALL) testing plugins fuzzing
 
 venv: ## the virtual environment alone
 	@$(INSTALL) venv
 
-lock: venv ## write requirements.lock and plugins.lock anew, with the newest releases
+lock: venv ## write requirements.lock, plugins.lock and fuzz.lock anew, with the newest releases
 	$(RUN) pip install --quiet --quiet --no-cache-dir '$(LOCK_TOOL)'
 	UV_CUSTOM_COMPILE_COMMAND='make lock' $(RUN) uv pip compile --quiet --no-cache --universal --python-version 3.11 \
 	    --extra dev --generate-hashes --no-emit-index-url --no-emit-find-links --upgrade \
@@ -98,6 +105,9 @@ lock: venv ## write requirements.lock and plugins.lock anew, with the newest rel
 	UV_CUSTOM_COMPILE_COMMAND='make lock' $(RUN) uv pip compile --quiet --no-cache --universal --python-version 3.11 \
 	    --group plugins --no-deps --generate-hashes --no-emit-index-url --no-emit-find-links --upgrade \
 	    --output-file plugins.lock
+	UV_CUSTOM_COMPILE_COMMAND='make lock' $(RUN) uv pip compile --quiet --no-cache --universal --python-version 3.11 \
+	    --group fuzz --no-deps --generate-hashes --no-emit-index-url --no-emit-find-links --upgrade \
+	    --output-file fuzz.lock
 
 clean: ## remove what was installed and what the runs left, evidence apart
 	@$(INSTALL) clean

@@ -13,6 +13,7 @@ import lzma
 import re
 import tempfile
 import time
+import zlib
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -141,7 +142,7 @@ def _packages(suffix: str, file: Path, source: Source) -> tuple[Package | str, .
     try:
         with _OPENERS[suffix](file) as index:
             return tuple(_package(Packages(text.splitlines()), source) for text in _paragraphs(index))
-    except (lzma.LZMAError, gzip.BadGzipFile, EOFError, KeyError, ValueError) as error:
+    except (OSError, lzma.LZMAError, zlib.error, EOFError, KeyError, ValueError) as error:
         raise Unsupported(f"its index {file.name} is damaged, as it was signed: {error!r}") from None
 
 

@@ -30,10 +30,12 @@ def message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
 
 
 def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Type, flags and body of each message in what recv() returned."""
+    """Type, flags and body of each message in what recv() returned, up to one that is shorter than its own header."""
     position = 0
-    while position < len(data):
+    while position + HEADER.size <= len(data):
         length, kind, flags, _, _ = HEADER.unpack_from(data, position)
+        if length < HEADER.size:
+            return
         yield kind, flags, data[position + HEADER.size : position + length]
         position += length + 3 & ~3
 
