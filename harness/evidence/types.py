@@ -381,9 +381,8 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def said(self) -> str:
         """The verdict in words if it is the expected one; otherwise what became of the run."""
-        if self.outcome is Outcome.EXPECTED:
-            # A file of somebody else's may say that what came out was expected, and not what that was.
-            return self.verdict.words if self.verdict is not None else str(Outcome.INCOMPLETE)
+        if self.outcome is Outcome.EXPECTED and self.verdict is not None:
+            return self.verdict.words
         return NOT_SETTLED if self.outcome is Outcome.UNSETTLED else str(self.outcome)
 
     @property

@@ -13,7 +13,7 @@ from harness.evidence import failed
 from harness.evidence.codec import decode_settled
 from harness.evidence.directory import EvidenceDirectory
 from harness.evidence.moved import attempts, moved
-from harness.evidence.types import NOT_SETTLED, SAID, WRONG, Comparison, Run
+from harness.evidence.types import NOT_SETTLED, SAID, WRONG, Comparison, Outcome, Run
 from harness.plugin import by_kernel
 from harness.plugin.claims import EVIDENCE, PACKETS, RUN_AGAIN, claim_places, of_test
 from harness.plugin.options import in_pytest
@@ -159,7 +159,7 @@ class Results:
         by_heading: dict[str, dict[str, list[Run]]] = {heading: {} for heading in HEADINGS}
         by_claim: dict[str, list[Run]] = {}
         for name, run in sorted(runs, key=lambda pair: (pair[0], pair[1].nodeid)):
-            by_heading[run.said].setdefault(name, []).append(run)
+            by_heading.get(run.said, by_heading[Outcome.INCOMPLETE]).setdefault(name, []).append(run)
             by_claim.setdefault(name, []).append(run)
         labels = {
             (heading, name): _label(name, its_runs, by_claim[name])

@@ -107,7 +107,7 @@ def bomb(directory: Path, ending: str) -> Path:
 
 
 @pytest.mark.parametrize("ending", [".xz", ".gz", ".zst"])
-def test_a_bomb_among_the_module_filesis_one_line(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bomb_among_the_modules_is_one_line(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if not shutil.which({".xz": "xz", ".gz": "gzip", ".zst": "zstd"}[ending]):
         pytest.skip(f"nothing packs {ending} here; on Debian: apt-get install xz-utils gzip zstd")
     monkeypatch.setattr(unpacking, "LARGEST_FILE", 8 << 20)
