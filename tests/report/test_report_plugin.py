@@ -156,13 +156,13 @@ def test_failed_tests_of_this_session_that_have_no_claim_are_reported(
 def test_a_directory_is_no_file_to_write(scenario: Callable[..., pytest.RunResult]) -> None:
     ran = scenario("--tcp-report", "claims")
     assert ran.ret == pytest.ExitCode.USAGE_ERROR
-    ran.stderr.fnmatch_lines(["ERROR: --report claims: cannot be written: it is a directory"])
+    ran.stderr.fnmatch_lines(["ERROR: --tcp-report claims: cannot be written: it is a directory"])
 
 
 def test_a_file_that_cannot_be_written_is_one_line_and_no_success(scenario: Callable[..., pytest.RunResult]) -> None:
     ran = scenario("--tcp-ktap", "test_scenario.py/r.ktap")
     assert ran.ret == pytest.ExitCode.USAGE_ERROR
-    ran.stderr.fnmatch_lines(["ERROR: --ktap *r.ktap: cannot be written: *test_scenario.py is no directory"])
+    ran.stderr.fnmatch_lines(["ERROR: --tcp-ktap *r.ktap: cannot be written: *test_scenario.py is no directory"])
 
 
 def test_junit_says_claim_verdict_and_kernel(

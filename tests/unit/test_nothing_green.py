@@ -346,13 +346,13 @@ def test_a_kernel_that_is_lost_has_failed_its_claim_there(run: Run, pytester: py
     assert list(runs.values()) == ["refuted"] * 3
 
 
-@pytest.mark.parametrize("target", ["r.ktap", "--report", "--kcidb", "--evidence"])
+@pytest.mark.parametrize("target", ["--tcp-ktap", "--tcp-report", "--tcp-kcidb", "--tcp-evidence"])
 def test_a_place_that_cannot_be_written_is_refused_before_the_first_test(
     run: Run, pytester: pytest.Pytester, target: str
 ) -> None:
     """An unwritable --report was noticed when all had run, and was lost."""
     (pytester.path / "file").touch()
-    ran = run(*(("--ktap", "file/r") if target == "r.ktap" else (target, "file/r")), kernels=())
+    ran = run(target, "file/r", kernels=())
     assert ran.ret == pytest.ExitCode.USAGE_ERROR
     assert "cannot be written" in ran.stderr.str()
     assert ran.errlines[0].startswith("ERROR: ")
@@ -380,11 +380,11 @@ def test_evidence_that_is_removed_meanwhile_is_written_again(
     assert set(said(pytester).values()) == {"refuted"}
 
 
-@pytest.mark.parametrize("option", ["--mirror", "--suite", "--keyring", "--ssh-config"])
+@pytest.mark.parametrize("option", ["--tcp-mirror", "--tcp-suite", "--tcp-keyring", "--tcp-ssh-config"])
 def test_what_is_for_other_kernels_needs_one(run: Run, option: str) -> None:
     ran = run(option, "x", kernels=())
     assert ran.ret == pytest.ExitCode.USAGE_ERROR
-    assert ran.errlines[0] == f"ERROR: {option} x: no kernel is named that it is for: --kernel KERNEL"
+    assert ran.errlines[0] == f"ERROR: {option} x: no kernel is named that it is for: --tcp-kernel KERNEL"
 
 
 def test_fewer_than_one_worker_is_a_mistake_of_usage(run: Run) -> None:
