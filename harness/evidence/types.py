@@ -380,9 +380,12 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def said(self) -> str:
-        """The verdict in words if it is the expected one; otherwise what became of the run."""
-        if self.outcome is Outcome.EXPECTED and self.verdict is not None:
-            return self.verdict.words
+        """The verdict in words if it is the expected one; otherwise what became of the run.
+
+        A run that others call expected and that has no verdict has settled nothing.
+        """
+        if self.outcome is Outcome.EXPECTED:
+            return self.verdict.words if self.verdict is not None else NOT_SETTLED
         return NOT_SETTLED if self.outcome is Outcome.UNSETTLED else str(self.outcome)
 
     @property

@@ -529,8 +529,8 @@ def run_program(fd: int, words: dict[str, Any]) -> None:
 def start(descriptors: tuple[int, int, int], argv: list[str], *, has_terminal: bool) -> NoReturn:
     """Become the program: these are its input, output and errors."""
     try:
-        # Python ignores some, and what is ignored stays so in another program.
-        for ignored in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
+        # Python ignores some, a shell two for what runs in its background; what is ignored stays so in another program.
+        for ignored in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT):
             signal.signal(ignored, signal.SIG_DFL)
         os.setsid()
         if has_terminal:

@@ -218,7 +218,7 @@ def test_an_ordinary_user_has_labs_though_a_plugin_starts_a_thread(workers: str)
         (home / "threaded.py").write_text(THREAD)
         (home / "test_a.py").write_text("def test_lab(pair):\n    pair.client.run('true')\n")
         (home / "pytest.ini").write_text("[pytest]\ntcp_lab_isolation = startup\n")
-        options = ("-p", "threaded", "-p", "no:cacheprovider", "-n", workers, "-rs", "--tcp-evidence", "evidence")
+        options = ("-p", "threaded", "-p", "no:cacheprovider", "-n", workers, "-rs")
         variables = {"PYTHONPATH": f"{home}:{PROJECT}", "HOME": str(home), "TMPDIR": "/var/tmp"}
         ran = subprocess.run(
             [*nobody.NOBODY, sys.executable, "-m", "pytest", *options], cwd=home, check=False, capture_output=True,

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.lab import isolation
+
 ROOT = Path(__file__).resolve().parents[2]
 # The versions that requirements.lock pins, so that what a release of somebody else breaks is not our test.
 PINNED = re.compile(r"^([\w.\[\]-]+==[^\s;]+(?: ; [^\\]+)?)", re.MULTILINE)
@@ -44,8 +46,16 @@ class Installed:
     ) -> subprocess.CompletedProcess[str]:
         ours = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST", "COV"))}
         return subprocess.run(
-            [program, *words], cwd=cwd, env=ours | variables, capture_output=True, text=True, check=False
+            [*_outside(), program, *words], cwd=cwd, env=ours | variables, capture_output=True, text=True, check=False
         )
+
+
+def _outside() -> list[str]:
+    """What runs a program in the machine's network, where this process has left it for labs of its own."""
+    made = isolation._made
+    if not made or made[-1].pid != os.getpid() or isolation.in_user_namespace():
+        return []
+    return ["nsenter", f"--net=/proc/{os.getpid()}/fd/{made[-1].machine}"]
 
 
 def build(place: Path) -> tuple[Path, Path]:

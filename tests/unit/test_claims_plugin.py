@@ -345,7 +345,8 @@ def test_an_evidence_directory_that_cannot_be_made_is_a_mistake_of_usage(
 ) -> None:
     result = scenario(SCENARIO, "--tcp-evidence", "conftest.py/x")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stdout.fnmatch_lines(["*evidence cannot be written to *conftest.py/x: Not a directory; see --tcp-evidence*"])
+    said = "*evidence cannot be kept, see --tcp-evidence: *conftest.py/x: cannot be written: *is no directory*"
+    result.stdout.fnmatch_lines([said])
 
 
 def test_a_session_without_claims_leaves_nothing_behind(

@@ -149,7 +149,7 @@ def bisect(tmp_path: Path, claims: dict[str, Claim]) -> Any:
             "--all",
             f"--scenarios={place}",
             f"--keep={tmp_path / 'kept'}",
-            f"--tcp-evidence={evidence}",
+            f"--evidence={evidence}",
             *words,
         ]
         return CliRunner().invoke(cli, argv)
