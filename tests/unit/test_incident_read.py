@@ -359,3 +359,11 @@ def test_a_directory_that_is_passed_over_is_not_opened(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text(" 19:23:40 up 25 min,  1 user,  load average: 0.83, 0.73, 0.76\n")
     assert [place.path for place in places(tmp_path, lambda _: None)] == ["sos_commands/host/uptime"]
+
+
+def test_a_line_that_only_looks_like_sockstat_has_no_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "sockstat"
+    file.write_text("TCP: inuse 11 orphan 0\nTCP6: inuse 0e 1 tw 2\n")
+    own = read([file]).own
+    assert own.gauge("sockstat.TCP.inuse") == Fact(11, Source(str(file), 1))
+    assert own.gauge("sockstat.TCP6.tw") == Unknown("the kernel has no such counter")

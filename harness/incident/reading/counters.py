@@ -187,7 +187,7 @@ class Snmp6(CounterReader):
             super().finish()
 
 
-SOCKSTAT = re.compile(r"^(sockets|TCP6?|UDP6?|UDPLITE6?|RAW6?|FRAG6?|MPTCP6?): ((?:[a-z]+ \d+ ?)+)$")
+SOCKSTAT = re.compile(r"^(sockets|TCP6?|UDP6?|UDPLITE6?|RAW6?|FRAG6?|MPTCP6?): ([a-z]+ \d+(?: [a-z]+ \d+)*) ?$")
 
 
 class Sockstat(CounterReader):
