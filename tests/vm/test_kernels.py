@@ -108,10 +108,14 @@ def test_after():
 
 
 def test_what_the_kernel_complains_of_fails_the_test_that_provoked_it_alone(project: Project, tmp_path: Path) -> None:
-    (project.directory / "test_complains.py").write_text(COMPLAINS)
-    result = project.run(
-        *project.on(project.kernels[1]), "test_complains.py", f"--junitxml={tmp_path}/junit.xml", "-rA", "-v"
-    )
+    complains = project.directory / "test_complains.py"
+    complains.write_text(COMPLAINS)
+    try:
+        result = project.run(
+            *project.on(project.kernels[1]), complains.name, f"--junitxml={tmp_path}/junit.xml", "-rA", "-v"
+        )
+    finally:
+        complains.unlink()  # the other tests run all that is there
     assert counts(result) == {"passed": 4, "failed": 1}, result.stdout + result.stderr
     for line in ("FAILED test_complains.py::test_warns[", "ERROR test_complains.py::test_warns_at_its_end["):
         assert line in result.stdout
