@@ -13,13 +13,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import BadInput
 from harness.evidence import codec
+from harness.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,16 +115,17 @@ def tried(fault: Fault, directory: Path) -> str:
 
 def _kill(fault: Fault, process: subprocess.Popen[str]) -> None:
     """Send a signal to pytest, or to its worker, when it is in the third test."""
-    deadline = time.monotonic() + ENOUGH
-    while time.monotonic() < deadline and process.poll() is None:
+
+    def victim() -> int | None:
+        """Whom to send it to; 0 when all has ended before the third test."""
         pytests = _pytests(process.pid)
-        inside = [pid for pid in pytests if Path(f"/proc/{pid}/cwd/at-the-third").exists()]
-        if inside:
-            victim = max(pytests) if fault.kill == "worker" else min(pytests)
-            number = {"TERM": signal.SIGTERM, "INT": signal.SIGINT}.get(fault.kill, signal.SIGKILL)
-            os.kill(victim, number)
-            return
-        time.sleep(0.05)
+        if any(Path(f"/proc/{pid}/cwd/at-the-third").exists() for pid in pytests):
+            return max(pytests) if fault.kill == "worker" else min(pytests)
+        return None if process.poll() is None else 0
+
+    found = until(lambda: (pid := victim()) is not None and (pid,), deadline=ENOUGH, what="the third test")
+    if found and found[0]:
+        os.kill(found[0], {"TERM": signal.SIGTERM, "INT": signal.SIGINT}.get(fault.kill, signal.SIGKILL))
 
 
 def _pytests(above: int) -> list[int]:

@@ -34,8 +34,8 @@ class MissingProgram(HarnessError):
 
     def __init__(self, program: str, package: str, in_guest: bool = False) -> None:
         advice = (
-            f"{program} is not in this virtual machine; pytest's --guest-program {program} brings it from the machine "
-            f"outside, --guest-package {package} if it is not installed there"
+            f"{program} is not in this virtual machine; pytest's --tcp-guest-program {program} brings it from the "
+            f"machine outside, --tcp-guest-package {package} if it is not installed there"
         )
         super().__init__(advice if in_guest else f"{program} is not installed; on Debian: apt-get install {package}")
         self.program = program

@@ -9,7 +9,7 @@ import pytest
 from harness.evidence import output, seconds
 from harness.instruments.lifetimes import seconds_left
 from harness.instruments.sysctl_file import SysctlFile
-from harness.laws.kernel import running
+from harness.laws import before
 from harness.laws.ranges import at_least, at_most
 from harness.traffic import listen
 from harness.traffic.closing import leave_time_wait
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from harness.claims.record import ClaimRun
     from harness.lab import Pair
 
-# As documents 002 and 004 have it; what we know of it ourselves is a boundary.
-GONE_SINCE = (4, 12)
 # What document 003 has one put into /etc/sysctl.conf, as it stands there: in one line.
 ONE_LINE = (
     "net.ipv4.tcp_syncookies = 1 net.ipv4.tcp_tw_reuse = 1 net.ipv4.tcp_tw_recycle = 1 net.ipv4.tcp_fin_timeout = 30\n"
@@ -33,8 +31,7 @@ KNOBS = [line.split(" = ")[0] for line in FOUR_LINES.splitlines()]
 def test_removed(claim: ClaimRun, pair: Pair) -> None:
     settings = SysctlFile(pair.server, KNOBS)
     with claim.effect("the knob, and sysctl -p of the four settings of document 003, a line each") as effect:
-        here = running().release
-        has_it = here < GONE_SINCE
+        has_it = before("tw-recycle-said-to-be-gone")
         effect.compare("the kernel has tcp_tw_recycle", RECYCLE in pair.server.sysctl, document=has_it)
         ran = settings.apply(FOUR_LINES)
         effect.note("what sysctl prints", output(ran.stdout + ran.stderr))

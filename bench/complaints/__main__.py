@@ -64,9 +64,9 @@ def _run(name: str, image: Path, place: Path) -> Path:
         old.unlink()
     command = [
         *(sys.executable, "-m", "pytest", TESTS, "-p", "no:cacheprovider", "-v", "--tcp-kernel", str(image)),
-        *("-k", f"{name} or hangs or meanwhile" if name == "debug" else name, f"--guest-append={SOONER}"),
-        *("--evidence", str(place), "--junitxml", str(place / "junit.xml")),
-        *("--report", str(place / "report.html"), "--ktap", str(place / "results.ktap")),
+        *("-k", f"{name} or hangs or meanwhile" if name == "debug" else name, f"--tcp-guest-append={SOONER}"),
+        *("--tcp-evidence", str(place), "--junitxml", str(place / "junit.xml")),
+        *("--tcp-report", str(place / "report.html"), "--tcp-ktap", str(place / "results.ktap")),
     ]
     with (place / "pytest.log").open("w", encoding="utf-8") as log:
         subprocess.run(command, cwd=PROJECT, check=False, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

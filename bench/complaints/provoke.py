@@ -1,6 +1,6 @@
 """Tests that make a kernel complain, and neighbours between them that do not: python -m bench.complaints runs them.
 
-    pytest bench/complaints/provoke.py --kernel IMAGE -k debug
+    pytest bench/complaints/provoke.py --tcp-kernel IMAGE -k debug
 
 They pass on a kernel that does not complain, and so they do on any other than those of this directory.
 """

@@ -27,7 +27,7 @@ LAST_BEFORE = {"tw-recycle-is-gone": "4.9"}
 
 @dataclass(frozen=True)
 class Nearest:
-    """A kernel, as pytest's --kernel takes it ("" for the running one, without the option), and why it is this one."""
+    """A kernel, as pytest's --tcp-kernel takes it ("" for the running one, without it), and why it is this one."""
 
     word: str
     why: str

@@ -1,4 +1,4 @@
-"""The kernels of the machines: the same that `pytest --kernel` boots, with more of their modules.
+"""The kernels of the machines: the same that `pytest --tcp-kernel` boots, with more of their modules.
 
 The cache keeps the few modules that a lab needs; a machine with disk and network needs others, of the same packages.
 """

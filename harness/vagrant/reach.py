@@ -1,4 +1,4 @@
-"""How ssh reaches a machine that is up, for `--kernel vagrant:k6.12`."""
+"""How ssh reaches a machine that is up, for `--tcp-kernel vagrant:k6.12`."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def root() -> None:
     if not may_be_root():
         raise Forbidden(
             "machines of libvirt need root: run this as root, or where sudo asks no password "
-            "(`pytest --kernel` needs neither)"
+            "(`pytest --tcp-kernel` needs neither)"
         )
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TERM", places.DIRECTORY) if name in os.environ}
     words = [f"{name}={value}" for name, value in (kept | {cache.CACHE: str(cache.cache())}).items()]

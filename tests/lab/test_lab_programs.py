@@ -63,7 +63,8 @@ def test_a_missing_program_names_its_package(host: Host, monkeypatch: pytest.Mon
         host.run("nginx")
     # In a virtual machine nothing can be installed.
     monkeypatch.setenv(GUEST, "1")
-    brings = r"tc is not in this virtual machine; pytest's --guest-program tc brings it .*, --guest-package iproute2 if"
+    brings = "tc is not in this virtual machine; pytest's --tcp-guest-program tc brings it .*"
+    brings += ", --tcp-guest-package iproute2 if"
     with pytest.raises(MissingProgram, match=brings):
         host.run("tc")
 
