@@ -52,7 +52,7 @@ def conntrack(view: View) -> Iterator[Finding]:
     tracked, most = _tracked(view), view.sysctl(f"{NETFILTER}max")
     share = tracked.value / most if tracked and most else 0.0
     dropped = [view.rose(f"conntrack.{name}") for name in ("drop", "early_drop")]
-    told = view.told(Told.CONNTRACK_FULL)
+    told = [] if _never_dropped(view) else view.told(Told.CONNTRACK_FULL)
     full = THRESHOLDS["conntrack-full"].reached(share)
     nearly = THRESHOLDS["conntrack-nearly"].reached(share)
     if not (full or nearly or told):
@@ -70,6 +70,16 @@ def conntrack(view: View) -> Iterator[Finding]:
         f"The table of tracked connections {how}: packets of new connections are dropped, at the server and behind it"
     )
     yield Finding(CONNTRACK, what, sure, view.table("nf_conntrack_max"), tuple(reasons))
+
+
+def _never_dropped(view: View) -> bool:
+    """Whether this namespace has dropped no packet for want of an entry.
+
+    Then a line of the kernel's log is about another namespace: old kernels name none, and new ones give the number of a
+    namespace that is gone to the next (`nf_conntrack_in` counts `drop` in net/netfilter/nf_conntrack_core.c).
+    """
+    dropped = view.space.counter("conntrack.drop")
+    return isinstance(dropped, Fact) and dropped.value == 0
 
 
 def _tracked(view: View) -> Fact[int] | None:

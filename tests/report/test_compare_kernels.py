@@ -82,8 +82,9 @@ def test_a_scenario_that_skips_everywhere_is_no_comparison(compare: Callable[...
 def test_a_word_that_is_neither_kernel_nor_evidence_is_one_line(compare: Callable[..., tuple[int, str, str]]) -> None:
     code, out, err = compare("moday", "running")
     assert (code, out) == (2, "")
-    assert err.startswith("harness: moday is no directory with evidence, and ")
-    assert err.count("\n") == 1
+    # Who asks first reads the index, and a mirror that stands still is said then.
+    (line,) = [line for line in err.splitlines() if "its index was to be replaced by" not in line]
+    assert line.startswith("harness: moday is no directory with evidence, and ")
 
 
 def test_a_kernels_tree_is_no_evidence_whatever_json_it_has(tmp_path: Path) -> None:
