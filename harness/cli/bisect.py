@@ -13,13 +13,15 @@ from packaging.version import Version
 from harness import files
 from harness.cli import walking
 from harness.cli.archive import archive_options
+from harness.cli.machine import machine_options
 from harness.cli.notes import note
 from harness.errors import BadInput, Unsupported
 from harness.scenarios import WHERE, place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from harness.cli.machine import Machine
     from harness.kernels.catalogue import Kernel
     from harness.kernels.selection import Selection
     from harness.kernels.store import Stored
@@ -38,8 +40,8 @@ SCENARIOS = Path("scenarios")
     "--evidence", multiple=True, metavar="DIR", type=click.Path(path_type=Path), help="with --all: what has run already"
 )
 @click.option(
-    "--keep", default=walking.KEPT, show_default=True, metavar="DIR", type=click.Path(path_type=Path),
-    help="with --all: where what runs now is kept, and found again",
+    "--keep", show_default=f"{walking.KEPT}; of a machine that is described, a directory beside it", metavar="DIR",
+    type=click.Path(path_type=Path), help="with --all: where what runs now is kept, and found again",
 )  # fmt: skip
 @click.option("--claim", "claims", multiple=True, metavar="CLAIM", help="with --all: this claim or group (repeatable)")
 @click.option(
@@ -47,6 +49,7 @@ SCENARIOS = Path("scenarios")
     help="what is run",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="with --all: for machines")
+@machine_options
 @archive_options
 @click.pass_context
 def bisect(
@@ -59,10 +62,11 @@ def bisect(
     everything: bool,
     kernels: tuple[str, ...],
     evidence: tuple[Path, ...],
-    keep: Path,
+    keep: Path | None,
     claims: tuple[str, ...],
     scenarios: Path,
     as_json: bool,
+    machine: Machine,
     selection: Selection,
 ) -> None:
     """Find the two neighbouring kernels between which the verdict of CLAIM changes.
@@ -76,20 +80,23 @@ def bisect(
     if everything:
         if claim or first or last:
             raise click.UsageError("--all walks every claim: leave CLAIM, --from and --to out, or use --claim")
-        question = walking.Walking(kernels, evidence, claims, scenarios, keep, selection)
+        kept = keep or walking.kept_of(machine)
+        question = walking.Walking(kernels, evidence, claims, scenarios, kept, selection, machine)
         context.exit(walking.answer(question, as_json=as_json))
     if not (claim and first and last):
         raise click.UsageError("name CLAIM, --from KERNEL and --to KERNEL; or --all")
-    _halve(claim, first, last, selection, every=every, scenarios=scenarios)
+    _halve(claim, (first, last), selection, every=every, scenarios=scenarios, how=machine.words)
 
 
-def _halve(claim: str, first: str, last: str, selection: Selection, *, every: bool, scenarios: Path) -> None:
+def _halve(
+    claim: str, ends: tuple[str, str], selection: Selection, *, every: bool, scenarios: Path, how: Sequence[str]
+) -> None:
     """Say between which two neighbours the verdict changes, and what else does."""
     from harness.kernels import halving
     from harness.report.comparison import lines
 
-    with Runs(claim, selection.fetch, click.echo, scenarios) as runs:
-        neighbours = halving.halve(_between(first, last, selection, every=every), runs.verdict, lambda step: step.name)
+    with Runs(claim, selection.fetch, click.echo, scenarios, how) as runs:
+        neighbours = halving.halve(_between(*ends, selection, every=every), runs.verdict, lambda step: step.name)
         (before, after), (old, new) = neighbours.verdicts, (neighbours.before, neighbours.after)
         click.echo(f"{claim}: {before} on {old.name}, {after} on {new.name}")
         for line in lines.printable(runs.differences(old, new)):
@@ -162,10 +169,16 @@ class Runs:
     """The evidence of a claim on each kernel that was run, in a directory of this process."""
 
     def __init__(
-        self, claim: str, fetch: Callable[[Kernel], Stored], say: Callable[[str], None], scenarios: Path = SCENARIOS
+        self,
+        claim: str,
+        fetch: Callable[[Kernel], Stored],
+        say: Callable[[str], None],
+        scenarios: Path = SCENARIOS,
+        how: Sequence[str] = (),
     ) -> None:
         self.claim = claim
         self._scenarios = scenarios
+        self._how = how
         self._fetch = fetch
         self._say = say
         self._kept = ExitStack()
@@ -184,7 +197,7 @@ class Runs:
 
         if step.kernel is not None:
             self._fetch(step.kernel)
-        settle(self.claim, step, self._directory, self._scenarios)
+        settle(self.claim, step, self._directory, self._scenarios, self._how)
         verdict = verdict_of(run for file in read_directory(self._place(step)).files for run in file.runs)
         self._say(f"{step.version:<10} {step.name:<28} {verdict}")
         return verdict
@@ -209,14 +222,14 @@ class Runs:
         return self._directory / step.name
 
 
-def settle(claim: str, step: Step, directory: Path, scenarios: Path = SCENARIOS) -> None:
-    """Run a claim's scenarios on a kernel, into a directory of its name.
+def settle(claim: str, step: Step, directory: Path, scenarios: Path = SCENARIOS, how: Sequence[str] = ()) -> None:
+    """Run a claim's scenarios on a kernel, into a directory of its name; `how` are more words for pytest.
 
     Unsupported, with pytest's last words, if they did not run to their end.
     """
-    from harness.cli.settling import sessions
+    from harness.cli.settling import Chosen, sessions
 
-    with sessions([(step.name, step.word)], directory, scenarios=scenarios, claims=[claim]) as (session,):
+    with sessions([Chosen(step.name, step.word, how)], directory, scenarios=scenarios, claims=[claim]) as (session,):
         if shortfall := session.shortfall():
             tail = "\n".join(session.last_words(8))
             raise Unsupported(f"{claim} came to nothing: {shortfall}\n{tail}")

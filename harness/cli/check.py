@@ -17,7 +17,7 @@ from harness.evidence.types import Verdict
 from harness.scenarios import WHERE, place
 
 if TYPE_CHECKING:
-    from harness.kernels.mode import Mode
+    from harness.cli.machine import Machine
     from harness.kernels.selection import Selection
 
 
@@ -74,7 +74,7 @@ def check(
     skip_unbootable: bool,
     scenarios: Path,
     evidence: Path | None,
-    mode: Mode,
+    machine: Machine,
     selection: Selection,
 ) -> None:
     """Does a kernel pass its claims? For people, and for `git bisect run`.
@@ -89,5 +89,5 @@ def check(
     use, no such image, no QEMU), and git bisect stops.
     """
     wanted = None if verdict is None else Verdict(verdict)
-    asked = Check(kernel, claims, wanted, skip_unbootable, scenarios, evidence, selection, mode)
+    asked = Check(kernel, claims, wanted, skip_unbootable, scenarios, evidence, selection, machine)
     context.exit(answer(asked))

@@ -10,7 +10,6 @@ from xml.etree import ElementTree as ET
 import click
 
 from harness import files
-from harness.cli.machine import words
 from harness.cli.notes import note
 from harness.errors import BadInput, HarnessError
 from harness.evidence.moved import moved
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from harness.cli.machine import Machine
     from harness.cli.settling import Session
     from harness.evidence.types import Run
-    from harness.kernels.mode import Mode
     from harness.kernels.selection import Selection
     from harness.kernels.targets import Target
 
@@ -47,7 +46,7 @@ class Check:
     scenarios: Path
     evidence: Path | None = None
     selection: Selection | None = field(default=None, compare=False)
-    mode: Mode | None = None
+    machine: Machine | None = None
 
 
 @dataclass(frozen=True)
@@ -132,31 +131,24 @@ def _boot(target: Target, check: Check) -> None:
 
     BadInput where a machine is described and the kernel runs in none.
     """
-    mode, kernel = _mode(check), target.stored()
+    kernel = target.stored()
     if kernel is not None:
         from harness.kernels import warm
+        from harness.kernels.mode import Mode
 
-        warm.boot(kernel, mode, say=warm.Say())
-    elif described := words(mode):
-        ours = " ".join(described).replace("--tcp-", "--")
-        raise BadInput(f"{check.kernel}: no machine of ours has that kernel; leave out {ours}")
-
-
-def _mode(check: Check) -> Mode:
-    from harness.kernels.mode import Mode
-
-    return check.mode or Mode()
+        warm.boot(kernel, check.machine.mode if check.machine else Mode(), say=warm.Say())
+    elif check.machine:
+        check.machine.is_no_use(check.kernel)
 
 
 def _run(check: Check, target: Target) -> Judged:
     """Run the scenarios, and judge."""
-    from harness.cli.settling import sessions
+    from harness.cli.settling import Chosen, sessions
     from harness.evidence.codec import read_directory
 
     with files.folder("harness-check-") as directory:
-        kernels = [(target.name, target.names[-1])]
-        how = words(_mode(check))
-        with sessions(kernels, directory, scenarios=check.scenarios, claims=check.claims, how=how) as (session,):
+        chosen = Chosen(target.name, target.names[-1], check.machine.words if check.machine else ())
+        with sessions([chosen], directory, scenarios=check.scenarios, claims=check.claims) as (session,):
             code = session.wait()
             there = read_directory(session.evidence).files if session.evidence.is_dir() else ()
             runs = [(file.claim.name, run) for file in there for run in file.runs]

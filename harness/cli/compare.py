@@ -10,6 +10,7 @@ import click
 
 from harness import files
 from harness.cli.archive import archive_options
+from harness.cli.machine import machine_options
 from harness.cli.notes import note
 from harness.cli.question import DIFFERENT, SAME, USAGE, Question, is_evidence, target
 from harness.errors import BadInput
@@ -18,6 +19,7 @@ from harness.scenarios import WHERE, place
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness.cli.machine import Machine
     from harness.kernels.selection import Selection
     from harness.kernels.targets import Target
     from harness.report.comparison.sides import Sides
@@ -53,6 +55,7 @@ EXACTLY = "this is what changed; byte for byte, as before: harness compare --exa
 @click.option("--json", "as_json", is_flag=True, help="for machines: everything that differs")
 @click.option("--page", metavar="FILE", help="write what changed as a page, - for standard output")
 @click.option("--all", "every", is_flag=True, help="list every difference of --exact, not only the first of a claim")
+@machine_options
 @archive_options
 @click.pass_context
 def compare(
@@ -67,15 +70,17 @@ def compare(
     as_json: bool,
     page: str | None,
     every: bool,
+    machine: Machine,
     selection: Selection,
 ) -> None:
     """What differs between A and B? Each is a kernel, on which the scenarios are run now, or a directory with evidence.
 
     A kernel is whatever pytest's --tcp-kernel takes: 6.12, running, path/to/bzImage, a built kernel tree, ssh:HOST.
+    The machines of both are as --guest-memory and the like say.
     Exit code 0 if nothing differs, 1 if something does, 2 for bad input and if a side did not run, or not all of it.
     """
     question = Question(
-        (a, b), mode or "changes", evidence, scenarios, claims, as_json, page, every, selection
+        (a, b), mode or "changes", evidence, scenarios, claims, as_json, page, every, selection, machine
     )  # fmt: skip
     if page and question.mode != "changes":
         raise click.UsageError(f"--page shows what changed, not --{question.mode}")
@@ -100,6 +105,7 @@ def _pairs(question: Question, stack: ExitStack) -> tuple[list[Sides], list[str]
 
     claims = question.claims or None
     if question.evidence:
+        _nothing_is_started(question, "A and B are kernels of evidence")
         table = read(question.evidence, claims=claims)
         sides = Sides(table, *(choose(table, word) for word in question.words))
         if sides.before == sides.after:
@@ -115,21 +121,34 @@ def _places(question: Question, stack: ExitStack) -> tuple[list[Path], list[str]
     """The directories with evidence, after the kernels among the words were run; a line for each that ran not whole."""
     stored = [is_evidence(word) for word in question.words]
     if all(stored):
+        _nothing_is_started(question, "A and B are directories with evidence")
         return [Path(word) for word in question.words], []
     targets = [None if there else target(word, question) for word, there in zip(question.words, stored, strict=True)]
     if not question.scenarios.exists():
         raise BadInput(f"{question.scenarios}: there are no scenarios here; name their directory with --scenarios")
     directory = stack.enter_context(files.folder("harness-compare-"))
-    chosen = [(each.name, word_of(each)) for each in targets if each is not None]
-    note(f"running {question.scenarios} on {' and '.join(name for name, _ in chosen)}")
-    from harness.cli.settling import sessions
+    from harness.cli.settling import Chosen, sessions
 
+    kernels = [each for each in targets if each is not None]
+    if question.machine:
+        question.machine.is_had_by(kernels)
+    chosen = [
+        Chosen(each.name, word_of(each), question.machine.words_for(each) if question.machine else ())
+        for each in kernels
+    ]
+    note(f"running {question.scenarios} on {' and '.join(each.name for each in chosen)}")
     with sessions(chosen, directory, scenarios=question.scenarios, claims=question.claims) as running:
         missing = [line for session in running if (line := session.shortfall())]
         if missing and not all(any(session.evidence.glob("*.json")) for session in running):
             raise BadInput("; ".join(dict.fromkeys(missing)))
         run = iter([session.evidence for session in running])
     return [Path(word) if there else next(run) for word, there in zip(question.words, stored, strict=True)], missing
+
+
+def _nothing_is_started(question: Question, why: str) -> None:
+    """BadInput where a machine is described all the same."""
+    if question.machine:
+        question.machine.of_nothing(why)
 
 
 def word_of(kernel: Target) -> str:

@@ -22,7 +22,11 @@ def compare_facts(question: Question) -> int:
     for word in question.words:
         if question.evidence or is_evidence(word):
             raise BadInput("--facts starts kernels and reads them: name kernels, not evidence")
-    both = [facts.of(target(word, question), Path.cwd()) for word in question.words]
+    kernels = [target(word, question) for word in question.words]
+    machine = question.machine
+    if machine:
+        machine.is_had_by(kernels)
+    both = [facts.of(each, Path.cwd(), machine.mode if machine else None) for each in kernels]
     differences = facts.differences(*both)
     if question.as_json:
         write("-", facts.as_json(differences))

@@ -10,6 +10,7 @@ from harness.cli.notes import note
 from harness.errors import BadInput
 
 if TYPE_CHECKING:
+    from harness.cli.machine import Machine
     from harness.kernels.selection import Selection
     from harness.kernels.targets import Target
 
@@ -30,6 +31,7 @@ class Question:
     page: str | None = None
     every: bool = False
     selection: Selection | None = field(default=None, compare=False)
+    machine: Machine | None = None
 
 
 def is_evidence(word: str) -> bool:

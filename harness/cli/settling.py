@@ -7,7 +7,7 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from harness.orphans import die_with_parent
 
@@ -20,6 +20,14 @@ PASSED, FAILED = 0, 1
 WHOLE = (PASSED, FAILED)
 NO_TESTS = 5
 PATIENCE = 10.0
+
+
+class Chosen(NamedTuple):
+    """A kernel to run scenarios on: its name, what --tcp-kernel takes for it, and more words for its pytest."""
+
+    name: str
+    word: str
+    how: Sequence[str] = ()
 
 
 @dataclass
@@ -60,24 +68,15 @@ class Session:
 
 @contextmanager
 def sessions(
-    kernels: Sequence[tuple[str, str]],
-    directory: Path,
-    *,
-    scenarios: Path,
-    claims: Sequence[str] = (),
-    how: Sequence[str] = (),
+    kernels: Sequence[Chosen], directory: Path, *, scenarios: Path, claims: Sequence[str] = ()
 ) -> Iterator[list[Session]]:
-    """Run scenarios on kernels, all at once; each is a name and what --tcp-kernel takes. They end when the block does.
-
-    `how` are more words for pytest.
-    """
+    """Run scenarios on kernels, all at once. They end when the block does."""
     running: list[Session] = []
     try:
-        for name, word in kernels:
+        for name, word, how in kernels:
             evidence = directory / _folder(name, [session.evidence.name for session in running])
-            running.append(
-                _start(name, word, evidence, scenarios, [*(f"--tcp-claim={claim}" for claim in claims), *how])
-            )
+            words = [*(f"--tcp-claim={claim}" for claim in claims), *how]
+            running.append(_start(name, word, evidence, scenarios, words))
         yield running
     finally:
         for session in running:

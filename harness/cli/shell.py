@@ -16,6 +16,7 @@ from harness.cli.notes import note
 from harness.errors import BadInput
 
 if TYPE_CHECKING:
+    from harness.cli.machine import Machine
     from harness.kernels.mode import Mode
     from harness.kernels.project import Project
     from harness.kernels.selection import Selection
@@ -50,7 +51,7 @@ def shell(
     programs: tuple[str, ...],
     packages: tuple[str, ...],
     gdb: bool,
-    mode: Mode,
+    machine: Machine,
     selection: Selection,
 ) -> None:
     """Start a shell in a machine with a kernel; or a command, whose input and output are ours.
@@ -75,9 +76,9 @@ def shell(
     has_terminal = terminal.has_terminal()
     with contextlib.ExitStack() as stack:
         socket = stack.enter_context(debugger.socket()) if gdb else None
-        mode = debugger.mode(mode) if gdb else mode
+        mode = debugger.mode(machine.mode) if gdb else machine.mode
         waiting = warm.waiting(stored, mode, brought, also=terminal.description(), gdb=socket, say=note)
-        machine = stack.enter_context(waiting)
+        started = stack.enter_context(waiting)
         for line in debugger.advice(stored, socket) if socket else ():
             note(line)
         argv = command or ("bash", *(["-i"] if has_terminal else []))
@@ -85,7 +86,7 @@ def shell(
             _explain(mode)
         context.exit(
             terminal.run(
-                machine,
+                started,
                 argv,
                 directory=directory,
                 variables=_variables(mode, target.name),

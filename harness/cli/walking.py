@@ -16,6 +16,7 @@ from harness.evidence.walk import Standing, walk
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from harness.cli.machine import Machine
     from harness.evidence.types import Claim, Run
     from harness.evidence.walk import Finding, Walk
     from harness.kernels.selection import Selection
@@ -43,6 +44,12 @@ class Walking:
     scenarios: Path = Path("scenarios")
     kept: Path = KEPT
     selection: Selection | None = field(default=None, compare=False)
+    machine: Machine | None = None
+
+
+def kept_of(machine: Machine) -> Path:
+    """Where what runs in a machine is kept: what another machine has measured does not stand for it."""
+    return KEPT.with_name(f"{KEPT.name}-{machine.mode.name('any')}") if machine.typed else KEPT
 
 
 def answer(walking: Walking, *, as_json: bool) -> int:
@@ -56,6 +63,10 @@ def answer(walking: Walking, *, as_json: bool) -> int:
     claims = load(walking.scenarios / "claims")
     chosen = {name: claim for name, claim in claims.items() if is_chosen(name, walking.claims)}
     targets = _targets(walking)
+    if walking.machine:
+        walking.machine.is_had_by(targets)
+        if not targets:
+            walking.machine.of_nothing("there is evidence, and no --kernel")
     failed = [line for target in targets for line in _run_what_is_missing(target, chosen, walking)]
     places = _places(walking)
     failed += [
@@ -108,7 +119,7 @@ def _runs(walking: Walking) -> Iterator[tuple[str, Run]]:
 
 def _run_what_is_missing(target: Target, claims: Mapping[str, Claim], walking: Walking) -> list[str]:
     """Run the claims of which there is no evidence on a kernel; a line if they did not run."""
-    from harness.cli.settling import sessions
+    from harness.cli.settling import Chosen, sessions
 
     version, word = target.names[0], target.names[-1]
     there = {name for name, run in _runs(walking) if run.kernel.version == version}
@@ -117,7 +128,8 @@ def _run_what_is_missing(target: Target, claims: Mapping[str, Claim], walking: W
         return []
     note(f"{version}: {len(missing)} claims of {len(claims)} are run, into {walking.kept}")
     named = missing if len(missing) < len(claims) or walking.claims else []
-    with sessions([(version, word)], walking.kept, scenarios=walking.scenarios, claims=named) as (session,):
+    chosen = Chosen(version, word, walking.machine.words_for(target) if walking.machine else ())
+    with sessions([chosen], walking.kept, scenarios=walking.scenarios, claims=named) as (session,):
         return [shortfall] if (shortfall := session.shortfall()) else []
 
 

@@ -12,6 +12,7 @@ from harness.kernels.project import Project
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from harness.kernels.mode import Mode
     from harness.kernels.targets import Target
 
 # Runs in the guest, in a namespace that nobody has touched.
@@ -50,11 +51,11 @@ class Facts(msgspec.Struct, frozen=True):
     version: str = ""
 
 
-def of(target: Target, root: Path) -> Facts:
-    """The facts of a kernel, out of a worker on it."""
+def of(target: Target, root: Path, mode: Mode | None = None) -> Facts:
+    """The facts of a kernel, out of a worker on it; `mode` is how its machine runs, if it has one of ours."""
     import execnet
 
-    gateway = execnet.makegateway(target.worker(Project(root, ("scenarios",))))
+    gateway = execnet.makegateway(target.worker(Project(root, ("scenarios",)), mode))
     try:
         return msgspec.json.decode(gateway.remote_exec(_PROBE).receive(), type=Facts)
     except (OSError, EOFError, msgspec.MsgspecError) as error:

@@ -144,7 +144,7 @@ def test_what_did_not_run_says_nothing_of_a_kernel(check: Callable[..., Ran], sc
         (["."], r"no kernel is built there"),
         (
             ["running", "--guest-memory", "2G"],
-            "running: no machine of ours has that kernel; leave out --guest-memory=2048M",
+            "running: no machine of ours has that kernel; leave out --guest-memory=2G",
         ),
         (["6.12", "--guest-cpus", "4"], "--guest-cpus 4: simulated time counts the instructions of one CPU"),
         (["6.12", "--guest-append", "a\nb"], "a kernel's command line has printable ASCII alone"),

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 
+from harness.cli import cli
 from harness.cli.question import is_evidence
+from harness.cli.settling import Chosen
+from harness.errors import BadInput
+from harness.kernels.facts import Facts
+from harness.kernels.mode import Mode
+from harness.kernels.targets import Archived, Running
 from tests.claim_file import claim_file
 
 if TYPE_CHECKING:
@@ -51,6 +58,72 @@ def test_the_scenarios_are_run_on_both(compare: Callable[..., tuple[int, str, st
     code, out, err = compare("running", "running", "--verdicts")
     assert (code, err) == (0, "harness: running mine on running and running\n")
     assert "1 claim: 1 with the same verdict, 0 with another" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (
+            ("running", "running", "--guest-memory", "2G"),
+            "running and running: no machine of ours has that kernel; leave out --guest-memory=2G",
+        ),
+        (
+            ("running", "running", "--facts", "--real-time", "--guest-append", "quiet"),
+            "running and running: no machine of ours has that kernel; leave out --real-time --guest-append=quiet",
+        ),
+        (
+            ("mine", "mine", "--guest-cpus", "1"),
+            "--guest-cpus=1: no kernel is started: A and B are directories with evidence",
+        ),
+        (
+            ("6.1", "7.3", "--evidence", "mine", "--real-time"),
+            "--real-time: no kernel is started: A and B are kernels of evidence",
+        ),
+        (
+            ("6.1", "7.3", "--guest-cpus", "2"),
+            "--guest-cpus 2: simulated time counts the instructions of one CPU; for more, --real-time",
+        ),
+        (("6.1", "7.3", "--guest-memory", "much"), "--guest-memory much: write it in MB or GB: 2048, 2048M, 2G"),
+    ],
+)
+def test_a_machine_that_nothing_runs_in_is_one_line(
+    compare: Callable[..., tuple[int, str, str]], words: tuple[str, ...], why: str
+) -> None:
+    assert compare(*words) == (2, "", f"harness: {why}\n")
+
+
+def test_the_machine_of_both_is_as_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pytest that runs scenarios is told; that of a kernel without a machine is not."""
+    asked: list[Chosen] = []
+
+    def sessions(kernels: list[Chosen], *_: Any, **__: Any) -> None:
+        asked.extend(kernels)
+        raise BadInput("enough")
+
+    kernels = {"6.1": Archived("6.1.1-test", "6.1.1", name="6.1.1"), "running": Running(name="running")}
+    monkeypatch.setattr("harness.cli.compare.target", lambda word, _: kernels[word])
+    monkeypatch.setattr("harness.cli.settling.sessions", sessions)
+    words = ["compare", "6.1", "running", "--scenarios", str(tmp_path), "--guest-memory", "3G", "--guest-append", "a b"]
+    assert str(CliRunner().invoke(cli, words).exception) == "enough"
+    # Also what is as it would be without a word: a setting of the project may say otherwise.
+    how = ["--tcp-guest-memory=3G", "--tcp-guest-append=a b"]
+    assert asked == [Chosen("6.1.1", "6.1.1-test", how), Chosen("running", "running", [])]
+
+
+@pytest.mark.parametrize("described", [True, False])
+def test_facts_are_those_of_the_machine(described: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """tcp_mem and other defaults come of a machine's memory."""
+    modes: list[Mode | None] = []
+
+    def of(_: object, __: Path, mode: Mode | None) -> Facts:
+        modes.append(mode)
+        return Facts({}, [])
+
+    monkeypatch.setattr("harness.cli.question.target", lambda word, _: Archived(word, word))
+    monkeypatch.setattr("harness.kernels.facts.of", of)
+    words = ["compare", "6.1", "7.3", "--facts", *(["--guest-memory", "512"] if described else [])]
+    assert CliRunner().invoke(cli, words).exit_code == 0
+    assert modes == [Mode(memory=512) if described else Mode()] * 2
 
 
 def test_what_was_interrupted_on_one_of_them_is_no_comparison(compare: Callable[..., tuple[int, str, str]]) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from harness.cli.settling import Chosen
     from harness.evidence.types import Claim, Run
     from harness.evidence.walk import Finding
 
@@ -222,13 +223,14 @@ class Ran:
 
     @contextmanager
     def sessions(
-        self, kernels: list[tuple[str, str]], directory: Path, *, scenarios: Path, claims: list[str]
+        self, kernels: list[Chosen], directory: Path, *, scenarios: Path, claims: list[str]
     ) -> Iterator[list[Ran]]:
-        ((name, word),) = kernels
+        ((name, word, how),) = kernels
         assert (scenarios / "claims").is_dir()
         self.asked.append((word, claims))
+        self.how = list(how)
         if not self._shortfall:
-            directory.mkdir(exist_ok=True)
+            directory.mkdir(parents=True, exist_ok=True)
             left_in(directory / name, self.claims, ran(name, HOLDS if name < "4.18" else REFUTED))
         yield [self]
 
@@ -254,6 +256,28 @@ def test_what_has_not_run_is_run_and_found_again(
     assert f"  {LOOPBACK} (4.18): between 4.14.67 and 4.19.79" in first.output
     again = bisect(evidence)
     assert (again.exit_code, len(runner.asked)) == (0, 1)
+
+
+@pytest.mark.usefixtures("two_kernels")
+def test_what_another_machine_measured_does_not_stand_for_the_one_that_is_described(
+    tmp_path: Path, claims: dict[str, Claim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = Ran(claims)
+    monkeypatch.setattr("harness.cli.settling.sessions", runner.sessions)
+    monkeypatch.chdir(tmp_path)
+    words = ["bisect", "--all", "--scenarios", str(tmp_path / "scenarios"), "--guest-memory", "1G"]
+    for _ in range(2):
+        assert CliRunner().invoke(cli, words).exit_code == 0
+        assert [word for word, _ in runner.asked] == ["4.14.67-test", "4.19.79-test"]
+        assert runner.how == ["--tcp-guest-memory=1G"]
+    CliRunner().invoke(cli, words[:-2])
+    assert (len(runner.asked), runner.how) == (4, [])
+
+
+def test_no_machine_is_described_for_evidence_alone(tmp_path: Path, claims: dict[str, Claim], bisect: Any) -> None:
+    said = bisect(left_in(tmp_path / "ev", claims, ran("4.19.79", REFUTED)), "--guest-memory", "2G")
+    assert (said.exit_code, said.stdout) == (1, "")
+    assert str(said.exception) == "--guest-memory=2G: no kernel is started: there is evidence, and no --kernel"
 
 
 @pytest.mark.usefixtures("two_kernels")

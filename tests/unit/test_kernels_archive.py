@@ -474,8 +474,9 @@ def test_halving_between_kernels_of_a_mirror_and_those_of_the_cache(
     here.mirror.packages = [one for one in here.mirror.packages if OLD not in one.name]
     here.publish(here.key)
 
-    def settle(claim: str, step: bisect.Step, directory: Path, scenarios: Path) -> None:
+    def settle(claim: str, step: bisect.Step, directory: Path, scenarios: Path, how: list[str]) -> None:
         release = step.word
+        assert how == ["--tcp-real-time", "--tcp-guest-cpus=4", "--tcp-guest-append=nokaslr"]
         assert scenarios == bisect.SCENARIOS
         assert selection.Selection().choose([release])[0].release == release  # known without an archive
         verdict = "holds" if release == OLDER else "refuted"
@@ -484,7 +485,9 @@ def test_halving_between_kernels_of_a_mirror_and_those_of_the_cache(
         save(directory / release, made_claim(claim), settled)
 
     monkeypatch.setattr(bisect, "settle", settle)
-    status, out, err = here.run("bisect", "a.claim", "--from", "3.16", "--to", "7.1", *here.named(here.key, "--update"))
+    described = ["--real-time", "--guest-cpus", "4", "--guest-append", "nokaslr"]
+    words = ["a.claim", "--from", "3.16", "--to", "7.1", *described, *here.named(here.key, "--update")]
+    status, out, err = here.run("bisect", *words)
     assert (status, err) == (0, "")
     assert out.splitlines()[-2:] == [
         f"a.claim: holds on {OLDER}, refuted on {OLD}",

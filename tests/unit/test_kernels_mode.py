@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import click
 import pytest
+from click.testing import CliRunner
 
-from harness.cli.machine import words
+from harness.cli.machine import Machine, machine_options
 from harness.errors import BadInput
 from harness.kernels import machine
 from harness.kernels.mode import Mode, mebibytes, mode
@@ -98,12 +100,28 @@ def test_what_no_machine_can_be_is_refused_in_one_line(asked: dict[str, object],
 
 
 @pytest.mark.parametrize(
-    "asked",
-    [Mode(), Mode(simulated=False, cpus=4), Mode(memory=1024, append=("nokaslr", 'dyndbg="file a +p"'))],
-    ids=str,
+    "typed",
+    [
+        [],
+        ["--real-time", "--guest-cpus", "4"],
+        ["--guest-memory", "1G", "--guest-append", "nokaslr", "--guest-append", 'dyndbg="file a +p"'],
+        # As it would be anyway: a setting of the project may say otherwise.
+        ["--guest-memory", "3G", "--guest-cpus", "1"],
+    ],
+    ids=" ".join,
 )
-def test_a_pytest_that_a_command_starts_is_told_the_same(asked: Mode, pytestconfig: pytest.Config) -> None:
-    told = pytestconfig._parser.parse_known_args(words(asked))
+def test_a_pytest_that_a_command_starts_is_told_the_same(typed: list[str], pytestconfig: pytest.Config) -> None:
+    machines: list[Machine] = []
+
+    @click.command()
+    @machine_options
+    def command(machine: Machine) -> None:
+        machines.append(machine)
+
+    assert CliRunner().invoke(command, typed).exit_code == 0
+    ((asked, _),) = machines
+    assert len(machines[0].words) == sum(word.startswith("--") for word in typed)
+    told = pytestconfig._parser.parse_known_args(machines[0].words)
     again = mode(
         real_time=told.tcp_real_time,
         cpus=told.tcp_guest_cpus,
