@@ -8,6 +8,7 @@ import itertools
 import os
 import socket
 import struct
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -117,43 +118,59 @@ class Flood:
                 most = min(most, self._count - self._granted)
                 if most == 0:
                     return None
-            if self._rate is not None:
-                most = max(0, min(most, int(elapsed * self._rate) - self._granted))
             self._granted += most
             return most
-
-    def _until_due(self) -> float:
-        """How long to sleep until the next frame is due, in seconds.
-
-        A thread that looks more often takes the processor from what it floods, and one that sleeps longer does not
-        notice that it is to stop.
-        """
-        if self._rate is None:
-            return SHORTEST_PAUSE
-        due = self._started + (self._granted + 1) / self._rate
-        return min(max(SHORTEST_PAUSE, due - time.monotonic()), LONGEST_PAUSE)
 
     def _over(self) -> bool:
         return self._stopped or time.monotonic() - self._started >= self._seconds
 
     def _run(self, sending: socket.socket, batches: Batches) -> None:
-        # A wait for a threading.Event that times out costs as much as ten of these sleeps.
-        fd, sleep = sending.fileno(), time.sleep
         try:
-            while (granted := self._grant()) is not None:
-                if granted == 0:
-                    sleep(self._until_due())
-                    continue
-                while granted and not self._over():
-                    sent = batches.send(fd, granted)
-                    granted -= sent
-                    if sent == 0:  # see raw.put()
-                        sleep(SHORTEST_PAUSE)
-                    with self._lock:
-                        self.sent += sent
+            if self._rate is None:
+                self._send_on(sending.fileno(), batches)
+            else:
+                self._keep_pace(sending.fileno(), batches, self._rate)
         except OSError as error:
             self._error = error
         self._ended = time.monotonic()
+
+    def _send_on(self, fd: int, batches: Batches) -> None:
+        """One of the senders of a flood that nothing holds back."""
+        while (granted := self._grant()) is not None:
+            while granted and not self._over():
+                sent = batches.send(fd, granted)
+                granted -= sent
+                if sent == 0:  # see raw.put()
+                    time.sleep(SHORTEST_PAUSE)
+                with self._lock:
+                    self.sent += sent
+
+    def _keep_pace(self, fd: int, batches: Batches, rate: float) -> None:
+        """The sender of a flood that is held back: to the end, a frame when it is due.
+
+        It sleeps once a frame, and does little else: a machine that is emulated takes a hundred times as long for each
+        line of this as for the frame. Who looks more often takes the processor from what is flooded, and who sleeps
+        longer does not notice that the flood is to stop.
+        """
+        # A wait for a threading.Event that times out costs as much as ten of these sleeps.
+        monotonic, sleep = time.monotonic, time.sleep
+        started, seconds = self._started, self._seconds
+        count = sys.maxsize if self._count is None else self._count
+        sent = 0
+        while sent < count and not self._stopped:
+            elapsed = monotonic() - started
+            if elapsed >= seconds:
+                break
+            due = min(int(elapsed * rate), count) - sent
+            if due > 0:
+                took = batches.send(fd, min(due, BATCH))
+                sent += took
+                self.sent = sent
+                if took < due:  # more are due; or there was no room, see raw.put()
+                    sleep(0 if took else SHORTEST_PAUSE)
+                    continue
+            pause = (sent + 1) / rate - elapsed
+            sleep(SHORTEST_PAUSE if pause < SHORTEST_PAUSE else min(pause, LONGEST_PAUSE))
 
     def running(self) -> bool:
         """Whether it still sends."""
