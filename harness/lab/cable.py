@@ -131,7 +131,7 @@ def _networks(
     addresses: Sequence[Chosen], hosts: int
 ) -> dict[int, ipaddress.IPv4Network | ipaddress.IPv6Network]:  # fmt: skip
     """The networks of a caller's addresses, by family."""
-    if isinstance(addresses, str) or len(addresses) != hosts:
+    if not isinstance(addresses, (tuple, list)) or len(addresses) != hosts:
         raise BadInput(f"addresses has an entry for each of the {hosts} hosts, not {addresses!r}")
     parsed = [_parsed(chosen) for chosen in addresses]
     networks = {}
@@ -152,7 +152,7 @@ def _networks(
 def _parsed(chosen: Chosen) -> Addresses:
     """The addresses of one host by family."""
     found: Addresses = {}
-    for text in (chosen,) if isinstance(chosen, str) else chosen:
+    for text in chosen if isinstance(chosen, (tuple, list)) else (chosen,):
         try:
             address = ipaddress.ip_interface(text)
         except ValueError:

@@ -115,7 +115,7 @@ class Firewall:
         return _Whole(nft.Table(self._namespace, mark, chains))
 
     def _add(self, hook: str | None, rules: list[tuple[nft.Expression, ...]]) -> Rule:
-        where = hook or self.hook
+        where = self.hook if hook is None else hook
         if where not in HOOKS:
             raise BadInput(f"a rule is for {', '.join(HOOKS)}, not for {hook!r}")
         if self._table is None:
@@ -212,11 +212,11 @@ def check_port(port: object) -> None:
         raise BadInput(f"a port is a whole number from 1 to 65535, not {port!r}")
 
 
-def check_ports(ports: Ports | None) -> None:
-    """BadInput, if these are no range of ports."""
+def check_ports(ports: object) -> None:
+    """BadInput, if these are no range of ports, and not None."""
     if ports is None:
         return
-    if len(ports) != 2:
+    if not isinstance(ports, (tuple, list)) or len(ports) != 2:
         raise BadInput(f"ports are the first and the last, as in (40000, 40019), not {ports!r}")
     for port in ports:
         check_port(port)
@@ -231,10 +231,16 @@ def _match(which: RuleWords) -> tuple[list[nft.Expression], str | None]:
             raise BadInput(f"a rule has no {word!r}, only {', '.join(RuleWords.__annotations__)}")
     expressions: list[nft.Expression] = []
     if (state := which.get("state")) is not None:
-        expressions += _state((state,) if isinstance(state, str) else state)
-    for number, text in enumerate((which.get("source"), which.get("destination"))):
-        if text is not None:
-            expressions += _address(number, text)
+        expressions += _state(state)
+    networks = {
+        number: _network(text)
+        for number, text in enumerate((which.get("source"), which.get("destination")))
+        if text is not None
+    }
+    if len({network.version for network in networks.values()}) > 1:
+        raise BadInput(f"no packet is from {networks[0]} to {networks[1]}: a packet is of one family")
+    for number, network in networks.items():
+        expressions += _address(number, network)
     for place, port in ((0, which.get("sport")), (2, which.get("dport"))):
         if port is not None:
             check_port(port)
@@ -242,7 +248,8 @@ def _match(which: RuleWords) -> tuple[list[nft.Expression], str | None]:
     return [*expressions, *nft.counter()], which.get("hook")
 
 
-def _state(names: tuple[str, ...]) -> list[nft.Expression]:
+def _state(wanted: object) -> list[nft.Expression]:
+    names = wanted if isinstance(wanted, (tuple, list)) and wanted else (wanted,)
     for name in names:
         if name not in nft.STATES:
             raise BadInput(f"the state of a connection is one of {', '.join(nft.STATES)}, not {name!r}")
@@ -255,11 +262,18 @@ def _port(place: int, port: int) -> list[nft.Expression]:
     return [*nft.protocol(socket.IPPROTO_TCP), *matched]
 
 
-def _address(which: int, text: str) -> list[nft.Expression]:
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _network(text: object) -> Network:
     try:
-        network = ipaddress.ip_network(text, strict=False)
+        # ipaddress takes a number for an address.
+        return ipaddress.ip_network(str(text) if not isinstance(text, (bytes, int)) else "", strict=False)
     except ValueError:
         raise BadInput(f"{text!r} is no address and no network") from None
+
+
+def _address(which: int, network: Network) -> list[nft.Expression]:
     family = socket.AF_INET if network.version == 4 else socket.AF_INET6
     place = PLACES[network.version][which]
     matched = nft.Match(nft.NETWORK_HEADER, place, network.network_address.packed, network.netmask.packed)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from harness.errors import BadInput
+from harness.lab.line import WHOLE, whole
 
 # RFC 9293, section 3.1, and RFC 3168: the bits of the header's fourteenth byte; the letters are scapy's.
 FLAG_BITS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32, "E": 64, "C": 128}
@@ -26,9 +27,9 @@ class Flags(NamedTuple):
     bare: bool
 
     @classmethod
-    def of(cls, letters: str) -> Flags:
+    def of(cls, letters: object) -> Flags:
         """What the letters mean; BadInput for others."""
-        if not letters or set(letters) - set(FLAG_BITS):
+        if not isinstance(letters, str) or not letters or set(letters) - set(FLAG_BITS):
             raise BadInput(f"TCP flags are letters of {''.join(FLAG_BITS)}, not {letters!r}")
         unwanted = {letter for letter in TELLING if letter not in letters}
         if set(letters) == {"S"}:
@@ -50,7 +51,8 @@ def bits(letters: str) -> int:
 class SegmentMatch:
     """Which segments a rule means: `Flags` as letters, ports, and the acknowledgement number; None matches any.
 
-    Of the segments that match, those from the `first` (1 is the next) on, `count` of them or all.
+    Of the segments that match, those from the `first` (1 is the next) on, `count` of them or all. BadInput for what no
+    segment can have.
     """
 
     flags: str | None = None
@@ -59,6 +61,15 @@ class SegmentMatch:
     ack: int | None = None
     first: int = 1
     count: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.flags is not None:
+            Flags.of(self.flags)
+        whole("first", self.first, 1, WHOLE)
+        bounds = {"sport": (0, 0xFFFF), "dport": (0, 0xFFFF), "ack": (0, WHOLE), "count": (1, WHOLE)}
+        for name, (least, most) in bounds.items():
+            if getattr(self, name) is not None:
+                whole(name, getattr(self, name), least, most)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ FULL_MESH = 32
 AT_ONCE = 100
 # How long a datagram of ready() may be under way before another is sent, in seconds.
 UNDER_WAY = 1.0
+# In characters: /run/netns has a file for each.
+LONGEST_NAME = 60
 _numbers = itertools.count(1)
 
 
@@ -90,6 +92,10 @@ class Lab:
 
     def host(self, name: str) -> Host:
         """A new host."""
+        if not _is_name(name):
+            raise BadInput(
+                f"the name of a host is one of a file, of up to {LONGEST_NAME} printable characters, not {name!r}"
+            )
         if name in self.all_hosts:
             raise BadInput(f"the lab has a host named {name!r} already")
         host = Host(self, name)
@@ -208,8 +214,8 @@ class Lab:
             self._settle(cable, deadline)
             if cable.hub is not None:
                 cable.hub.wait_open()
-            hub = cable.members[0][0]
             for host, _ in cable.members[1:]:
+                hub = cable.members[0][0]
                 for family in self._families():
                     here, there = (self._address_on(each, cable, family) for each in (hub, host))
                     _exchange((hub, here), (host, there), family, deadline)
@@ -241,6 +247,8 @@ class Lab:
         check_mtu(mtu)
         check_offloads(offloads, line)
         for host in hosts:
+            if host not in self.all_hosts.values():
+                raise BadInput(f"{getattr(host, 'name', host)!r} is no host of this lab")
             if hosts.count(host) > 1:
                 raise BadInput(f"host {host.name} is on a cable once, not {hosts.count(host)} times")
         cable = Cable(len(self.cables) + 1, mtu=mtu, offloads=offloads, line=line, switched=switched)
@@ -358,6 +366,12 @@ class Lab:
         }
         for family in ("ip", "ip6")[: len(self._families())]:
             nft.Table(gateway.namespace, "nat", chains, family)
+
+
+def _is_name(name: object) -> bool:
+    """Whether a host can be called so."""
+    is_one = isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and name.isprintable() and bool(name.strip())
+    return is_one and "/" not in str(name) and name not in (".", "..")
 
 
 def _index(host: Host, interface: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.errors import BadInput
+from harness.lab.line import whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +19,10 @@ TIMEOUTS = (
     *("syn_sent", "syn_recv", "established", "fin_wait", "close_wait", "last_ack", "time_wait", "close"),
     *("max_retrans", "unacknowledged"),
 )
+# In seconds: the kernel keeps them in its ticks, of which there are up to 1000 a second, in 32 bits.
+LONGEST = (1 << 31) // 1000
+# nf_conntrack_max is a number of 32 bits.
+MOST = (1 << 31) - 1
 
 
 class Timeouts:
@@ -34,14 +39,22 @@ class Timeouts:
         return int(self._sysctl[_timeout(state)])
 
     def __setitem__(self, state: str, seconds: int) -> None:
-        self._sysctl[_timeout(state)] = seconds
+        name = _timeout(state)
+        whole("a timeout", seconds, 0, LONGEST, "seconds")
+        self._sysctl[name] = seconds
 
     def __iter__(self) -> Iterator[str]:
         return iter(TIMEOUTS)
 
 
 class ConnectionTracking:
-    """What a host knows of the connections that pass it. Errors are those of its sysctls."""
+    """What a host knows of the connections that pass it.
+
+    Errors are those of its sysctls, and BadInput for what no limit or timeout can be.
+    """
+
+    # A word that is none would be set, and change nothing.
+    __slots__ = ("_sysctl", "timeouts")
 
     def __init__(self, sysctl: Sysctls) -> None:
         self._sysctl = sysctl
@@ -58,6 +71,7 @@ class ConnectionTracking:
 
     @limit.setter
     def limit(self, connections: int) -> None:
+        whole("limit", connections, 0, MOST, "connections")
         self._sysctl[MAX] = connections
 
     @property
@@ -72,6 +86,8 @@ class ConnectionTracking:
 
     @loose.setter
     def loose(self, wanted: bool) -> None:
+        if wanted not in (True, False):
+            raise BadInput(f"loose is True or False, not {wanted!r}")
         self._sysctl[f"{TCP}loose"] = int(wanted)
 
 

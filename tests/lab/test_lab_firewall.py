@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -197,7 +197,8 @@ def test_the_limit_of_the_table_is_set_or_refused(pair: Pair) -> None:
 
 
 def test_rules_that_are_none(pair: Pair) -> None:
-    firewall, nat = pair.server.firewall, pair.server.nat
+    firewall, nat, tracking = pair.server.firewall, pair.server.nat, pair.server.conntrack
+    half: Any = 0.5
     refused: list[tuple[Callable[[], object], str]] = [
         (lambda: firewall.drop(state="old"), "the state of a connection is one of invalid, established, .*, not 'old'"),
         (lambda: firewall.drop(dport=0), "a port is a whole number from 1 to 65535, not 0"),
@@ -209,11 +210,26 @@ def test_rules_that_are_none(pair: Pair) -> None:
         (lambda: nat.snat("gateway"), "'gateway' is no address to leave as"),
         (lambda: nat.snat("10.9.9.9", interface="eth9"), "host server has no interface 'eth9', only eth0"),
         (lambda: pair.server.conntrack.timeouts["old"], "there is no timeout 'old' of TCP connections, only syn_sent"),
+        (lambda: firewall.drop(state=()), r"the state of a connection is one of .*, not \(\)"),
+        (lambda: firewall.drop(state=5), "the state of a connection is one of .*, not 5"),  # type: ignore[arg-type]
+        (lambda: firewall.drop(source=5), "5 is no address and no network"),  # type: ignore[arg-type]
+        (lambda: firewall.drop(hook=""), "a rule is for input, forward, output, not for ''"),
+        (
+            lambda: firewall.drop(source="10.1.0.0/16", destination="fd00::/8"),
+            "no packet is from 10.1.0.0/16 to fd00::/8: a packet is of one family",
+        ),
+        (lambda: nat.masquerade(ports=40000), "ports are the first and the last, .* not 40000"),  # type: ignore[arg-type]
+        (lambda: setattr(tracking, "limit", "many"), "limit is a whole number from 0 to 2147483647 connections"),
+        (lambda: setattr(tracking, "loose", "maybe"), "loose is True or False, not 'maybe'"),
+        (lambda: tracking.timeouts.__setitem__("close", -3), "a timeout is a whole number from 0 to 2147483 seconds"),
+        (lambda: tracking.timeouts.__setitem__("close", half), "a timeout is a whole number .*, not 0.5"),
     ]
     for call, said in refused:
         with pytest.raises(BadInput, match=f"^{said}") as error:
             call()
         assert "\n" not in str(error.value)
+    with pytest.raises(AttributeError):  # a word that is none changes nothing
+        tracking.limits = 5  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("how", ["masquerade to :40000-40000", "snat to {}:40000-40000"])

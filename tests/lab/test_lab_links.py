@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,6 +23,8 @@ from harness.traffic.datagrams import HEADERS, datagrams
 from harness.waiting import let_pass, until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.lab.line import By, LineWords
 
 PROJECT = Path(__file__).parents[2]
@@ -368,11 +370,38 @@ def test_a_gateways_outside_keeps_its_addresses_when_it_is_laid_anew(lab: Lab) -
         (("192.0.2.0/24", "192.0.2.1/24"), "192.0.2.0/24 is no address that a host can have"),
         (("224.0.0.1/24", "224.0.0.2/24"), "224.0.0.1/24 is no address that a host can have"),
         ((("192.0.2.1/24", "192.0.2.3/24"), "192.0.2.2/24"), "a host has one address of a family on a cable"),
+        ((None, None), "an address has a prefix, .*; None is none"),
+        (5, "addresses has an entry for each of the 2 hosts, not 5"),
     ],
 )
-def test_addresses_that_cannot_be(lab: Lab, addresses: tuple[str, ...], said: str) -> None:
+def test_addresses_that_cannot_be(lab: Lab, addresses: Any, said: str) -> None:
     a, b = lab.hosts("a", "b")
     with pytest.raises(BadInput, match=f"^{said}") as refused:
         lab.link(a, b, addresses=addresses)
     assert "\n" not in str(refused.value)
     assert (a.interfaces, lab.cables) == ({}, [])
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b", "..", "x" * 300, "a\nb", 5])
+def test_names_that_no_host_has(lab: Lab, name: Any) -> None:
+    with pytest.raises(BadInput) as refused:
+        lab.host(name)
+    assert str(refused.value) == f"the name of a host is one of a file, of up to 60 printable characters, not {name!r}"
+    assert lab.all_hosts == {}
+
+
+def test_hosts_that_are_none(lab: Lab) -> None:
+    """Before something is made of them that the lab could not hand over."""
+    a = lab.host("a")
+    with Lab() as other:
+        stranger = other.host("c")
+        refused: list[tuple[Callable[[], object], str]] = [
+            (lambda: lab.link(a, 5), "5 is no host of this lab"),  # type: ignore[arg-type]
+            (lambda: lab.link(a, stranger), "'c' is no host of this lab"),
+        ]
+        for call, said in refused:
+            with pytest.raises(BadInput, match=f"^{said}$"):
+                call()
+    assert lab.cables == []
+    assert lab.switch().members == []
+    lab.ready()

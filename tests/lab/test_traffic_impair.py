@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,7 +17,7 @@ from harness.traffic.frames import segment_in
 from harness.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from harness.lab import Pair
     from harness.traffic import Drop
@@ -195,10 +195,30 @@ def test_a_held_handshake_of_a_real_client(pair: Pair) -> None:
     assert len(listener.accept()) == 1
 
 
-@pytest.mark.parametrize("flags", ["", "X", "SAX", "s"])
-def test_flags_that_are_none(pair: Pair, flags: str) -> None:
-    with pytest.raises(BadInput, match="TCP flags are letters of FSRPAUEC, not"):
-        drop(pair.server, flags)
+@pytest.mark.parametrize("flags", ["", "X", "SAX", "s", "S A", "S,A", "S.", "SYN", 2, b"S"])
+@pytest.mark.parametrize("rule", [drop, hold, arrivals])
+def test_flags_that_are_none(pair: Pair, flags: Any, rule: Callable[..., object]) -> None:
+    with pytest.raises(BadInput, match="TCP flags are letters of FSRPAUEC, not") as refused:
+        rule(pair.server, flags)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "match",
+    [
+        *({"sport": 65536}, {"sport": -1}, {"sport": "80"}, {"dport": 1.5}, {"dport": True}),
+        *({"ack": -1}, {"ack": 2**32}, {"ack": "1"}),
+        *({"first": 0}, {"first": -3}, {"first": 1.5}, {"count": 0}, {"count": -1}, {"count": 2**40}),
+    ],
+    ids=str,
+)
+def test_segments_that_cannot_be_are_refused_in_one_line(pair: Pair, match: dict[str, Any]) -> None:
+    ((word, value),) = match.items()
+    with pytest.raises(BadInput, match=rf"^{word} is a whole number from [01] to \d+, not {value!r}$"):
+        drop(pair.server, "S", **match)
+    for rule in (hold, arrivals) if word in ("sport", "dport") else ():
+        with pytest.raises(BadInput, match=f"^{word} is a whole number"):
+            rule(pair.server, **match)
 
 
 def test_the_other_family_is_left_alone(pair: Pair) -> None:
