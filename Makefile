@@ -23,7 +23,7 @@ export PYTHONUNBUFFERED = 1
 export VM_SECONDS
 
 .DEFAULT_GOAL := help
-.PHONY: help scenarios test test-vm fuzz faults mutants vagrant claims report docs docs-links matrix schema check format bench install testing venv lock clean
+.PHONY: help scenarios test test-vm fuzz pythons faults mutants vagrant claims report docs docs-links matrix schema check format bench install testing venv lock clean
 
 help: ## what can be typed
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -41,6 +41,9 @@ test-vm: install ## only those that boot other kernels
 fuzz: install ## what others may hand over, made and mutated for FUZZ_SECONDS; what was found is in out/fuzz; ARGS="TARGET…"
 	@$(INSTALL) fuzzing
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(RUN) tests.fuzz $(ARGS)
+
+pythons: install ## the fast tests on other Pythons and with the oldest packages that are declared; ARGS="3.13 lowest"
+	$(RUN) tests.pythons $(ARGS)
 
 faults: install ## what is broken on purpose while it runs, and what must remain; ARGS="NAME…"
 	$(RUN) bench.faults $(ARGS)
@@ -97,7 +100,7 @@ testing:
 venv: ## the virtual environment alone
 	@$(INSTALL) venv
 
-lock: venv ## write requirements.lock, plugins.lock and fuzz.lock anew, with the newest releases
+lock: venv ## write the locks anew, with the newest releases; lowest.lock with the oldest that are declared
 	$(RUN) pip install --quiet --quiet --no-cache-dir '$(LOCK_TOOL)'
 	UV_CUSTOM_COMPILE_COMMAND='make lock' $(RUN) uv pip compile --quiet --no-cache --universal --python-version 3.11 \
 	    --extra dev --generate-hashes --no-emit-index-url --no-emit-find-links --upgrade \
@@ -108,6 +111,9 @@ lock: venv ## write requirements.lock, plugins.lock and fuzz.lock anew, with the
 	UV_CUSTOM_COMPILE_COMMAND='make lock' $(RUN) uv pip compile --quiet --no-cache --universal --python-version 3.11 \
 	    --group fuzz --no-deps --generate-hashes --no-emit-index-url --no-emit-find-links --upgrade \
 	    --output-file fuzz.lock
+	UV_CUSTOM_COMPILE_COMMAND='make lock' $(RUN) uv pip compile --quiet --no-cache --universal --python-version 3.11 \
+	    --extra incidents --extra report --group lowest --resolution lowest-direct --generate-hashes \
+	    --no-emit-index-url --no-emit-find-links --upgrade --output-file lowest.lock pyproject.toml
 
 clean: ## remove what was installed and what the runs left, evidence apart
 	@$(INSTALL) clean

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness import screen
 from harness.errors import BadInput
 
 if TYPE_CHECKING:
@@ -30,17 +31,8 @@ def list_cache() -> None:
     from harness.kernels import cache, places
 
     listed = cache.entries()
-    rows = [("KIND", "MB", "USED", "MADE IN", "FOR")]
-    rows += [
-        (entry.kind, str(entry.megabytes), _ago(entry.used), _made_in(entry), _what_for(entry)) for entry in listed
-    ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (
-            f"{cell:>{width}}" if n in (1, 2, 3) else f"{cell:<{width}}"
-            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        click.echo("  ".join(cells).rstrip())
+    rows = [(entry.kind, str(entry.megabytes), _ago(entry.used), _made_in(entry), _what_for(entry)) for entry in listed]
+    screen.table(("KIND", "MB", "USED", "MADE IN", "FOR"), rows, right=(1, 2, 3))
     total = sum(entry.size for entry in listed)
     by_itself = sum(entry.size for entry in listed if entry.goes_by_itself)
     click.echo(

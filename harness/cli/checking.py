@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 import click
 
-from harness import files
+from harness import files, screen
 from harness.cli.notes import note
 from harness.errors import BadInput, HarnessError
 from harness.evidence.moved import moved
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # git-bisect(1), "Bisect run": 0 is good, 125 cannot be tested, everything else up to 127 is bad; from 128 on git stops.
 GOOD, BAD, UNTESTABLE, NOTHING_KNOWN, INTERRUPTED = 0, 1, 125, 128, 130
+# What an answer looks like; whatever could not be tested is in doubt.
+MEANINGS = {GOOD: screen.GOOD, BAD: screen.BAD}
 # So many tests that went wrong are told of.
 SHOWN = 10
 # How pytest's XML calls what could not be collected, or a kernel that did not run.
@@ -69,8 +71,10 @@ class Failing:
 def answer(check: Check) -> int:
     """Check, say what came of it, first of all the number that moved; the exit code."""
     judged = _judged(check)
-    for line in judged.lines:
+    *why, last = judged.lines
+    for line in why:
         click.echo(line)
+    click.echo(screen.coloured(last, MEANINGS.get(judged.code, screen.DOUBT)))
     return judged.code
 
 

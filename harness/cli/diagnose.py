@@ -75,7 +75,7 @@ def _tell(said: Diagnosis, form: str) -> None:
         click.echo(markdown(said), nl=False)
     else:
         from harness.report.comparison.lines import printable
-        from harness.report.diagnosis.lines import lines
+        from harness.report.diagnosis.lines import in_colour, lines
 
         for line in printable(lines(said)):
-            click.echo(line)
+            click.echo(in_colour(line))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness import screen
 from harness.cli.archive import archive_options
 from harness.cli.notes import note
 
@@ -32,14 +33,11 @@ def list_kernels(every: bool, selection: Selection) -> None:
     from harness.kernels import catalogue
 
     listed = selection.all() if every else catalogue.newest_of_each_series(selection.all())
-    rows = [("SERIES", "RELEASE", "VERSION", "SUITE", "HERE")]
-    rows += [
-        (kernel.series, kernel.release, kernel.version, kernel.suite, "yes" if selection.store.has(kernel) else "-")
-        for kernel in listed
-    ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    here = {True: screen.Cell("yes", screen.GOOD), False: screen.Cell("-", screen.ASIDE)}
+    screen.table(
+        ("SERIES", "RELEASE", "VERSION", "SUITE", "HERE"),
+        [(k.series, k.release, k.version, k.suite, here[selection.store.has(k)]) for k in listed],
+    )
     for problem in selection.archive.problems().values():
         note(f"without {problem}")
 
@@ -78,7 +76,9 @@ def config(context: click.Context, kernel: str | None) -> None:
     needed = _missing(found, needs.HARNESS)
     wanted, helpful = _missing(found, needs.SCENARIOS), _missing(found, needs.HELP)
     rest = [f"{line}; some scenarios need it" for line in wanted] + [f"{line}; it helps" for line in helpful]
-    for line in (*needed, *rest):
+    for line in needed:
+        click.echo(screen.coloured(line, screen.BAD))
+    for line in rest:
         click.echo(line)
     summary = f"{len(needed) or 'nothing'} missing that every scenario needs, {len(wanted) or 'nothing'} that some need"
     click.echo(f"{found.where}: {summary}")

@@ -63,7 +63,7 @@ def _tell(table: RemedyTable, form: str) -> None:
         click.echo(markdown(table), nl=False)
     else:
         from harness.report.comparison.lines import printable
-        from harness.report.remedies.lines import lines
+        from harness.report.remedies.lines import in_colour, lines
 
         for line in printable(lines(table)):
-            click.echo(line)
+            click.echo(in_colour(line))

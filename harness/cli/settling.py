@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, NamedTuple
 
+from harness import screen
 from harness.orphans import die_with_parent
 
 if TYPE_CHECKING:
@@ -70,13 +72,16 @@ class Session:
 def sessions(
     kernels: Sequence[Chosen], directory: Path, *, scenarios: Path, claims: Sequence[str] = ()
 ) -> Iterator[list[Session]]:
-    """Run scenarios on kernels, all at once. They end when the block does."""
+    """Run scenarios on kernels, all at once. The block begins when all have ended, and none outlives it."""
     running: list[Session] = []
     try:
         for name, word, how in kernels:
             evidence = directory / _folder(name, [session.evidence.name for session in running])
             words = [*(f"--tcp-claim={claim}" for claim in claims), *how]
             running.append(_start(name, word, evidence, scenarios, words))
+        with screen.following(*map(_work, running)):
+            for session in running:
+                session.wait()
         yield running
     finally:
         for session in running:
@@ -88,6 +93,15 @@ def sessions(
                 session.process.kill()
                 session.process.wait()
             session.said.close()
+
+
+def _work(session: Session) -> screen.Work:
+    """How far a session is, for whoever looks."""
+    return screen.Work(f"Linux {session.kernel}", lambda: screen.far(_far_of(session.evidence)), "tests")
+
+
+def _far_of(evidence: Path) -> Path:
+    return evidence.with_name(f"{evidence.name}.far")
 
 
 def _start(name: str, word: str, evidence: Path, scenarios: Path, words: Sequence[str]) -> Session:
@@ -102,6 +116,7 @@ def _start(name: str, word: str, evidence: Path, scenarios: Path, words: Sequenc
         stdin=subprocess.DEVNULL,
         stdout=said,
         stderr=subprocess.STDOUT,
+        env=os.environ | {screen.FAR: str(_far_of(evidence))},
         preexec_fn=die_with_parent,  # noqa: PLW1509 - one call of libc's
     )
     return Session(name, evidence, junit, process, said)

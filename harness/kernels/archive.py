@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from harness import files
+from harness import files, screen
 from harness.errors import BadInput, MissingProgram, Unsupported
 from harness.kernels import indices, places
 from harness.kernels.apt import ENVIRONMENT, Apt, told
@@ -50,7 +50,7 @@ _UNSIGNED = "nothing of it is used"
 
 def shown(done: int, of: int) -> None:
     """Say on the terminal, if standard error is one, how many suites have been read; the line goes when all have."""
-    if sys.stderr.isatty():
+    if screen.is_watched(sys.stderr):
         text = f"\rharness: reading what the archive has, {done} of {of} suites" if done < of else "\r\x1b[K"
         print(text, end="", file=sys.stderr, flush=True)
 

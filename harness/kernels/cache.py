@@ -12,6 +12,7 @@ import fcntl
 import os
 import re
 import shutil
+import statistics
 import time
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
@@ -164,6 +165,13 @@ def about(file: Path) -> About:
         return msgspec.json.decode(beside(file, ABOUT).read_bytes(), type=About)
     except (OSError, msgspec.MsgspecError):
         return About("")
+
+
+def usually(mode: str, *, with_project: bool) -> float:
+    """How many seconds it took before to make a state, the median; 0 if none of this mode is known."""
+    known = (about(file.with_name(file.name.removesuffix(ABOUT))) for file in places.states().glob(f"*{ABOUT}"))
+    took = [each.seconds for each in known if each.mode == mode and bool(each.base) is with_project and each.seconds]
+    return statistics.median(took) if took else 0.0
 
 
 # What there is.

@@ -14,19 +14,24 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from packaging.utils import NormalizedName
 
 
-def needed(roots: Mapping[str, Iterable[str]]) -> dict[NormalizedName, metadata.Distribution]:
-    """Distributions and all that they require, as far as they are installed, by name; `roots` are names with extras."""
+def needed(
+    roots: Mapping[str, Iterable[str]], without: Collection[str] = ()
+) -> dict[NormalizedName, metadata.Distribution]:
+    """Distributions and all that they require, as far as they are installed, by name; `roots` are names with extras.
+
+    Nothing is there for the sake of those in `without`.
+    """
     found: dict[NormalizedName, metadata.Distribution] = {}
     seen: set[tuple[NormalizedName, str]] = set()
     todo = [(canonicalize_name(name), extra) for name, extras in roots.items() for extra in ("", *extras)]
     while todo:
         name, extra = todo.pop()
-        if (name, extra) in seen:
+        if name in without or (name, extra) in seen:
             continue
         seen.add((name, extra))
         try:

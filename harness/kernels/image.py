@@ -87,6 +87,8 @@ LEFT_OUT = re.compile(
     r"(^|/)(test|tests|idlelib|tkinter|turtledemo|lib2to3|ensurepip|pydoc_data|config-[^/]*|site-packages|dist-packages"
     r"|__pycache__|include)(/|$)"
 )
+# What only the process at the terminal needs.
+OUTSIDE = ("rich",)
 # So many files are given to ldd.
 AT_ONCE = 500
 DIRECTORIES = (
@@ -268,7 +270,7 @@ def witnesses() -> Iterator[Path]:
 
 def needed() -> dict[NormalizedName, metadata.Distribution]:
     """The distributions that every guest has: what this package and its scenarios require."""
-    return distributions.needed({"tcp-harness": ("scenarios",)})
+    return distributions.needed({"tcp-harness": ("scenarios",)}, without=OUTSIDE)
 
 
 def modules() -> set[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from harness import files
+from harness import files, screen
 from harness.errors import BadInput, Unsupported
 from harness.kernels import modules, packages, places
 from harness.kernels.bzimage import banner_of
@@ -56,6 +56,14 @@ class _About(msgspec.Struct):
     version: str
     enforce: bool
     chosen_by: str
+
+
+def _coming(kernel: Kernel, into: Path) -> screen.Work:
+    """How much of a kernel's packages has come: apt writes each to its place."""
+    total = sum(package.size for package in kernel.packages)
+    return screen.Work(
+        kernel.release, lambda: (sum(file.stat().st_size for file in into.rglob("*") if file.is_file()), total), "bytes"
+    )
 
 
 def _absent(release: str, directory: Path) -> BadInput:
@@ -113,10 +121,13 @@ class Store:
             brought, whole, everything = (Path(temporary, name) for name in ("packages", "kernel", "modules"))
             for directory in (brought, whole / "modules", everything):
                 directory.mkdir(parents=True)
-            for package in archive.download(kernel.packages, brought):
-                packages.sort_out(package, whole, everything)
-                package.unlink()
-            modules.keep_wanted({modules.name_of(file): file for file in everything.glob("*/*")}, whole / "modules")
+            with screen.following(_coming(kernel, brought)):
+                files_of_it = archive.download(kernel.packages, brought)
+            with screen.following(screen.Work(f"{kernel.release}: unpacking", lambda: (0, 0), "packages")):
+                for package in files_of_it:
+                    packages.sort_out(package, whole, everything)
+                    package.unlink()
+                modules.keep_wanted({modules.name_of(file): file for file in everything.glob("*/*")}, whole / "modules")
             if not (whole / "image").exists():
                 raise Unsupported(f"{kernel.release}: its packages hold no kernel image")
             release_of(whole / "image")

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from harness import screen
 from harness.errors import BadInput
 from harness.kernels import cache, guest, image, places
 from harness.kernels import project as project_files
@@ -235,7 +236,9 @@ def boot(kernel: Stored, mode: Mode, *, say: Callable[[str], None] | None = None
 
     MachineDied if it does not come up, CannotRun if it has not what labs are made of.
     """
-    with _booted(kernel, mode, say):
+    began, usual = time.monotonic(), cache.usually(str(mode), with_project=False)
+    booting = screen.Work(f"{kernel.release}: booting", lambda: (time.monotonic() - began, usual), "seconds")
+    with screen.following(booting), _booted(kernel, mode, say):
         pass
 
 

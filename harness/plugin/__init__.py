@@ -92,7 +92,7 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
 
 def pytest_configure(config: pytest.Config) -> None:
     """Markers, whose machine it is, and who collects the results."""
-    from harness.plugin import attendance, baseline, formats, hold, progress, skips, summary, telling
+    from harness.plugin import attendance, baseline, far, formats, hold, progress, skips, summary, telling
 
     options.settle(config)
     options.add_markers(config)
@@ -114,6 +114,7 @@ def pytest_configure(config: pytest.Config) -> None:
     formats.begin(config, results)
     baseline.begin(config, results)
     skips.begin(config)
+    far.begin(config)
     progress.begin(config)
 
 

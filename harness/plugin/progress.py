@@ -1,4 +1,4 @@
-"""While it runs: what the scenarios wait for and how much longer, a line beneath pytest's own, on a terminal alone.
+"""While it runs: how far it is, what it waits for, how much longer: a line beneath pytest's own, on a terminal alone.
 
 Workers tell the process at the terminal over a channel of execnet's, which nobody else has; in a guest waits pass at
 once, and it has none. Nothing is written where nobody looks: not to a pipe or a file, not with -q, not under CI.
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import pytest
 
-from harness import waiting
+from harness import screen, waiting
 from harness.kernels.targets import Running
+from harness.plugin import far
 from harness.plugin.kernels import name_of
 from harness.plugin.process import distributes
 from harness.waiting import TOLD_EVERY
@@ -78,23 +79,26 @@ def tell_of_waits(config: pytest.Config) -> None:
 def is_watched(config: pytest.Config, stream: TextIO | None = None) -> bool:
     """Whether somebody looks at the terminal and wants to see it."""
     stream = stream or sys.stdout
-    ci = any(os.environ.get(name) for name in ("CI", "BUILD_NUMBER"))
-    return stream.isatty() and not ci and config.getoption("verbose") >= 0 and os.environ.get("TERM") != "dumb"
+    return screen.is_watched(stream) and config.getoption("verbose") >= 0
 
 
 class Line:
     """The line beneath the cursor: shown and taken away without moving what pytest writes."""
 
-    def __init__(self, write: Callable[[str], None], column: Callable[[], int], width: Callable[[], int]) -> None:
-        self._write, self._column, self._width = write, column, width
+    def __init__(
+        self, write: Callable[[str], None], column: Callable[[], int], width: Callable[[], int], *, dim: bool = True
+    ) -> None:
+        self._write, self._column, self._width, self._dim = write, column, width, dim
         self._shown = False
 
-    def show(self, text: str) -> None:
-        """Show a text, cut to one line."""
+    def show(self, *texts: str) -> None:
+        """Show the first of the texts that fits on a line, or the last, cut."""
         room = max(0, self._width() - 1)
+        text = next((each for each in texts if len(each) <= room), texts[-1])
         cut = text if len(text) <= room else f"{text[: room - 1]}…"
         # Down, which may scroll; the line; up again, and to the column where pytest goes on.
-        self._write(f"\n\r\x1b[2K\x1b[2m{cut}\x1b[0m\x1b[1A\r" + (f"\x1b[{self._column()}C" if self._column() else ""))
+        shown = f"\x1b[2m{cut}\x1b[0m" if self._dim else cut
+        self._write(f"\n\r\x1b[2K{shown}\x1b[1A\r" + (f"\x1b[{self._column()}C" if self._column() else ""))
         self._shown = True
 
     def clear(self) -> None:
@@ -122,8 +126,10 @@ class Progress:
         self._line = Line(
             self._put,
             lambda: config.get_terminal_writer().width_of_current_line,
-            lambda: config.get_terminal_writer().fullwidth,
+            self._width,
+            dim=screen.has_colours(sys.stdout),
         )
+        self._far: far.Far = config.pluginmanager.get_plugin(far.NAME) or far.Far()
         self._waits: dict[str, Wait] = {}
         self._machines: dict[str, float] = {}
         self._lock = threading.RLock()
@@ -165,12 +171,26 @@ class Progress:
             now = time.monotonic()
             self._waits = {test: wait for test, wait in self._waits.items() if now - wait.heard < STALE}
             if self._waits:
-                self._line.show(line_of(list(self._waits.values())))
+                waits = line_of(list(self._waits.values()))
+                # How far the run is, before what it waits for: as much of it as there is room for.
+                self._line.show(*(f"{how}; {waits}" for how in self._how_far() if how), waits)
+            elif (alone := self._far.words()) and not self._machines:
+                self._line.show(alone)
             elif self._machines:
                 oldest = now - min(self._machines.values())
                 self._line.show(f"bringing up {', '.join(sorted(self._machines))}: {oldest:.0f} s so far")
             else:
                 self._line.clear()
+
+    def _width(self) -> int:
+        # Of the terminal itself: while a test is captured pytest takes it to have 80 columns.
+        try:
+            return os.get_terminal_size(self._terminal.fileno()).columns
+        except OSError:
+            return 80
+
+    def _how_far(self) -> tuple[str, str]:
+        return self._far.words(), self._far.words(alone=False)
 
     def _put(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError):

@@ -42,6 +42,15 @@ def scenario(tmp_path: Path) -> Path:
     return tmp_path
 
 
+# Four tests, of which the last waits.
+MANY = """
+import pytest
+
+@pytest.mark.parametrize("number", range(3))
+def test_quick(number): pass
+"""
+
+
 def on_a_terminal(scenario: Path, *options: str, **environment: str) -> str:
     """What pytest writes to a terminal of 100 columns."""
     ours, theirs = os.openpty()
@@ -77,6 +86,19 @@ def test_a_terminal_is_told_what_is_waited_for_and_how_much_longer(scenario: Pat
     # It is taken away again before pytest writes on.
     assert "\x1b[J" in written.partition(LINE)[2]
     assert "1 passed" in written.partition(LINE)[2]
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "1")])
+def test_a_terminal_is_told_how_far_it_is(scenario: Path, options: tuple[str, ...]) -> None:
+    (scenario / "test_many.py").write_text(MANY)
+    (scenario / "test_waits.py").rename(scenario / "test_zwaits.py")
+    assert re.search(rf"3 of 4 tests[^;]*; {TELLS}", on_a_terminal(scenario, *options))
+
+
+def test_no_color_leaves_the_line_and_takes_its_looks(scenario: Path) -> None:
+    written = on_a_terminal(scenario, NO_COLOR="1")
+    assert LINE in written
+    assert not re.search(r"\x1b\[[\d;]*m", written)
 
 
 def test_junit_has_nothing_of_it(scenario: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -135,6 +136,7 @@ def test_what_the_build_lacks_is_said_in_a_line(
         Tree(tmp_path).prepare()
 
 
+@pytest.mark.skipif(not shutil.which("patch"), reason="patch is not installed; on Debian: apt-get install patch")
 def test_a_tree_that_was_left_changed_is_restored(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
     changed = tree.source / "net/ipv4/tcp.c"

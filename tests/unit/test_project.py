@@ -14,11 +14,15 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from harness.evidence.json_schema import schema_text
+from tests.pythons import SUITES
 
 ROOT = Path(__file__).parents[2]
 LOCK = (ROOT / "requirements.lock").read_text()
 # Of the group of plugins, which are not in the environment.
 PLUGINS_LOCK = (ROOT / "plugins.lock").read_text()
+# The oldest of everything, for `make pythons`.
+LOWEST_LOCK = (ROOT / "lowest.lock").read_text()
+LOCKS = pytest.mark.parametrize("lock", [LOCK, PLUGINS_LOCK, LOWEST_LOCK], ids=["requirements", "plugins", "lowest"])
 # What `make schema` runs: a type, and the file that its schema is written to.
 SCHEMAS = re.findall(r"harness\.evidence\.json_schema (\S+) > docs/(\S+)", (ROOT / "Makefile").read_text())
 # Written by hand: the matrix of results is put together as JSON, and has no type.
@@ -55,13 +59,28 @@ def test_the_lock_of_plugins_pins_those_and_nothing_else() -> None:
     assert all(pinned[wanted.name] in wanted.specifier for wanted in declared_plugins)
 
 
-@pytest.mark.parametrize("lock", [LOCK, PLUGINS_LOCK], ids=["requirements", "plugins"])
+def test_the_oldest_pytest_that_is_declared_is_the_one_that_is_tried() -> None:
+    pinned = {name: entry["version"] for name, entry in locked(LOWEST_LOCK).items()}
+    assert pinned["pytest"].startswith(PROJECT["tool"]["pytest"]["ini_options"]["minversion"])
+    wanted = [*PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"]["plugins"]]
+    outside = [
+        line for line in wanted if pinned[canonicalize_name(Requirement(line).name)] not in Requirement(line).specifier
+    ]
+    assert outside == []
+
+
+def test_every_python_that_is_declared_can_be_tried() -> None:
+    minors = [line.rpartition(" ")[2] for line in PROJECT["project"]["classifiers"] if " 3." in line]
+    assert minors == list(SUITES)
+
+
+@LOCKS
 def test_every_locked_package_has_a_hash(lock: str) -> None:
     without = [name for name, entry in locked(lock).items() if "--hash=sha256:" not in entry["rest"]]
     assert without == []
 
 
-@pytest.mark.parametrize("lock", [LOCK, PLUGINS_LOCK], ids=["requirements", "plugins"])
+@LOCKS
 def test_the_lock_is_understood_to_the_last_line(lock: str) -> None:
     left_over = [line for line in ENTRY.sub("", lock).splitlines() if line and not line.lstrip().startswith("#")]
     assert left_over == []
@@ -69,7 +88,7 @@ def test_the_lock_is_understood_to_the_last_line(lock: str) -> None:
 
 @pytest.mark.parametrize("address", ["://", "--index-url", "--extra-index-url", "--find-links", " @ ", "file:"])
 def test_no_lock_records_an_address(address: str) -> None:
-    assert address not in LOCK + PLUGINS_LOCK
+    assert address not in LOCK + PLUGINS_LOCK + LOWEST_LOCK
 
 
 def test_the_environment_is_the_locked_one() -> None:

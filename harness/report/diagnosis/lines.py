@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from typing import TYPE_CHECKING
+
+from harness import screen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +36,14 @@ def lines(diagnosis: Diagnosis) -> Iterator[str]:
             yield from _item(f"not or not wholly looked for: {', '.join(missing.diagnoses)}", "      ")
     for notice in diagnosis.notices:
         yield from _item(notice, "note: ")
+
+
+def in_colour(line: str) -> str:
+    """The same line: how sure a finding is stands out, and that there is none."""
+    if line.endswith(NOTHING):
+        return screen.coloured(line, screen.GOOD)
+    found = re.match(r"\d+\. [A-Z ]+: ", line)
+    return line if found is None else screen.coloured(found[0], screen.BAD) + line[found.end() :]
 
 
 def headline(diagnosis: Diagnosis) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
+from harness import screen
+from harness.desk.table import Worth
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
 WIDTH = 116
 # The columns of worth and of what is left of the symptom.
 WORTH, LEFT = 14, 18
+# What the worth looks like at a terminal.
+MEANINGS = {Worth.SAFE: screen.GOOD, Worth.HARMFUL: screen.BAD, Worth.USELESS: screen.DOUBT}
 
 
 def lines(table: RemedyTable) -> Iterator[str]:
@@ -85,6 +90,14 @@ def changed(row: Row, table: RemedyTable) -> str:
         for effect in row.effects
         if effect.value != before.get(effect.what, 0.0)
     )
+
+
+def in_colour(line: str) -> str:
+    """The same line with the worth of a remedy in its colour."""
+    for worth, meaning in MEANINGS.items():
+        if line.startswith(start := f"  {worth.value.upper()} "):
+            return screen.coloured(start, meaning) + line.removeprefix(start)
+    return line
 
 
 def _row(row: Row, table: RemedyTable) -> Iterator[str]:
