@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 import msgspec
 
 from bench.complaints.provoke import LATE, TESTS, Provoked
+from bench.mutants.source import PACKAGE
 
 # What was seen last of each kernel.
 KEPT = Path(__file__).parent / "seen.json"
@@ -91,7 +92,8 @@ def _row(test: Provoked, said: str, page: str, ktap: str) -> Row:
     headline = next((line for line in said.splitlines() if test.says in line and "complained" not in line), "")
     # Numbers, as /dev/kmsg has none: a time and a process of their own make a line this test's alone.
     shown = headline.strip()
-    first = said.partition("\n")[0]
+    # UBSAN names a file by the path that it was compiled by.
+    first = re.sub(rf"\S+/{PACKAGE}/", "", said.partition("\n")[0])
     return Row(
         test.name, test.kind, first, len(said.splitlines()) - 1,
         bool(shown) and shown in said, bool(shown) and shown in page, bool(shown) and shown in ktap,

@@ -15,6 +15,7 @@ from harness.cli import walking
 from harness.cli.archive import archive_options
 from harness.cli.machine import machine_options
 from harness.cli.notes import note
+from harness.cli.question import as_named
 from harness.errors import BadInput, Unsupported
 from harness.scenarios import WHERE, place
 
@@ -146,7 +147,8 @@ def _ends(first: str, last: str, selection: Selection) -> list[Step]:
     from harness.vagrant import reach
 
     ways = Ways(lambda: selection, lambda machine, python: reach.host(machine, Path.cwd(), python))
-    meanings = [parse(word, ways)[0] for word in (first, last)]
+    with as_named():
+        meanings = [parse(word, ways)[0] for word in (first, last)]
     names = {target: target.name for target in told_apart([each for each in meanings if isinstance(each, Built)])}
     steps = []
     for meaning in meanings:

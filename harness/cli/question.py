@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ from harness.cli.notes import note
 from harness.errors import BadInput
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from harness.cli.machine import Machine
     from harness.kernels.selection import Selection
     from harness.kernels.targets import Target
@@ -50,6 +53,15 @@ def target(word: str, question: Question) -> Target:
         raise BadInput(f"{word} is no directory with evidence, and {error}") from None
 
 
+@contextmanager
+def as_named() -> Iterator[None]:
+    """Other rooms name the option of pytest that takes a kernel: here it is a word by itself."""
+    try:
+        yield
+    except BadInput as error:
+        raise type(error)(str(error).removeprefix("--kernel ")) from None
+
+
 class Several(BadInput):
     """A word means several kernels, or none, where one is wanted."""
 
@@ -67,7 +79,8 @@ def the_kernel(word: str, selection: Selection | None) -> Target:
 
         return selection or Selection(None, (), None, say=note)
 
-    targets = meant([word], Ways(chosen, lambda machine, python: reach.host(machine, Path.cwd(), python)))
+    with as_named():
+        targets = meant([word], Ways(chosen, lambda machine, python: reach.host(machine, Path.cwd(), python)))
     if len(targets) != 1:
         names = ", ".join(each.name for each in targets)
         raise Several(f"{word} means {names or 'no kernel'}: name one of them")

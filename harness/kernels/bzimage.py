@@ -31,17 +31,21 @@ _EMBEDDED = re.compile(rb"IKCFG_ST(.*?)IKCFG_ED", re.DOTALL)
 _GZIP, _XZ, _LZMA, _ZSTD = b"\x1f\x8b", b"\xfd7zXZ", b"\x5d\0\0", b"\x28\xb5\x2f\xfd"
 
 
+class NotAnImage(BadInput):
+    """A file is something else than a kernel image."""
+
+
 def banner_of(file: Path) -> str:
     """What a kernel image calls itself, "6.12.1 (build@host) #1 SMP …".
 
-    BadInput if it is no x86 kernel image, or shorter than its own header says.
+    NotAnImage if it is no x86 kernel image, BadInput if it is shorter than its own header says.
     """
     try:
         with files.opened(file) as opened:
             head = opened.read(HEADER)
             if len(head) < HEADER or head[MAGIC : MAGIC + 4] != b"HdrS":
                 elf = "; of a built tree take arch/x86/boot/bzImage" if head.startswith(b"\x7fELF") else ""
-                raise BadInput(f"{file}: not a Linux kernel image for x86 (a bzImage or vmlinuz){elf}")
+                raise NotAnImage(f"{file}: not a Linux kernel image for x86 (a bzImage or vmlinuz){elf}")
             if missing := size_of(head) - opened.seek(0, 2):
                 _refuse_shorter(file, size_of(head), missing)
             opened.seek(struct.unpack_from("<H", head, BANNER)[0] + 0x200)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness.kernels.needs import Need
 
 BUILT_IN, MODULE = "y", "m"
-_SET = re.compile(r"^CONFIG_(\w+)=([ym])$", re.MULTILINE)
+_SET = re.compile(r"^CONFIG_(\w+)=([ym])\r?$", re.MULTILINE)
 
 
 def of(image: Path, release: str) -> dict[str, str] | None:

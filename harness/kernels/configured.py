@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness import files, unpacking
 from harness.errors import BadInput
-from harness.kernels import configuration, targets
+from harness.kernels import bzimage, configuration, targets
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -47,9 +47,14 @@ def look(word: str) -> Configured:
 
 
 def _of_an_image(word: str) -> Configured:
-    built, kernel = targets.located(word)
+    try:
+        built, kernel = targets.located(word)
+    except bzimage.NotAnImage as error:
+        raise BadInput(f"{error}, and no .config: no line of it says CONFIG_NAME=y or CONFIG_NAME=m") from None
     options = configuration.of(built.image, kernel.release)
     if options is None:
+        if damaged := bzimage.damage(built.image):
+            raise BadInput(damaged)
         raise BadInput(
             f"{word}: how kernel {kernel.release} was configured is not known: there is neither "
             f"config-{kernel.release} beside it nor CONFIG_IKCONFIG in it; name its .config"

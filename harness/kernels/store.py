@@ -192,5 +192,5 @@ def cannot_run(kernel: Stored, lacks: Sequence[str]) -> str:
     """That scenarios cannot run on a kernel, for want of "veth (CONFIG_VETH)" or something else."""
     return (
         f"kernel {kernel.release} cannot run scenarios: it has no {' and no '.join(lacks)}; "
-        "if these are modules, name the directory that has them: --kernel IMAGE,modules=DIRECTORY"
+        "if these are modules, name the directory that has them: IMAGE,modules=DIRECTORY"
     )

@@ -141,7 +141,9 @@ def test_what_did_not_run_says_nothing_of_a_kernel(check: Callable[..., Ran], sc
         (["running", "--scenarios", "nowhere"], "harness: nowhere: there are no scenarios here"),
         (["./bzImage"], "bzImage: cannot be read: No such file"),
         (["cut-off"], "cut-off: a kernel image that is cut off: its header says"),
-        (["."], r"no kernel is built there"),
+        (["."], "harness: .: no kernel is built there"),
+        (["./x,y=z"], "harness: ./x,y=z: after the comma stands modules=DIRECTORY"),
+        (["ssh:"], "harness: ssh:: write ssh:HOST[,python=PATH]"),
         (
             ["running", "--guest-memory", "2G"],
             "running: no machine of ours has that kernel; leave out --guest-memory=2G",

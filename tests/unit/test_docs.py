@@ -84,6 +84,16 @@ def test_options_that_are_named_exist() -> None:
         assert named - known == set(), file.name
 
 
+def test_no_page_says_where_it_was_measured() -> None:
+    """What a compiler or a traceback prints has the paths of the machine that it ran on."""
+    kept = [ROOT / "bench" / "complaints" / "seen.json"]
+    for file in [*PAGES, *kept]:
+        said = re.findall(
+            r"(?<![\w.~$-])/(?:work|root|mnt|opt|home/(?!vagrant/)\w+)/\S+", file.read_text(encoding="utf-8")
+        )
+        assert said == [], file.name
+
+
 def test_fixtures_that_are_named_exist() -> None:
     from harness import plugin
 

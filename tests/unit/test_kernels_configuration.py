@@ -48,6 +48,11 @@ def bzimage(inside: bytes = b"", pack: str = "gzip") -> bytes:
     return bytes(head) + packed
 
 
+# The middle of the kernel within is gone.
+DAMAGED = bzimage(bytes(range(256)) * 99)
+DAMAGED = DAMAGED[:-300] + b"\xaa" * 200 + DAMAGED[-100:]
+
+
 def image(directory: Path, content: bytes) -> Path:
     file = directory / "bzImage"
     file.write_bytes(content)
@@ -161,6 +166,13 @@ def test_what_a_config_lacks_is_a_line_each(
         assert summary.endswith(".config: 1 missing that every scenario needs, nothing that some need")
 
 
+def test_lines_may_end_as_on_windows(config: Callable[..., tuple[int, list[str]]], tmp_path: Path) -> None:
+    """The kernel's own scripts take them so (scripts/kconfig/confdata.c)."""
+    file = tmp_path / "odd.config"
+    file.write_bytes(written(ENOUGH).replace("\n", "\r\n").encode())
+    assert config(str(file))[0] == 0
+
+
 def test_what_some_scenarios_need_and_what_helps_is_told_and_no_failure(
     config: Callable[..., tuple[int, list[str]]], tmp_path: Path
 ) -> None:
@@ -196,10 +208,19 @@ def test_a_module_has_to_be_at_hand_where_a_kernel_is_built(
     [
         ({}, "none: there is no such file or directory"),
         ({"none/x": b""}, r"none: neither configured nor built: there is no .config \(make defconfig\)"),
-        ({"none": b"#!/bin/sh"}, "none: not a Linux kernel image"),
+        (
+            {"none": b"#!/bin/sh"},
+            r"none: not a Linux kernel image .*, and no \.config: no line of it says CONFIG_NAME=y",
+        ),
+        ({"none": b"CONFIG_NET=maybe\nCONFIG_VETH\n"}, "and no .config"),
+        ({"none": b""}, "and no .config"),
         ({"none": b"\x1f\x8bnot packed"}, "none: packed by gzip, and damaged"),
         ({"none": bzimage()}, r"none: how kernel 4.4.178 was configured is not known: .* name its .config"),
         ({"none": bzimage()[:-1]}, "none: a kernel image that is cut off: .*, 1 of them are missing"),
+        (
+            {"none": DAMAGED},
+            r"none: the kernel in this image cannot be unpacked \(.*\): build or copy",
+        ),
     ],
 )
 def test_what_cannot_be_checked_is_bad_input(tmp_path: Path, files: dict[str, bytes], wrong: str) -> None:
