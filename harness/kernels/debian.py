@@ -18,7 +18,7 @@ from harness.errors import BadInput, MissingProgram
 from harness.kernels import guest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
 ENVIRONMENT = {"PATH": guest.PATH, "LC_ALL": "C"}
 NAME = re.compile(r"[a-z0-9][a-z0-9.+-]+")
@@ -119,15 +119,20 @@ def bring(brought: Plan, into: Path) -> list[Path]:
 
 def installed_needs(brought: Plan, archives: Iterable[Path]) -> list[str]:
     """The installed packages whose files the packages of a plan need, themselves included where they are installed."""
-    installed = _installed()
     new = {name for name, _ in brought.to_bring}
-    provided = {name: package for package, (provides, _) in installed.items() for name in (package, *provides)}
     todo = [dependency for archive in archives for dependency in _names(_field(archive))]
-    todo += [name for name in brought.wanted if name not in new]
+    return needs_of([*todo, *(name for name in brought.wanted if name not in new)], but=new)
+
+
+def needs_of(names: Iterable[str], but: Collection[str] = ()) -> list[str]:
+    """The installed packages of these names, and those that they depend on, `but` some."""
+    todo = list(names)
+    installed = _installed() if todo else {}
+    provided = {name: package for package, (provides, _) in installed.items() for name in (package, *provides)}
     found: dict[str, None] = {}
     while todo:
         package = provided.get(todo.pop())
-        if package is not None and package not in found and package not in new and package not in SYSTEM:
+        if package is not None and package not in found and package not in but and package not in SYSTEM:
             found[package] = None
             todo += installed[package][1]
     return sorted(found)

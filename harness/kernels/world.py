@@ -33,6 +33,9 @@ LARGEST = 768 << 20
 # What a program of this machine may read that is of no package of its own: certificates, and how names are looked up.
 READ_BY_PROGRAMS = ("/etc/ssl/openssl.cnf", "/etc/host.conf", "/etc/gai.conf", "/etc/nsswitch.conf")
 CERTIFICATES = ("/etc/ssl/certs", "/usr/lib/ssl")
+# What a script of a shell starts without a thought: guests have few of these.
+SHELLS = ("sh", "dash", "bash")
+SHELL_TOOLS = ("coreutils", "sed", "grep", "findutils", "mawk", "gawk")
 # Accounts below this number are the system's: programs change to them.
 ORDINARY_USERS = 1000
 
@@ -216,9 +219,10 @@ def _too_large(size: int, sizes: dict[str, int]) -> str:
 
 
 def _add_programs(tree: image.Tree, parts: _Parts, temporary: Path) -> None:
-    """Programs with the files of their packages, and packages; what has yet to come is brought to a directory."""
-    for program in parts.programs:
-        _add_program(tree, program)
+    """Programs with what their packages depend on, and packages; what has yet to come is brought to a directory."""
+    owners = {owner for program in parts.programs for owner in _add_program(tree, program)}
+    for package in debian.needs_of(owners):
+        _add_package(tree, package)
     if parts.plan is not None:
         archives = debian.bring(parts.plan, temporary)
         staged = temporary / debian.UNPACKED
@@ -232,13 +236,13 @@ def _add_programs(tree: image.Tree, parts: _Parts, temporary: Path) -> None:
         _add_accounts(tree)
 
 
-def _add_program(tree: image.Tree, program: Path) -> None:
-    """A program, the interpreter of a script, and whatever their packages have."""
+def _add_program(tree: image.Tree, program: Path) -> set[str]:
+    """A program, and the interpreter of a script; the packages that they are of, and what a shell's scripts start."""
+    owners: set[str] = set()
     while True:
         _add(tree, program, program)
         package = debian.owner_of(program)
-        if package is not None and package not in debian.SYSTEM:
-            _add_package(tree, package)
+        owners |= {package} if package is not None else set()
         with program.open("rb") as opened:
             line = opened.readline(256)
         words = os.fsdecode(line[2:]).split() if line.startswith(b"#!") else []
@@ -246,7 +250,10 @@ def _add_program(tree: image.Tree, program: Path) -> None:
         name = words[1] if len(words) > 1 and words[0].endswith("/env") else "".join(words[:1])
         found = image.where(name) if name else None
         if found is None or Path(found) == program:
-            return
+            return owners
+        if Path(found).resolve().name in SHELLS:
+            for tool in SHELL_TOOLS:
+                _add_package(tree, tool)
         program = Path(found)
 
 

@@ -191,6 +191,27 @@ def test_what_is_too_large_is_named(
 # Programs.
 
 
+def test_a_program_comes_with_what_its_package_depends_on(tmp_path: Path) -> None:
+    """OpenSSL loads what no program is linked with; `file` reads what is of yet another package."""
+    program = shutil.which("curl")
+    if program is None or debian.owner_of(Path(program)) != "curl":
+        pytest.skip("this is no Debian")
+    archive = world.gather(world.Wishes(tmp_path, programs=("curl",)))
+    assert archive is not None
+    assert any(name.endswith("/ossl-modules/legacy.so") for name in names_in(archive))
+
+
+def test_a_shells_script_comes_with_what_scripts_start(tmp_path: Path) -> None:
+    if debian.owner_of(Path("/usr/bin/dirname")) is None:
+        pytest.skip("this is no Debian")
+    script = tmp_path / "mine"
+    script.write_text('#!/bin/sh\ncat "$(dirname "$0")/data"\n')
+    script.chmod(0o755)
+    archive = world.gather(world.Wishes(tmp_path / "project", programs=(str(script),)))
+    assert archive is not None
+    assert {str(script), "/usr/bin/dirname"} <= names_in(archive)
+
+
 def test_a_program_comes_with_what_its_package_has(tmp_path: Path) -> None:
     program = shutil.which("gzip")
     if program is None or debian.owner_of(Path(program)) != "gzip":
