@@ -102,7 +102,12 @@ def modes_of(script: Path, text: str) -> tuple[str, ...]:
 def arguments(script: Path, mode: str, tolerance: int | None = None) -> list[str]:
     """The words after packetdrill's name: the script's is its last, for it is run in the script's own directory."""
     slow = [] if tolerance is None else [f"--tolerance_usecs={tolerance}"]
-    return [f"--ip_version={mode}", *MODES[mode], *ALWAYS, *slow, script.name]
+    return [f"--ip_version={mode}", *MODES[mode], *ALWAYS, *slow, _word(script)]
+
+
+def _word(script: Path) -> str:
+    """The script as a word of the command, and in what packetdrill says: one that begins with - is no option."""
+    return f"./{script.name}" if script.name.startswith("-") else script.name
 
 
 def check_machine() -> None:
@@ -142,7 +147,7 @@ def run(host: Host, packetdrill: Sequence[str], script: Path, mode: str, *, tole
     output = ran.stdout + ran.stderr
     if ran.returncode == 0:
         return Outcome(True, "", None, output)
-    complaint, line = _complaint(script.name, output)
+    complaint, line = _complaint(_word(script), output)
     return Outcome(False, complaint or f"{script.name}: packetdrill ended with status {ran.returncode}", line, output)
 
 

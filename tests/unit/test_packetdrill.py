@@ -38,6 +38,10 @@ def test_a_script_or_its_name_says_how_it_is_run(name: str, text: str, modes: tu
     assert packetdrill.modes_of(Path(name), text) == modes
 
 
+def test_a_script_is_no_option() -> None:
+    assert packetdrill.arguments(Path("scripts/-s.pkt"), "ipv6")[-1] == "./-s.pkt"
+
+
 @pytest.mark.parametrize("text", ["--ip_version=ipv5\n", "--ip_version=ipv4\n--ip_version=ipv6\n"])
 def test_what_a_script_cannot_say(text: str) -> None:
     with pytest.raises(BadInput, match=r"a\.pkt: --ip_version="):
