@@ -178,7 +178,7 @@ class Archive:
         """What update() has read, kept because the indices are large; nothing, if it is gone or damaged."""
         try:
             return msgspec.json.decode((self.directory / READ).read_bytes(), type=_Index)
-        except (OSError, ValueError, RecursionError):  # msgspec's own are ValueErrors
+        except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
             return _Index({}, {})
 
     def _problems_of(self, result: subprocess.CompletedProcess[str]) -> dict[str, str]:

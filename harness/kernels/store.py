@@ -152,7 +152,7 @@ class Store:
         """What is kept about a kernel; None if that is gone, damaged, or of another choice of modules."""
         try:
             about = msgspec.json.decode((directory / "kernel.json").read_bytes(), type=_About)
-        except (OSError, ValueError, RecursionError):  # msgspec's own are ValueErrors
+        except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
             return None
         return about if about.chosen_by == _CHOSEN_BY and about.release == directory.name else None
 

@@ -95,7 +95,8 @@ def test_each_complaint_is_that_of_its_test(
     ran.stdout.fnmatch_lines_random(
         [
             "FAILED test_scenario.py::test_warns - *the kernel complained (WARN*",
-            "ERROR test_scenario.py::test_starts_a_task - the kernel complained (hung task*",
+            # Before pytest 9 the line ends here.
+            "ERROR test_scenario.py::test_starts_a_task*",
             "PASSED test_scenario.py::test_runs_when_the_task_is_found",
             "PASSED test_scenario.py::test_last",
         ]

@@ -99,7 +99,9 @@ def test_a_claim_that_comes_out_when_it_is_run_again_is_flaky(
         {(each.attrib["name"], each.attrib["value"]) for each in case.iter("property")}
         for case in ET.parse(pytester.path / "r.xml").getroot().iter("testcase")
     ]
-    assert [sorted(name for name, _ in properties) for properties in told] == [["claim", "kernel", "verdict"]] * 3
+    # Before pytest 9 one case has them all.
+    cases = 3 if pytest.version_tuple >= (9,) else 1
+    assert [sorted(name for name, _ in properties) for properties in told] == [["claim", "kernel", "verdict"]] * cases
     assert ("verdict", "refuted") in told[-1]
     ktap = (pytester.path / "r.ktap").read_text()
     assert "ok 1 test_limit # verdict=refuted flaky" in ktap
