@@ -109,10 +109,10 @@ def test_own_range(claim: ClaimRun, pair: Pair) -> None:
     ) as effect:
         give_ports(client, 20)
         for first, last, within in (
-            (39990, 40004, range(40000, 40005)),
-            (40015, 40030, range(40015, 40020)),
-            (40017, 0, range(40017, 40020)),
-            (0, 40002, range(40000, 40003)),
+            (39990, 40005, range(40000, 40006)),
+            (40014, 40030, range(40014, 40020)),
+            (40016, 0, range(40016, 40020)),
+            (0, 40003, range(40000, 40004)),
         ):
             to = listen(pair.server)
             beyond = take_ports(client, 20, to=to, options=[own_range(first, last)])
@@ -137,6 +137,12 @@ def test_own_range_has_no_parity(claim: ClaimRun, pair: Pair) -> None:
     with claim.effect("fifty sockets with IP_LOCAL_PORT_RANGE 50000 to 50099") as effect:
         connected = take_ports(client, 50, to=listen(pair.server), options=[own_range(50000, 50099)])
         effect.compare("even ports, by connect()", connected.evens(50), document=both, kernel=one)
+    # Where ports are tried in steps of two, an odd number of them is rounded down, and it depends on where the search
+    # begins whether the last is tried (__inet_hash_connect()). With three ports it always begins with the first.
+    with claim.effect("twenty sockets with IP_LOCAL_PORT_RANGE 50200 to 50202") as effect:
+        of_three = take_ports(client, 20, to=listen(pair.server), options=[own_range(50200, 50202)])
+        tried = [50200, 50201, 50202] if since("own-range-has-no-parity") else [50200, 50201]
+        effect.compare("ports of connect()", sorted(of_three.ports), document=[50200, 50201, 50202], kernel=tried)
     with claim.control("fifty sockets without the option, ip_local_port_range 51000 to 51099") as control:
         give_ports(client, 100, first=51000)
         connected = take_ports(client, 50, to=listen(pair.server))
