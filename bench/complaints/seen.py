@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 
+from bench.complaints.kernels import KERNELS
 from bench.complaints.provoke import LATE, TESTS, Provoked
 from bench.mutants.source import PACKAGE
 
@@ -150,4 +151,5 @@ def page() -> str:
     lines += ["", "| kernel | tests that complain | neighbours that passed | that failed |"]
     lines += ["| --- | ---: | ---: | ---: |"]
     lines += [f"| {each.kernel} | {len(each.rows)} | {each.passed} | {len(each.blamed)} |" for each in kept()]
+    lines += [f"| {name} | not run | | |" for name in KERNELS if name not in {each.kernel for each in kept()}]
     return "\n".join(lines) + "\n"
