@@ -45,6 +45,9 @@ BEGINNINGS = (
 _BEGINNINGS = tuple((kind, re.compile(pattern)) for kind, pattern in BEGINNINGS)
 # Lines that announce one, and belong to it; and the line that ends one.
 _ANNOUNCED = re.compile(r"^-+\[ cut here \]-+$|^={20,}$")
+# What a WARN() says itself stands between that line and the one that names the place (kernel/panic.c, __warn_printk()).
+_CUT = "[ cut here ]------------"
+MOST_SAID = 8
 _END = re.compile(r"^---\[ end trace ")
 # What a complaint consists of follows without a pause, in seconds of the kernel's clock.
 PAUSE = 1.0
@@ -77,17 +80,29 @@ def complaints_in(records: Sequence[Record]) -> list[Complaint]:
 
 
 def _complaints(records: Sequence[Record]) -> Iterator[Complaint]:
-    at = 0
+    at = ended = 0
     while at < len(records):
         kind = _kind_of(records[at].text)
         if kind is None:
             at += 1
             continue
-        begin = at - 1 if at and _ANNOUNCED.match(records[at - 1].text) else at
-        end = _end_of(records, at, kind)
+        begin = _begin_of(records, at, ended)
+        end = ended = _end_of(records, at, kind)
         lines = tuple(str(record) for record in records[begin:end])
         yield Complaint(kind, records[at].text, lines, records[at].time)
         at = end
+
+
+def _begin_of(records: Sequence[Record], at: int, ended: int) -> int:
+    """The number of the first record of the complaint that this one names; the one before it had `ended`."""
+    if at > ended and _ANNOUNCED.match(records[at - 1].text):
+        return at - 1
+    for before in range(at - 1, max(ended, at - 1 - MOST_SAID) - 1, -1):
+        if records[before + 1].time - records[before].time > PAUSE:
+            break
+        if records[before].text.endswith(_CUT):
+            return before
+    return at
 
 
 def _kind_of(line: str) -> str | None:
@@ -103,7 +118,7 @@ def _end_of(records: Sequence[Record], begin: int, kind: str) -> int:
         apart = records[at].time - records[at - 1].time > PAUSE
         # An oops says "BUG:", then "Oops:", then perhaps "Kernel panic": one complaint.
         another = _kind_of(line) not in (None, kind) if kind != "BUG" else False
-        if apart or another or (at > begin + 1 and line.endswith("[ cut here ]------------")):
+        if apart or another or (at > begin + 1 and line.endswith(_CUT)):
             return at
     return min(len(records), begin + MOST_LINES)
 

@@ -87,6 +87,21 @@ def test_a_complaint_has_all_its_lines_and_no_others(kind: str, lines: list[str]
     assert [line.partition("] ")[2] for line in found.lines] == lines
 
 
+def test_what_a_warning_says_itself_is_its_own() -> None:
+    """WARN() prints it before the line that names the place; refcount_t's says what is wrong there alone."""
+    said = ["refcount_t: underflow; use-after-free.", "a second line"]
+    records = [*log(*NOTHING), *log(WARN[0], *said, *WARN[1:], WARN[0], said[0], *WARN[1:], begin=100)]
+    first, second = complaints_in(records)
+    assert [line.partition("] ")[2] for line in first.lines] == [WARN[0], *said, *WARN[1:]]
+    assert [line.partition("] ")[2] for line in second.lines] == [WARN[0], said[0], *WARN[1:]]
+    assert first.headline == second.headline == WARN[1]
+
+
+def test_what_was_said_long_before_a_warning_is_not_its_own() -> None:
+    (found,) = complaints_in([*log(CUT, "something", begin=10), *log(*WARN[1:], begin=100)])
+    assert [line.partition("] ")[2] for line in found.lines] == WARN[1:]
+
+
 def test_two_that_follow_each_other_are_two() -> None:
     assert [found.kind for found in complaints_in(log(*WARN, *LOCKS, *HUNG))] == ["WARN", "lockdep", "hung task"]
     assert [found.kind for found in complaints_in(log(*WARN, *WARN))] == ["WARN", "WARN"]
