@@ -104,14 +104,22 @@ def members(package: Path, program: Sequence[str], debian: str) -> Iterator[tupl
 
 
 def copy(content: IO[bytes], file: Path, package: Path) -> None:
-    """Write a member to a file of our own choice; BadInput if it is too large."""
+    """Write a member to a file of our own choice; BadInput if it is too large, or ends early."""
     left = LARGEST_FILE
     with file.open("wb") as written:
-        while data := content.read(PIECE):
+        while data := _next(content, package):
             left -= len(data)
             if left < 0:
                 raise BadInput(f"{package}: a file of more than {LARGEST_FILE >> 20} MB is in it: no kernel's package")
             written.write(data)
+
+
+def _next(content: IO[bytes], package: Path) -> bytes:
+    """The next piece of a member."""
+    try:
+        return content.read(PIECE)
+    except (tarfile.TarError, EOFError):
+        raise BadInput(f"{package}: damaged, or no package: it ends early") from None
 
 
 def _refuse_outside(member: tarfile.TarInfo, package: Path) -> None:

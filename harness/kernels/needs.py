@@ -124,7 +124,7 @@ HELP = (
     ),
     Need("idle CPUs without a tick", {"NO_HZ_IDLE": "", "NO_HZ_FULL": ""}, "a long wait in simulated time is short"),
     Need("fine timers", {"HIGH_RES_TIMERS": ""}, "what a program waits for is not rounded to a tick"),
-    Need("tun device", {"TUN": "tun"}, "scripts of packetdrill, with --packetdrill"),
+    Need("tun device", {"TUN": "tun"}, "scripts of packetdrill, with --tcp-packetdrill"),
     Need("console", {"SERIAL_8250_CONSOLE": ""}, "what a kernel said before it died", ("PRINTK", "SERIAL_8250")),
     Need("configuration within the image", {"IKCONFIG": ""}, "harness kernels config IMAGE needs no other file"),
 )

@@ -117,6 +117,23 @@ def test_a_damaged_package_is_called_so(package: Path, cache: Path, left: int) -
     assert list((cache / "packages").iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_package_that_ends_within_a_file_is_called_damaged(tmp_path: Path, cache: Path, kind: str) -> None:
+    """As a download that was interrupted: what comes before has been unpacked by then."""
+    make, lacking = KINDS[kind]
+    if lacking:
+        pytest.skip(lacking)
+    content = image(tmp_path / "bzImage", BANNER).read_bytes() + os.urandom(6 << 20)
+    veth = module(tmp_path / "made", "veth", release=RELEASE).read_bytes()
+    package = make(tmp_path, RELEASE, content, {"veth": veth}, CONFIG)
+    whole = package.read_bytes()
+    for part in (3, 5, 7):
+        package.write_bytes(whole[: len(whole) * part // 8])
+        with pytest.raises(BadInput, match=rf"{package.name}: damaged, or no package: \S"):
+            targets.located(str(package))
+    assert list((cache / "packages").iterdir()) == []
+
+
 def test_a_program_that_is_missing_is_named(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(MissingProgram, match=r"apt-get install (dpkg|libarchive-tools)"):
