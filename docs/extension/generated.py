@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -18,6 +20,7 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 
 from harness.claims.documents import load_documents
+from harness.evidence.codec import harness_version
 from harness.laws.kernel import KernelVersion
 from harness.report.matrix.making import load
 
@@ -440,6 +443,16 @@ _PLACE = re.compile(r"\[([^\]]+)\]\(#([\w.-]+)\)")
 _OF_THE_PROJECT = re.compile(r"\[([^\]]+)\]\(\.\./(?!claims|matrix|README)[^)]*\)")
 
 
+def changes(app: Sphinx, name: str, source: list[str]) -> None:  # noqa: ARG001
+    """What is new since the last release: the fragments of docs/changes, joined as the release will join them."""
+    if name != "changelog" or not any(file.name != "README.md" for file in HERE.glob("changes/*.*.md")):
+        return
+    command = [sys.executable, "-m", "towncrier", "build", "--draft", "--version", harness_version()]
+    joined = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=True).stdout
+    marker = "<!-- towncrier release notes start -->"
+    source[0] = source[0].replace(marker, f"{marker}\n\n{joined[joined.index('## ') :]}\n", 1)
+
+
 def links(app: Sphinx, name: str, source: list[str]) -> None:  # noqa: ARG001
     """Links as the site has them."""
 
@@ -476,6 +489,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Register all of it."""
     app.add_directive("generated", Generated)
     app.connect("builder-inited", write_group_pages)
+    app.connect("source-read", changes)
     app.connect("source-read", links)
     app.connect("html-page-context", levels, priority=900)
     app.connect("autodoc-process-docstring", plain)

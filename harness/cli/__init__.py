@@ -71,7 +71,7 @@ def _nothing_known() -> Iterator[None]:
 def cli() -> None:
     """Settle claims about Linux TCP on real kernels.
 
-    `harness scenarios` runs the scenarios that settle them. `harness report` makes a page of what came out. Every
+    `harness scenarios` runs the scenarios that settle them. `harness report` makes a page of the results. Every
     command has its own --help, with examples.
     """
 

@@ -32,24 +32,28 @@ SCENARIOS = Path("scenarios")
 
 @click.command()
 @click.argument("claim", required=False)
-@click.option("--from", "first", metavar="KERNEL", help="where it has one verdict: 5.10, an image, a built tree")
-@click.option("--to", "last", metavar="KERNEL", help="where it has another: 7.3, an image, a built tree")
-@click.option("--every", is_flag=True, help="between all releases, not only the newest of each series")
+@click.option("--from", "first", metavar="KERNEL", help="a kernel with the old verdict: 5.10, an image, a built tree")
+@click.option("--to", "last", metavar="KERNEL", help="a kernel with the new verdict: 7.3, an image, a built tree")
+@click.option("--every", is_flag=True, help="try all releases, not only the newest of each series")
 @click.option("--all", "everything", is_flag=True, help="walk every claim over all kernels at hand")
 @click.option("--kernel", "kernels", multiple=True, metavar="KERNEL", help="with --all: on this kernel (repeatable)")
 @click.option(
-    "--evidence", multiple=True, metavar="DIR", type=click.Path(path_type=Path), help="with --all: what has run already"
+    "--evidence",
+    multiple=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="with --all: evidence of earlier runs",
 )
 @click.option(
     "--keep", show_default=f"{walking.KEPT}; of a machine that is described, a directory beside it", metavar="DIR",
-    type=click.Path(path_type=Path), help="with --all: where what runs now is kept, and found again",
+    type=click.Path(path_type=Path), help="with --all: keep the evidence of this run there, and use it next time",
 )  # fmt: skip
 @click.option("--claim", "claims", multiple=True, metavar="CLAIM", help="with --all: this claim or group (repeatable)")
 @click.option(
     "--scenarios", default=place, show_default=WHERE, metavar="DIR", type=click.Path(path_type=Path),
-    help="what is run",
+    help="the scenarios to run",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="with --all: for machines")
+@click.option("--json", "as_json", is_flag=True, help="with --all: print JSON")
 @machine_options
 @archive_options
 @click.pass_context
@@ -70,10 +74,10 @@ def bisect(
     machine: Machine,
     selection: Selection,
 ) -> None:
-    """Find the two neighbouring kernels between which the verdict of CLAIM changes.
+    """Find the two neighbouring kernels between which CLAIM changes its verdict.
 
-    Between an image or a tree and a kernel of the archive lie those whose versions do; between two images lie commits,
-    which `git bisect run harness check` walks.
+    If an end is an image or a tree, its version says where it stands among the archive's kernels. Between two images
+    lie commits: `git bisect run harness check` walks them.
 
     With --all: run every claim on the kernels named, or on those of the cache, unless there is evidence of it already,
     and say of each boundary whether the evidence confirms it, contradicts it, or whether no kernel lies beyond it.
@@ -103,7 +107,7 @@ def _halve(
         for line in lines.printable(runs.differences(old, new)):
             click.echo(f"  {line}")
         if old.kernel is None or new.kernel is None:
-            note("which commit between them it was: git bisect run harness check TREE --claim, see docs/trees.md")
+            note("to find the commit between them: git bisect run harness check TREE --claim; see docs/trees.md")
 
 
 @dataclass(frozen=True)

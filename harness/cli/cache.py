@@ -18,12 +18,12 @@ _AGES = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 @click.group()
 def cache() -> None:
-    """What machines are made of: what it costs, and removing it. It is made again when it is wanted."""
+    """List and remove what virtual machines are made of. It is made again when it is needed."""
 
 
 @cache.command("list")
 def list_cache() -> None:
-    """Show what is kept: how large it is, when it was used, how long it took to make, for what it is.
+    """Show what is kept: its size, when it was last used, how long it took to make, and what it is for.
 
     A `state` is a machine that has booted, or that has a project too; its `first files` and the `system` in them are
     what it boots from. A `world` is what a project needs beside itself.
@@ -42,14 +42,14 @@ def list_cache() -> None:
 
 
 @cache.command()
-@click.option("--keep", metavar="SIZE", help="what was used last, up to this size: 5G, 800M")
-@click.option("--older", metavar="DAYS", type=click.FloatRange(min=0), help="what was not used for so many days")
-@click.option("--all", "everything", is_flag=True, help="all of it")
-@click.option("--kernels", is_flag=True, help="kernels too, though the archive may have them no more")
+@click.option("--keep", metavar="SIZE", help="keep what was used last, up to this size: 5G, 800M")
+@click.option("--older", metavar="DAYS", type=click.FloatRange(min=0), help="remove what was not used for DAYS days")
+@click.option("--all", "everything", is_flag=True, help="remove all of it")
+@click.option("--kernels", is_flag=True, help="remove kernels too; the archive may not have them any more")
 def prune(keep: str | None, older: float | None, everything: bool, kernels: bool) -> None:
-    """Remove what is kept, but for kernels and for what a running machine uses.
+    """Remove what is kept, except kernels and what a running machine uses.
 
-    Without an option what is beyond the limit goes, as it does whenever a state is saved.
+    Without an option it removes what is over the limit, as each saved state does.
     """
     from harness.kernels import cache
 

@@ -51,7 +51,7 @@ class Bisectable(click.Command):
 
 @click.command(cls=Bisectable)
 @click.argument("kernel", metavar="KERNEL|TREE|IMAGE")
-@click.option("--claim", "claims", multiple=True, metavar="CLAIM", help="this claim or group (repeatable) [all]")
+@click.option("--claim", "claims", multiple=True, metavar="CLAIM", help="run this claim or group only (repeatable)")
 @click.option(
     "--verdict", type=click.Choice([verdict.value for verdict in Verdict]),
     help="good is this verdict, whatever is expected of the kernel's version: around a change that was meant",
@@ -59,9 +59,9 @@ class Bisectable(click.Command):
 @click.option("--skip-unbootable", is_flag=True, help="a kernel that does not boot cannot be tested [it is bad]")
 @click.option(
     "--scenarios", default=place, show_default=WHERE, metavar="DIR", type=click.Path(path_type=Path),
-    help="what is run",
+    help="the scenarios to run",
 )  # fmt: skip
-@click.option("--evidence", metavar="DIR", type=click.Path(path_type=Path), help="keep what was measured there")
+@click.option("--evidence", metavar="DIR", type=click.Path(path_type=Path), help="keep the evidence there")
 @machine_options
 @archive_options
 @click.pass_context
@@ -79,9 +79,9 @@ def check(
 ) -> None:
     """Does a kernel pass its claims? For people, and for `git bisect run`.
 
-    The kernel is whatever pytest's --tcp-kernel takes: a built tree, an image, 6.12. What is wrong begins with the
-    number that moved: "waiting: 8, must be 9". Nothing is built: `make` is yours, and of a tree the
-    image is taken that is there.
+    The kernel is whatever pytest's --tcp-kernel takes: a built tree, an image, 6.12. A failure begins with the
+    number that changed: "waiting: 8, must be 9". It builds nothing: run `make` first. Of a tree it takes the image
+    that is there.
 
     Exit code 0: good, each claim came out as expected of the kernel's version, or as --verdict says. 1: bad, one did
     not, or the kernel does not boot. 125: it cannot be tested: it lacks an option that labs need, a claim is not

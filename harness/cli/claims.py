@@ -20,7 +20,7 @@ PLACE = click.Path(path_type=Path)
 @click.option(
     "--evidence", default="out/evidence", type=PLACE, show_default=True, help="evidence of a run of the scenarios"
 )
-@click.option("--also", multiple=True, type=PLACE, help="evidence of other kernels, to tell of beside it (repeatable)")
+@click.option("--also", multiple=True, type=PLACE, help="evidence of other kernels, to show beside it (repeatable)")
 @click.option("--output", "-o", default="-", show_default="standard output", help="the Markdown file to write")
 @click.option("--chinese", default="", help="a Markdown file for the corrections in Chinese")
 def claims(

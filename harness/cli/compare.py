@@ -31,17 +31,19 @@ EXACTLY = "this is what changed; byte for byte, as before: harness compare --exa
 @click.command()
 @click.argument("a")
 @click.argument("b")
-@click.option("--verdicts", "mode", flag_value="verdicts", help="the verdicts alone, not what was measured")
+@click.option("--verdicts", "mode", flag_value="verdicts", help="compare the verdicts alone, not the measurements")
 @click.option(
     "--exact", "mode", flag_value="exact", help="two runs on the same kernel, byte for byte but for stamps; packets too"
 )
-@click.option("--facts", "mode", flag_value="facts", help="two kernels' sysctls and counters; no scenario is run")
+@click.option(
+    "--facts", "mode", flag_value="facts", help="compare sysctls and counters of two kernels; run no scenario"
+)
 @click.option(
     "--evidence",
     multiple=True,
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="A and B are kernels of this evidence (repeatable); none is run",
+    help="A and B are kernels in this evidence (repeatable); run no scenario",
 )
 @click.option(
     "--scenarios",
@@ -49,10 +51,10 @@ EXACTLY = "this is what changed; byte for byte, as before: harness compare --exa
     show_default=WHERE,
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="what is run on kernels",
+    help="the scenarios to run",
 )
 @click.option("--claim", "claims", multiple=True, metavar="CLAIM", help="compare this claim or group only (repeatable)")
-@click.option("--json", "as_json", is_flag=True, help="for machines: everything that differs")
+@click.option("--json", "as_json", is_flag=True, help="print everything that differs as JSON")
 @click.option("--page", metavar="FILE", help="write what changed as a page, - for standard output")
 @click.option("--all", "every", is_flag=True, help="list every difference of --exact, not only the first of a claim")
 @machine_options
@@ -73,7 +75,9 @@ def compare(
     machine: Machine,
     selection: Selection,
 ) -> None:
-    """What differs between A and B? Each is a kernel, on which the scenarios are run now, or a directory with evidence.
+    """Compare two kernels, or two runs.
+
+    A and B are kernels, on which the scenarios run now, or directories with evidence.
 
     A kernel is whatever pytest's --tcp-kernel takes: 6.12, running, path/to/bzImage, a built kernel tree, ssh:HOST.
     The machines of both are as --guest-memory and the like say.

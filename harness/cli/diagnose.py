@@ -34,7 +34,7 @@ NOTHING, FINDINGS = 0, 1
 def diagnose(
     context: click.Context, *, files: tuple[Path, ...], form: str | None, page: str | None, place: Path | None
 ) -> None:
-    """What is wrong with the machine that FILE... are of? Causes come first, then what follows from them.
+    """Find what is wrong with a machine, from its files. Causes come first, then what follows from them.
 
     A FILE is what `harness snapshot` printed there, the output of ss, netstat, nstat, sysctl or dmesg, files of
     /proc/net, a sosreport, a scrape of node_exporter, a capture, or a directory of such. Give counters twice, some

@@ -14,12 +14,16 @@ SHOWN, INCOMPLETE = 0, 2
 
 @click.command()
 @click.argument("places", nargs=-1, required=True, metavar="PLACE...", type=click.Path(path_type=Path))
-@click.option("--claim", "claims", multiple=True, metavar="CLAIM", help="this claim or group only (repeatable)")
-@click.option("--line", "lines", multiple=True, metavar="KERNEL", help="this line of kernels only: 6.12 (repeatable)")
+@click.option("--claim", "claims", multiple=True, metavar="CLAIM", help="show this claim or group only (repeatable)")
+@click.option(
+    "--line", "lines", multiple=True, metavar="KERNEL", help="show this line of kernels only: 6.12 (repeatable)"
+)
 @click.option("--all", "every", is_flag=True, help="list every test with its numbers, and every change")
-@click.option("--json", "as_json", is_flag=True, help="for machines: everything, in the names of NIPA")
-@click.option("--remote", default="tcp-harness", show_default=True, help="NIPA's name of who ran it, for --json")
-@click.option("--url", default="", metavar="ADDRESS", help="where the places are published: links of --json begin so")
+@click.option("--json", "as_json", is_flag=True, help="print everything as JSON, with the names that NIPA uses")
+@click.option("--remote", default="tcp-harness", show_default=True, help="the name of who ran it, for --json")
+@click.option(
+    "--url", default="", metavar="ADDRESS", help="where the places are published; links of --json begin with it"
+)
 @click.option("--page", metavar="FILE", help="write a page, - for standard output")
 @click.pass_context
 def history(
@@ -34,7 +38,7 @@ def history(
     url: str,
     page: str | None,
 ) -> None:
-    """What became of many runs? Verdicts, numbers and durations by kernel, what flakes, what changed when.
+    """Show what became of many runs: verdicts, numbers and durations by kernel, flaky tests, changes.
 
     Each PLACE is a directory with evidence, a directory of such directories, or an archive of either (zip, tar, packed
     or not), as CI keeps them. Exit code 0, or 2 for bad input and if something could not be read: a line says what.

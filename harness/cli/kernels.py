@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 @click.group()
 def kernels() -> None:
-    """Other kernels: which can be had, and bringing them."""
+    """List and download other kernels."""
 
 
 @kernels.command("list")
-@click.option("--all", "every", is_flag=True, help="every release, not only the newest of each series")
+@click.option("--all", "every", is_flag=True, help="show every release, not only the newest of each series")
 @archive_options
 def list_kernels(every: bool, selection: Selection) -> None:
-    """Show the kernels that can be had: series, release, stable version, suite, and whether it is here."""
+    """Show the kernels of the archive: series, release, stable version, suite, and whether each is in the cache."""
     from harness.kernels import catalogue
 
     listed = selection.all() if every else catalogue.newest_of_each_series(selection.all())
@@ -46,10 +46,10 @@ def list_kernels(every: bool, selection: Selection) -> None:
 @click.argument("wanted", nargs=-1, required=True, metavar="KERNEL...")
 @archive_options
 def fetch(wanted: tuple[str, ...], selection: Selection) -> None:
-    """Bring kernels into the cache: 6.12, 6.12.117, a full release, '>=6.12,<7.1', newest, all."""
+    """Download kernels into the cache: 6.12, 6.12.117, a full release, '>=6.12,<7.1', newest, all."""
     for kernel in selection.choose(wanted):
         if not selection.store.has(kernel):
-            click.echo(f"{kernel.release}: {kernel.megabytes} MB to bring", err=True)
+            click.echo(f"{kernel.release}: {kernel.megabytes} MB to download", err=True)
         stored = selection.fetch(kernel)
         signed = "; its modules must be signed by its own key, the archive lists them no more" if stored.enforce else ""
         click.echo(f"{kernel.release}: {stored.image.parent}{signed}")
@@ -59,7 +59,7 @@ def fetch(wanted: tuple[str, ...], selection: Selection) -> None:
 @click.argument("kernel", required=False, metavar="[TREE|CONFIG|IMAGE]")
 @click.pass_context
 def config(context: click.Context, kernel: str | None) -> None:
-    """Print the options that a kernel needs, as a fragment of a .config; or say which of them a kernel lacks.
+    """Print the options that a kernel needs, as a fragment of a .config; or the options that a kernel lacks.
 
     A fragment goes into a tree by `scripts/kconfig/merge_config.sh .config FRAGMENT && make olddefconfig`. A TREE may
     be built or only configured; an IMAGE is whatever --tcp-kernel takes.

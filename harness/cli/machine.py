@@ -42,7 +42,7 @@ class Machine(NamedTuple):
     def is_no_use(self, what: str) -> None:
         """BadInput, if a machine was asked for, that `what` does not run in one."""
         if self.typed:
-            raise BadInput(f"{what}: no machine of ours has that kernel; leave out {' '.join(self.typed)}")
+            raise BadInput(f"{what}: it runs in no virtual machine; leave out {' '.join(self.typed)}")
 
     def of_nothing(self, why: str) -> None:
         """BadInput, if a machine was asked for, that none is started."""
@@ -69,10 +69,12 @@ def machine_options(command: Callable[..., None]) -> Callable[..., None]:
         command(machine=Machine(asked, typed), **others)
 
     for option in (
-        click.option("--guest-append", metavar="WORDS", multiple=True, help="words for the kernel's command line"),
-        click.option("--guest-memory", metavar="SIZE", help="its memory: 2G, 2048M [3G]"),
-        click.option("--guest-cpus", metavar="N", help="its CPUs, with --real-time [2]"),
-        click.option("--real-time", is_flag=True, help="its time is real [it counts instructions]"),
+        click.option(
+            "--guest-append", metavar="WORDS", multiple=True, help="words for the kernel's command line (repeatable)"
+        ),
+        click.option("--guest-memory", metavar="SIZE", help="the memory of the machine: 2G, 2048M (default: 3G)"),
+        click.option("--guest-cpus", metavar="N", help="the CPUs of the machine, with --real-time (default: 2)"),
+        click.option("--real-time", is_flag=True, help="run the machine in real time (default: simulated time)"),
     ):
         with_machine = option(with_machine)
     return with_machine

@@ -17,7 +17,7 @@ TRIED, NOT_HERE = 0, 1
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
-@click.option("--finding", metavar="NAME", help="of which one, by its name or its number in `harness diagnose`")
+@click.option("--finding", metavar="NAME", help="the finding to try, by its name or its number in `harness diagnose`")
 @click.option("--json", "form", flag_value="json", help="for programs: docs/remedies.schema.json describes it")
 @click.option("--markdown", "form", flag_value="markdown", help="for a ticket")
 @click.option("--page", metavar="FILE", help="write a page as well, - for standard output, in place of the text")
@@ -25,12 +25,12 @@ TRIED, NOT_HERE = 0, 1
 def remedy(
     context: click.Context, *, files: tuple[Path, ...], finding: str | None, form: str | None, page: str | None
 ) -> None:
-    """Try what is said to help against what is wrong with the machine that FILE... are of, in labs on this kernel.
+    """Try the usual remedies for what is wrong with a machine, in labs on this kernel.
 
-    FILE... are as for `harness diagnose`. Each remedy is tried alone, then those that helped together: what is left of
-    the symptom, what else they do, and whether that makes them safe, useless or harmful.
+    FILE... are as for `harness diagnose`. Each remedy is tried alone, then the helpful ones together. The
+    table shows how much of the symptom remains, the side effects, and whether a remedy is safe, useless or harmful.
 
-    Exit code 0 if they were tried, 1 if there is nothing to try, or no desk can show it, 2 for bad input.
+    Exit code 0 if they were tried, 1 if there is nothing to try or no lab can show the symptom, 2 for bad input.
     """
     from harness.desk.catalogue import case_of
     from harness.desk.experiment import CannotStand

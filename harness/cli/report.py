@@ -34,7 +34,7 @@ DEFAULT_OUTPUT = {"html": "report.html", "ktap": "-", "kcidb": "-", "json": "-"}
     type=click.Path(path_type=Path),
     help="the documents' titles; with register.toml and corrections/ beside it they are in the page, corrected",
 )
-@click.option("--origin", default="tcp_harness", show_default=True, help="KCIDB's name of who submits")
+@click.option("--origin", default="tcp_harness", show_default=True, help="the name of the submitter, for KCIDB")
 @click.pass_context
 def report(
     context: click.Context,
@@ -46,9 +46,9 @@ def report(
     documents: Path,
     origin: str,
 ) -> None:
-    """Make one page, or one file for a machine, of the evidence that runs left in DIR...
+    """Write the evidence in DIR... as one page, or as one file for programs.
 
-    Several directories are several kernels, or several runs of one.
+    Name several directories for several kernels, or for several runs on one kernel.
     """
     from harness.report.formats import render
     from harness.report.output import write

@@ -18,7 +18,7 @@ WRITTEN, NOT_HERE = 0, 1
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
-@click.option("--finding", metavar="NAME", help="which one, by its name or its number in `harness diagnose`")
+@click.option("--finding", metavar="NAME", help="the finding to show, by its name or its number in `harness diagnose`")
 @click.option("--output", "-o", default="-", show_default=True, metavar="FILE", help="where the scenario goes")
 @click.option("--kernel", metavar="KERNEL", help="the kernel to run it on, as for pytest [default: the nearest]")
 @archive_options
@@ -32,11 +32,11 @@ def reproduce(
     kernel: str | None,
     selection: Selection,
 ) -> None:
-    """Write a scenario for pytest that shows what is wrong with the machine that FILE... are of, and its control.
+    """Write a scenario for pytest that shows what is wrong with a machine, with a control.
 
-    FILE... are as for `harness diagnose`. Without --finding it is the first finding that can be built on a desk.
+    FILE... are as for `harness diagnose`. Without --finding it takes the first finding that a lab can show.
 
-    Exit code 0 if the scenario is written, 1 if there is nothing to build, or no desk can show it, 2 for bad input.
+    Exit code 0 if the scenario is written, 1 if there is nothing to show or no lab can show it, 2 for bad input.
     """
     from harness.desk.catalogue import case_of
     from harness.desk.experiment import CannotStand

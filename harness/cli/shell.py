@@ -30,15 +30,15 @@ BEGINS = ("pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg",
 @click.argument("command", nargs=-1, metavar="[-- COMMAND...]")
 @click.option(
     "--project", metavar="DIR", type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="the directory that is brought there [the project that one is in]",
+    help="the directory to bring there (default: the project of the current directory)",
 )  # fmt: skip
 @click.option(
-    "--guest-program", "programs", metavar="NAME", multiple=True, help="bring this program of ours (repeatable)"
+    "--guest-program", "programs", metavar="NAME", multiple=True, help="bring this program of this machine (repeatable)"
 )
 @click.option(
     "--guest-package", "packages", metavar="NAME", multiple=True, help="bring this Debian package (repeatable)"
 )
-@click.option("--gdb", is_flag=True, help="say how gdb comes to its kernel")
+@click.option("--gdb", is_flag=True, help="print how to attach gdb to its kernel")
 @machine_options
 @archive_options
 @click.pass_context
@@ -54,14 +54,11 @@ def shell(
     machine: Machine,
     selection: Selection,
 ) -> None:
-    """Start a shell in a machine with a kernel; or a command, whose input and output are ours.
+    """Start a shell, or a command, in a virtual machine with a kernel.
 
     The kernel is whatever pytest's --tcp-kernel takes. The project is at its own path there, and so is Python with all
-    that labs need: `python -m pytest` runs scenarios on the very kernel. Nothing that is written there stays. The
+    that labs need: `python -m pytest` runs scenarios on that kernel. Nothing that you write there stays. The
     machine ends with the shell, or by Ctrl-]; the exit code is the shell's.
-
-        echo 'uname -r' | harness shell 6.12
-        harness shell 6.12 -- python -m pytest scenarios/ -k capacity
     """
     from harness.cli.question import the_kernel
     from harness.kernels import debugger, terminal, warm
@@ -70,7 +67,7 @@ def shell(
     target = the_kernel(kernel, selection)
     stored = target.stored()
     if stored is None:
-        raise BadInput(f"{kernel}: no machine of ours has that kernel; a shell there is a shell of its own")
+        raise BadInput(f"{kernel}: it runs in no virtual machine; open a shell on that host yourself")
     brought, directory = _project(project)
     brought = dataclasses.replace(brought, world=gather(Wishes(brought.root, programs=programs, packages=packages)))
     has_terminal = terminal.has_terminal()
@@ -120,4 +117,4 @@ def _variables(mode: Mode, name: str) -> dict[str, str]:
 def _explain(mode: Mode) -> None:
     note("exit or Ctrl-] ends the machine")
     if mode.simulated:
-        note("its time is simulated: while it waits for you hours pass there; --real-time has a clock like ours")
+        note("its time is simulated: hours pass there while it waits for you; --real-time gives it an ordinary clock")

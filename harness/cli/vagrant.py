@@ -24,12 +24,15 @@ _kernels = click.argument("words", nargs=-1, metavar="[KERNEL]...")
 
 @click.group()
 def vagrant() -> None:
-    """Machines of Vagrant with kernels of Debian's (docs/vagrant.md). KERNEL is as for --tcp-kernel: 6.12, newest."""
+    """Run the scenarios in Vagrant machines with Debian's kernels.
+
+    KERNEL is as for --tcp-kernel: 6.12, newest. See docs/vagrant.md.
+    """
 
 
 @vagrant.command()
 @_kernels
-@click.option("--anew", is_flag=True, help="build it though nothing has changed here: with Debian's newest packages")
+@click.option("--anew", is_flag=True, help="build it even if nothing has changed, with Debian's newest packages")
 def box(words: tuple[str, ...], anew: bool) -> None:
     """Build the box that vagrant/Vagrantfile starts machines from, unless it is there."""
     from harness.vagrant import places
@@ -44,10 +47,10 @@ def box(words: tuple[str, ...], anew: bool) -> None:
 @vagrant.command()
 @_kernels
 @click.option("--workers", type=click.IntRange(min=1), help="pytest processes in each machine [default: by its speed]")
-@click.option("--args", "more", default="", metavar="TEXT", help="more for pytest's command line")
-@click.option("--with-parent", is_flag=True, help="end when the process ends that started this one: make, when killed")
+@click.option("--args", "more", default="", metavar="TEXT", help="more words for pytest's command line")
+@click.option("--with-parent", is_flag=True, help="end when the process that started this one ends")
 def run(words: tuple[str, ...], workers: int | None, more: str, with_parent: bool) -> None:
-    """Run the scenarios in a machine for each kernel, into vagrant/results/KERNEL and one report; take them down."""
+    """Run the scenarios in a machine for each kernel, and write vagrant/results/KERNEL and one report."""
     from harness.vagrant import machine_room, places, requirements, run
 
     _end_politely(with_parent=with_parent)

@@ -126,7 +126,7 @@ def _run_what_is_missing(target: Target, claims: Mapping[str, Claim], walking: W
     missing = [name for name in claims if name not in there]
     if not missing:
         return []
-    note(f"{version}: {len(missing)} claims of {len(claims)} are run, into {walking.kept}")
+    note(f"{version}: running {len(missing)} of {len(claims)} claims; the evidence goes to {walking.kept}")
     named = missing if len(missing) < len(claims) or walking.claims else []
     chosen = Chosen(version, word, walking.machine.words_for(target) if walking.machine else ())
     with sessions([chosen], walking.kept, scenarios=walking.scenarios, claims=named) as (session,):

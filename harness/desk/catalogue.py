@@ -100,7 +100,7 @@ def case_of(machine: Machine, wanted: str | None = None, *, here: bool = False) 
             return _case(machine, findings, number, _experiment(machine, finding, here=here))
         except CannotStand as error:
             reasons.append(str(error))
-    raise CannotStand("nothing of this can be built on a desk: " + "; ".join(dict.fromkeys(reasons)))
+    raise CannotStand("no lab can show any of this: " + "; ".join(dict.fromkeys(reasons)))
 
 
 def _number(wanted: str, findings: tuple[Finding, ...]) -> int:
@@ -120,7 +120,7 @@ def _experiment(machine: Machine, finding: Finding, *, here: bool) -> Experiment
     kind = EXPERIMENTS.get(finding.diagnosis)
     if kind is None:
         why = NOT_HERE.get(finding.diagnosis, "there is no experiment for it yet")
-        raise CannotStand(f"{finding.diagnosis} cannot be built on a desk: {why}")
+        raise CannotStand(f"no lab can show {finding.diagnosis}: {why}")
     if here and kind.BEFORE and since(kind.BEFORE):
         gone = boundary(kind.BEFORE)
         raise CannotStand(

@@ -215,7 +215,7 @@ class Archive:
         kernel lets no other be loaded than those signed with its own key, and for the kernel nothing would vouch.
         """
         if not name.startswith("linux-modules-"):
-            raise Unsupported(f"{name} {beside.version} is listed no more in {beside.suite}: take another release")
+            raise Unsupported(f"{name} {beside.version} is no longer listed in {beside.suite}: take another release")
         (uri,) = {source.uri for source in self.sources if source.suite == beside.suite}
         version = beside.version.partition(":")[2] or beside.version
         file = f"{name}_{version}_{self.architecture}.deb"

@@ -275,7 +275,7 @@ def located(text: str) -> tuple[Built, Stored]:
     if option:
         key, _, folder = option.partition("=")
         if key != "modules" or not Path(folder).is_dir():
-            raise BadInput(f"--kernel {text}: after the comma stands modules=DIRECTORY")
+            raise BadInput(f"--kernel {text}: write modules=DIRECTORY after the comma")
         modules = Path(folder).absolute()
     image, found = _image_and_modules(place, modules)
     if not image.is_file() and place.is_dir():

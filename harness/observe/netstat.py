@@ -74,7 +74,7 @@ def statistic_in(printed: str, words: str) -> int:
     """The number in the line of `netstat -s` that has these words; BadInput if several lines have them."""
     lines = [line.strip() for line in printed.splitlines() if words in line]
     if len(lines) > 1:
-        raise BadInput(f"netstat -s has {len(lines)} lines with {words!r}: {'; '.join(lines)}; say more of the one")
+        raise BadInput(f"netstat -s has {len(lines)} lines with {words!r}: {'; '.join(lines)}; give more of the line")
     numbers = re.findall(r"\b\d+\b", lines[0].replace(words, "")) if lines else ["0"]
     if len(numbers) != 1:
         raise BadInput(f"netstat -s: no number, or several, in {lines[0]!r}")

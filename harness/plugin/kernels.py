@@ -88,7 +88,7 @@ def refuse_without_kernels(config: pytest.Config) -> None:
         value = config.getoption(key(name))
         if value and typed & {f"--tcp-{name}", f"--{name}"}:
             written = " ".join([value] if isinstance(value, str) else value)
-            raise pytest.UsageError(f"--tcp-{name} {written}: no kernel is named that it is for: --tcp-kernel KERNEL")
+            raise pytest.UsageError(f"--tcp-{name} {written} needs a kernel: add --tcp-kernel KERNEL")
 
 
 def plan_of(config: pytest.Config) -> Plan | None:

@@ -86,7 +86,7 @@ OPTIONS = (
            "(a directory or an archive) on the same line of kernels", "DIR", place=True),
     Option("fail-on-skip", "fail the run if a chosen test is skipped or a claim is not settled"),
     Option("full-size", "also run the tests that wait for minutes or hours; they are meant for simulated time"),
-    Option("own-kernel", "this machine is a virtual machine of ours alone: tests may set knobs of the whole machine"),
+    Option("own-kernel", "this machine is a virtual machine for these tests alone: they may set any sysctl"),
     Option("hold", "when a test with a lab fails, keep the lab, print how to enter its hosts, and wait for Enter"),
     Option("gdb", "stop the virtual machine before the first test and print how to attach gdb; without workers"),
     Option("mirror", "take kernels from this archive instead of those that apt knows", "ADDRESS"),

@@ -72,7 +72,7 @@ def test_no_room(fetch: list[str], tmp_path: Path, size: str) -> None:
         assert f"kernels/{RELEASE}/kernel.json" in kernels
         return
     assert status == 2, said
-    line = [line for line in said if " MB to bring" not in line]
+    line = [line for line in said if " MB to download" not in line]
     assert len(line) == 1, said
     assert "No space left on device" in line[0] or "enough free space" in line[0], line
     assert kernels <= {"kernels"}
@@ -82,7 +82,7 @@ def test_no_room(fetch: list[str], tmp_path: Path, size: str) -> None:
 def test_enough_room(fetch: list[str], tmp_path: Path) -> None:
     """The control."""
     status, said, left = on_a_disk_of("16m", tmp_path / "cache", fetch)
-    assert (status, said) == (0, [f"{RELEASE}: 1 MB to bring"])
+    assert (status, said) == (0, [f"{RELEASE}: 1 MB to download"])
     assert {path.rpartition("/")[2] for path in left if path.startswith(f"kernels/{RELEASE}/")} == {
         "image", "kernel.json", "modules", "veth.ko", "dummy.ko",
     }  # fmt: skip

@@ -142,11 +142,11 @@ def test_what_did_not_run_says_nothing_of_a_kernel(check: Callable[..., Ran], sc
         (["./bzImage"], "bzImage: cannot be read: No such file"),
         (["cut-off"], "cut-off: a kernel image that is cut off: its header says"),
         (["."], "harness: .: no kernel is built there"),
-        (["./x,y=z"], "harness: ./x,y=z: after the comma stands modules=DIRECTORY"),
+        (["./x,y=z"], "harness: ./x,y=z: write modules=DIRECTORY after the comma"),
         (["ssh:"], "harness: ssh:: write ssh:HOST[,python=PATH]"),
         (
             ["running", "--guest-memory", "2G"],
-            "running: no machine of ours has that kernel; leave out --guest-memory=2G",
+            "running: it runs in no virtual machine; leave out --guest-memory=2G",
         ),
         (["6.12", "--guest-cpus", "4"], "--guest-cpus 4: simulated time counts the instructions of one CPU"),
         (["6.12", "--guest-append", "a\nb"], "a kernel's command line has printable ASCII alone"),

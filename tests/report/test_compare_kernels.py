@@ -65,11 +65,11 @@ def test_the_scenarios_are_run_on_both(compare: Callable[..., tuple[int, str, st
     [
         (
             ("running", "running", "--guest-memory", "2G"),
-            "running and running: no machine of ours has that kernel; leave out --guest-memory=2G",
+            "running and running: it runs in no virtual machine; leave out --guest-memory=2G",
         ),
         (
             ("running", "running", "--facts", "--real-time", "--guest-append", "quiet"),
-            "running and running: no machine of ours has that kernel; leave out --real-time --guest-append=quiet",
+            "running and running: it runs in no virtual machine; leave out --real-time --guest-append=quiet",
         ),
         (
             ("mine", "mine", "--guest-cpus", "1"),

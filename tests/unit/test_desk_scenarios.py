@@ -269,7 +269,7 @@ def test_without_a_finding_there_is_nothing_to_build() -> None:
 def test_what_cannot_be_built_is_said_in_a_line() -> None:
     picture = machine(gauges={"sockstat.TCP.mem": 3000})
     with pytest.raises(
-        CannotStand, match=r"tcp-memory cannot be built on a desk: the memory of TCP is the whole machine's"
+        CannotStand, match=r"no lab can show tcp-memory: the memory of TCP is the whole machine's"
     ) as error:
         case_of(picture)
     assert "\n" not in str(error.value)

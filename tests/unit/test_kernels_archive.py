@@ -204,7 +204,7 @@ def test_a_package_that_is_not_what_was_signed_is_refused(here: Here, how: str, 
     where = here.address if scheme == "http" else f"file:{here.mirror.root}"
     status, out, err = here.run("kernels", "fetch", "4.9", *here.named(here.key, address=where))
     assert (status, out) == (2, "")
-    (line,) = [line for line in err.splitlines() if " MB to bring" not in line]
+    (line,) = [line for line in err.splitlines() if " MB to download" not in line]
     assert line.startswith(f"harness: linux-image-{OLD} 4.9.320-2 of stretch cannot be had: ")
     assert ("404" in line or "not found" in line.lower()) if how == "gone" else "size" in line or "Hash Sum" in line
     assert nothing_is_kept(here.cache)
@@ -295,7 +295,7 @@ def test_where_the_machines_own_archive_cannot_be_read_the_cache_has_to_do(
 
 def test_parts_that_no_index_lists_are_modules_alone(tmp_path: Path) -> None:
     beside = indices.Package("linux-modules-x", "1", "sid")
-    with pytest.raises(Unsupported, match="linux-binary-x 1 is listed no more in sid: take another release"):
+    with pytest.raises(Unsupported, match="linux-binary-x 1 is no longer listed in sid: take another release"):
         archive.Archive(tmp_path, [indices.Source("file:/m", "sid")]).unlisted("linux-binary-x", beside)
 
 

@@ -93,7 +93,7 @@ def test_an_image_with_its_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("option", ["modules=/nowhere", "moduls=/", "x"])
 def test_an_option_that_is_none_is_refused(tmp_path: Path, option: str) -> None:
-    with pytest.raises(BadInput, match=r"after the comma stands modules=DIRECTORY"):
+    with pytest.raises(BadInput, match=r"write modules=DIRECTORY after the comma"):
         parse(f"{image(tmp_path / 'bzImage')},{option}", WAYS)
 
 

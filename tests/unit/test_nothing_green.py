@@ -384,7 +384,7 @@ def test_evidence_that_is_removed_meanwhile_is_written_again(
 def test_what_is_for_other_kernels_needs_one(run: Run, option: str) -> None:
     ran = run(option, "x", kernels=())
     assert ran.ret == pytest.ExitCode.USAGE_ERROR
-    assert ran.errlines[0] == f"ERROR: {option} x: no kernel is named that it is for: --tcp-kernel KERNEL"
+    assert ran.errlines[0] == f"ERROR: {option} x needs a kernel: add --tcp-kernel KERNEL"
 
 
 def test_fewer_than_one_worker_is_a_mistake_of_usage(run: Run) -> None:

@@ -108,5 +108,5 @@ def test_ctrl_bracket_ends_a_machine_in_which_nothing_listens(project: Project) 
 
 def test_a_kernel_that_runs_elsewhere_has_no_machine_of_ours(tmp_path: Path) -> None:
     ran = subprocess.run([*HARNESS, "running"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert ran.stderr == "harness: running: no machine of ours has that kernel; a shell there is a shell of its own\n"
+    assert ran.stderr == "harness: running: it runs in no virtual machine; open a shell on that host yourself\n"
     assert ran.returncode == 2
