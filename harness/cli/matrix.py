@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +21,16 @@ PLACE = click.Path(path_type=Path)
 @click.argument("directories", nargs=-1, metavar="[DIR]...", type=PLACE)
 @click.option("--facts", "kernels", multiple=True, metavar="KERNEL", help="start this kernel and read its defaults and "
               "counters (repeatable)")  # fmt: skip
-@click.option("--add-to", metavar="FILE", type=PLACE, help="a matrix to join with; what is new replaces what is there")
+@click.option("--add-to", multiple=True, metavar="FILE", type=PLACE, help="a matrix to join with (repeatable); what "
+              "comes later replaces what is there")  # fmt: skip
 @click.option("--output", "-o", default="-", show_default="standard output", help="the JSON file to write")
 @archive_options
 def matrix(
-    directories: tuple[Path, ...], kernels: tuple[str, ...], add_to: Path | None, output: str, selection: Selection
+    directories: tuple[Path, ...],
+    kernels: tuple[str, ...],
+    add_to: tuple[Path, ...],
+    output: str,
+    selection: Selection,
 ) -> None:
     """Make a matrix of the evidence in DIR...: each claim on each kernel, with its commit and what was measured.
 
@@ -42,11 +48,9 @@ def matrix(
     from harness.report.matrix import making
     from harness.report.output import write
 
-    if not directories and not kernels and add_to is None:
+    if not directories and not kernels and not add_to:
         raise click.UsageError("name a directory with evidence, or a kernel: --facts 6.12")
-    made = making.of_evidence(directories)
-    if add_to is not None:
-        made = making.join(making.load(add_to), made)
+    made = functools.reduce(making.join, [*map(making.load, add_to), making.of_evidence(directories)])
     for word in kernels:
         target = the_kernel(word, selection)
         note(f"reading the defaults and counters of {target.names[0]}")
