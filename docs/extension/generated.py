@@ -107,8 +107,10 @@ def matrix() -> Matrix:
 
 
 def short(version: str) -> str:
-    """A kernel as the head of a column has it: 6.12."""
-    return ".".join(version.split(".")[:2])
+    """A kernel as the head of a column has it: 6.12, or 6.18.15 where there are several of its series."""
+    series = ".".join(version.split(".")[:2])
+    alike = [column for column in matrix().kernels if column.version.startswith(f"{series}.")]
+    return version if len(alike) > 1 else series
 
 
 @dataclass
