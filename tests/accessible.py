@@ -13,8 +13,7 @@ SIZES = {"desk": (1280, 900), "phone": (390, 844)}
 # Both colours and both widths, each with each.
 VIEWS = [(size, scheme) for size in SIZES for scheme in ("light", "dark")]
 HARMS = ("serious", "critical")
-# What can be used with the keyboard: what of it cannot be reached by Tab, and what looks the same when it is. Each look
-# at a focus lays the page out anew: of those that are of one kind, three are looked at.
+# What can be used with the keyboard: what of it cannot be reached by Tab, and what looks the same when it is.
 _KEYBOARD = """() => {
     const faults = [];
     const name = (element) => element.outerHTML.slice(0, 120);
@@ -23,9 +22,6 @@ _KEYBOARD = """() => {
         return [style.outlineStyle, style.outlineWidth, style.outlineColor, style.boxShadow, style.backgroundColor,
                 style.borderColor, style.textDecorationLine].join(" ");
     };
-    const kind = (element) => [element, element.parentElement, element.parentElement?.parentElement]
-        .map((each) => each ? each.tagName + "." + each.className : "").join(" ");
-    const seen = {};
     const before = document.activeElement;
     for (const element of document.querySelectorAll(
         "a[href], button, input, select, textarea, summary, [tabindex='0'], [role=button], [onclick]")) {
@@ -34,8 +30,6 @@ _KEYBOARD = """() => {
         // One of a group is in the order of Tab, and arrows lead to the others.
         if (element.tabIndex < 0 && element.closest("[role=grid], [role=tablist], #matrix")) continue;
         if (element.tabIndex < 0) { faults.push("not reached by Tab: " + name(element)); continue; }
-        seen[kind(element)] = (seen[kind(element)] || 0) + 1;
-        if (seen[kind(element)] > 3) continue;
         element.blur();
         const unfocused = looks(element);
         element.focus({preventScroll: true, focusVisible: true});
@@ -62,13 +56,9 @@ def open_page(browser: Browser, file: Path, size: str, scheme: str) -> Page:
 
 
 def faults(page: Page) -> list[str]:
-    """What axe-core calls serious or critical, and what the keyboard does not reach.
-
-    Rows of a table are alike: the first of them are looked at, and the others taken out of the page.
-    """
+    """What axe-core calls serious or critical, and what the keyboard does not reach."""
     from axe_playwright_python.sync_playwright import Axe
 
-    page.evaluate("document.querySelectorAll('tbody').forEach(b => [...b.rows].slice(12).forEach(row => row.remove()))")
     # Without the nodes of what passes: on a long page they take most of the time.
     found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
     by_axe = [

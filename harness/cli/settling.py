@@ -93,6 +93,7 @@ def sessions(
                 session.process.kill()
                 session.process.wait()
             session.said.close()
+            _far_of(session.evidence).unlink(missing_ok=True)
 
 
 def _work(session: Session) -> screen.Work:

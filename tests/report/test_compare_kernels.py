@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from harness.cli import cli
 from harness.cli.question import is_evidence
-from harness.cli.settling import Chosen
+from harness.cli.settling import Chosen, sessions
 from harness.errors import BadInput
 from harness.kernels.facts import Facts
 from harness.kernels.mode import Mode
@@ -132,6 +132,16 @@ def test_what_was_interrupted_on_one_of_them_is_no_comparison(compare: Callable[
     assert code == 2
     assert "1 the same" in out
     assert "harness: running did not run to its end: pytest ended with " in err
+
+
+def test_nothing_is_left_of_how_far_a_session_was(tmp_path: Path) -> None:
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims" / "queue.toml").write_text(claim_file())
+    (tmp_path / "test_mine.py").write_text(SCENARIO)
+    with sessions([Chosen("running", "running")], tmp_path / "kept", scenarios=tmp_path) as (session,):
+        assert session.shortfall() == ""
+        assert (tmp_path / "kept" / "running.far").read_text() == "2 2"
+    assert list((tmp_path / "kept").glob("*.far")) == []
 
 
 def test_a_claim_that_does_not_exist_is_one_line(compare: Callable[..., tuple[int, str, str]]) -> None:
