@@ -27,10 +27,11 @@ def apart(code: str, *words: str, cwd: Path | None = None) -> subprocess.Complet
     so is /mnt, of one MiB.
     """
     ordinary = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    # mount(8) of an ordinary user moves it, cannot write that down in /run, and says that it has failed.
     shell = (
         "set -e; mount -t tmpfs -o size=1m tmpfs /mnt; mkdir /mnt/dev; mount -t tmpfs -o mode=755 tmpfs /mnt/dev; "
         "for node in null full zero urandom; do : >/mnt/dev/$node; mount --bind /dev/$node /mnt/dev/$node; done; "
-        'mount --move /mnt/dev /dev; ln -s /proc/self/fd/1 /dev/stdout; rmdir /mnt/dev; "$@"'
+        'mount --no-mtab --move /mnt/dev /dev; ln -s /proc/self/fd/1 /dev/stdout; rmdir /mnt/dev; "$@"'
     )
     unshare = ["unshare", *ordinary, "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
     argv = [*unshare, "--propagation=private", "sh", "-c", shell, "sh", sys.executable, "-c", code, *words]
