@@ -37,8 +37,9 @@ def claims(
     """Write the corrected edition of the documents: what they say, what is true since when, what to write instead."""
     from harness.report import edition
     from harness.report.edition.sources import read_sources
-    from harness.report.output import write
+    from harness.report.output import refuse, write
 
+    refuse(output, chinese)
     here = scenarios.place()
     sources = read_sources(
         place or here / "claims",

@@ -93,6 +93,9 @@ def compare(
 
 def answer(question: Question) -> int:
     """Compare, print or write the answer; the exit code."""
+    from harness.report.output import refuse
+
+    refuse(question.page)
     if question.mode == "facts":
         from harness.cli.facts import compare_facts
 

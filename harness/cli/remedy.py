@@ -36,7 +36,9 @@ def remedy(
     from harness.desk.experiment import CannotStand
     from harness.desk.trying import try_remedies
     from harness.incident.read import read
+    from harness.report.output import refuse
 
+    refuse(page)
     try:
         table = try_remedies(case_of(read(files), finding, here=True))
     except CannotStand as error:

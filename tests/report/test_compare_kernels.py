@@ -153,6 +153,14 @@ def test_a_claim_that_does_not_exist_is_one_line(compare: Callable[..., tuple[in
     )
 
 
+def test_a_page_that_cannot_be_written_is_refused_before_anything_runs(
+    compare: Callable[..., tuple[int, str, str]],
+) -> None:
+    """It was noticed when both kernels had run, and what they had measured was lost."""
+    wanted = (2, "", "harness: mine: cannot be written: it is a directory\n")
+    assert compare("running", "running", "--page", "mine") == wanted
+
+
 def test_a_scenario_that_skips_everywhere_is_no_comparison(compare: Callable[..., tuple[int, str, str]]) -> None:
     skipping = SCENARIO.replace(
         '    with claim.effect("nobody', '    pytest.skip("later")\n    with claim.effect("nobody'

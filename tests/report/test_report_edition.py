@@ -22,6 +22,7 @@ from harness.laws.boundaries import BOUNDARIES
 from harness.report.edition import make, write, write_chinese
 from harness.report.edition.prose import capital, sentence
 from harness.report.edition.sources import read_sources
+from tests.apart import no_more_than
 from tests.report import made_evidence
 from tests.report.made_evidence import checked, claim, compared, phase
 
@@ -390,6 +391,37 @@ def test_a_file_that_cannot_be_written_is_one_line(place: Path) -> None:
     result = CliRunner().invoke(cli, options(place, "-o", str(place / "documents.toml" / "claims.md")))
     assert isinstance(result.exception, BadInput)
     assert re.fullmatch(r".*claims.md: cannot be written: .*documents.toml is no directory", str(result.exception))
+
+
+@pytest.mark.parametrize(("option", "other"), [("-o", "--chinese"), ("--chinese", "-o")])
+def test_where_one_file_cannot_be_written_neither_is(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str, other: str
+) -> None:
+    directory = place / "directory"
+    directory.mkdir()
+    words = options(place, option, str(directory), other, str(place / "claims.md"))
+    monkeypatch.setattr("sys.argv", ["harness", *words])
+    before = sorted(place.rglob("*"))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"harness: {directory}: cannot be written: it is a directory\n"
+    assert sorted(place.rglob("*")) == before
+
+
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It left claims.md.part, and ended with 1."""
+    output = place / "claims.md"
+    output.write_text("before")
+    monkeypatch.setattr("sys.argv", ["harness", *options(place, "-o", str(output))])
+    before = sorted(place.rglob("*"))
+    with no_more_than(100), pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"harness: {output}: cannot be written: File too large\n"
+    assert (sorted(place.rglob("*")), output.read_text()) == (before, "before")
 
 
 def test_bad_input_is_one_line_and_a_usage_exit_code(

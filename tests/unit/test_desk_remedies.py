@@ -8,10 +8,13 @@ from pathlib import Path
 import jsonschema
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+from harness.cli import cli
 from harness.desk.experiment import Effect, Outcome, Setting
 from harness.desk.table import RemedyTable, Row, Worth, as_json
 from harness.desk.trying import judged
+from harness.errors import BadInput
 from harness.evidence.json_schema import schema_text
 from harness.report.comparison.lines import printable
 from harness.report.remedies.lines import lines
@@ -97,3 +100,11 @@ def test_the_page_has_each_verdict_and_draws_the_symptom() -> None:
 
 def test_a_table_travels_as_json_by_its_schema() -> None:
     jsonschema.validate(msgspec.json.decode(as_json(table())), msgspec.json.decode(schema_text(RemedyTable)))
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_tried(tmp_path: Path) -> None:
+    files = Path(__file__).parent / "incident_files" / "full_queue"
+    said = CliRunner().invoke(cli, ["remedy", str(files), "--page", str(tmp_path)])
+    assert isinstance(said.exception, BadInput)
+    assert str(said.exception) == f"{tmp_path}: cannot be written: it is a directory"
+    assert said.output == ""
