@@ -79,18 +79,25 @@ class EvidenceDirectory:
         """BadInput if no evidence can be written, before any is measured."""
         files.refuse_unwritable_directory(self.path, f"evidence cannot be kept, see --tcp-evidence: {self.path}")
 
-    def restore(self) -> int:
-        """Write again what somebody has removed since it was written; how many claims' files that were.
+    def restore(self) -> tuple[int, int]:
+        """Write again what somebody has removed since it was written.
 
-        Captures are not kept in memory: those are gone. BadInput if they cannot be written.
+        Returns how many claims' files that were, and of how many other claims captures are gone: those are not kept in
+        memory. BadInput if a file cannot be written.
         """
         gone = [name for name in self.runs if not (self.path / f"{name}.json").exists()]
+        without = [name for name in self.runs if name not in gone and not self._has_its_captures(name)]
         try:
             for name in gone:
                 self._write(name)
         except OSError as error:
             raise BadInput(f"evidence cannot be written to {self.path}: {error.strerror}; see --tcp-evidence") from None
-        return len(gone)
+        return len(gone), len(without)
+
+    def _has_its_captures(self, name: str) -> bool:
+        """Whether the captures of a claim's runs, and of their earlier attempts, are where they were written."""
+        attempts = [each for run in self.runs[name].values() for each in (*run.earlier, run)]
+        return all((self.path / each.packets).exists() for each in attempts if each.packets)
 
     def _write(self, name: str) -> Path:
         content = encode_file(self.claims[name], list(self.runs[name].values()))

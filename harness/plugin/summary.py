@@ -83,16 +83,11 @@ class Results:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """What somebody has removed in the meantime is written again, and the run has failed."""
         try:
-            restored = self.evidence.restore()
+            self._gone = _removed(*self.evidence.restore())
         except BadInput as error:
-            self._gone, restored = str(error), 1
-        if restored:
-            self._gone = self._gone or (
-                f"the evidence of {restored} claim{'s' * (restored != 1)} was removed while the run was going on: "
-                "it was written again, without captures"
-            )
-            if session.exitstatus == pytest.ExitCode.OK:
-                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            self._gone = str(error)
+        if self._gone and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the evidence off a report."""
@@ -210,6 +205,19 @@ class Results:
             return []
         names = [name for place in claim_places(self.config) for name in load(place)]
         return [name for name in names if name not in self.evidence.runs]
+
+
+def _removed(files: int, captures: int) -> str:
+    """What to say of claims whose evidence somebody has removed, and of others whose captures; "" where nothing was."""
+    said = []
+    if files:
+        said.append(
+            f"the evidence of {files} claim{'s' * (files != 1)} was removed while the run was going on: "
+            "it was written again, without captures"
+        )
+    if captures:
+        said.append(f"captures of {captures} claim{'s' * (captures != 1)} were removed while the run was going on")
+    return "; ".join(said)
 
 
 def _label(name: str, runs: Sequence[Run], all_runs: Sequence[Run]) -> str:

@@ -90,6 +90,33 @@ def test_evidence_of_an_overflow(
         assert packets.count(b"\x1f\x90") >= 11 * 3 + 3
 
 
+REMOVES = """
+import pytest
+import shutil
+
+@pytest.mark.claim("queue.limit")
+def test_limit(claim, pair, family):
+    claim.capture(pair.server)
+    with claim.effect("nobody accepts") as effect:
+        effect.compare("waiting", 11, document=10, kernel=11)
+    with claim.control("nobody connects") as control:
+        control.expect("overflows", control.delta(pair.server).TcpExt.ListenOverflows, 0)
+    if pair.server.ip.count(":"):
+        shutil.rmtree("out/evidence")
+"""
+
+
+def test_captures_that_are_removed_while_it_runs_are_missed(
+    pytester: pytest.Pytester, scenario: Callable[..., pytest.RunResult]
+) -> None:
+    """Those of the first run were: its claim's file was written again with the second, and all was green."""
+    result = scenario(REMOVES)
+    result.assert_outcomes(passed=2)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["captures of 1 claim were removed while the run was going on"])
+    assert [run.verdict for run in runs(pytester)] == ["refuted"] * 2
+
+
 def test_a_failure_shows_knobs_counters_sockets_and_packets(scenario: Callable[..., pytest.RunResult]) -> None:
     result = scenario(SCENARIO.replace("kernel=11", "kernel=12"), "-k", "ipv4")
     result.assert_outcomes(failed=1, deselected=1)
