@@ -23,7 +23,7 @@ export PYTHONUNBUFFERED = 1
 export VM_SECONDS
 
 .DEFAULT_GOAL := help
-.PHONY: help scenarios test test-vm fuzz pythons faults mutants vagrant claims report docs docs-links matrix schema check format bench install testing venv lock clean
+.PHONY: help scenarios test test-vm fuzz pythons faults mutants vagrant claims report docs docs-links matrix schema check format bench repeat install testing venv lock clean
 
 help: ## what can be typed
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -90,6 +90,9 @@ format: venv ## reformat, and mend what ruff can mend
 
 bench: install ## side by side with what one would take instead
 	$(RUN) bench $(ARGS)
+
+repeat: install ## how often tests fail, alone and on a busy machine; ARGS="--times 20 --under alone,busy -- scenarios/ -n 8"
+	$(RUN) bench.repeat $(ARGS)
 
 install: ## the virtual environment, and with the right to do so the programs
 	@$(INSTALL) programs venv
