@@ -32,6 +32,9 @@ MS_NOSUID, MS_NODEV, MS_REC, MS_SLAVE = 0x2, 0x4, 0x4000, 0x80000
 SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1
 INTERFACE_FLAGS = struct.Struct("16sh22x")
 
+# How long it takes to hear of the end of a process that has ended, in seconds.
+MOMENT = 1.0
+
 # Sysctls that keep ordinary users from user namespaces, and the value that does: Debian's, Ubuntu's, the kernel's own.
 CLOSED_BY = {
     "kernel.unprivileged_userns_clone": "0",
@@ -185,6 +188,19 @@ def world() -> World:
     """The namespaces of this process; isolates it first if that was not done."""
     isolate()
     return _made[-1]
+
+
+def has_lost_its_programs() -> bool:
+    """Whether the first process of the programs' PID namespace has ended, and all of them with it.
+
+    The kernel starts nothing there any more: fork(2) fails with ENOMEM (pid_namespaces(7)), as it does where there is no
+    memory. unshare(1), which is our child, ends a moment after its own.
+    """
+    try:
+        world().init.wait(MOMENT)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _become_root_of_a_user_namespace() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -222,6 +223,12 @@ def spawn(
     thread = threading.Thread(target=start, name=f"start {argv[0]}")
     thread.start()
     thread.join()
-    if isinstance(results[-1], BaseException):
-        raise results[-1]
-    return results[-1]
+    started = results[-1]
+    if isinstance(started, OSError) and started.errno == errno.ENOMEM and isolation.has_lost_its_programs():
+        raise ProgramFailed(
+            f"{argv[0]}: cannot be started: somebody has killed process {world.init.pid} or its child, which all programs "
+            "of labs end with; start pytest anew"
+        ) from None
+    if isinstance(started, BaseException):
+        raise started
+    return started

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     import socket
 
     from harness.lab import Host, Pair
+
+
+PROJECT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -136,6 +140,35 @@ def test_programs_end_with_their_lab(family: socket.AddressFamily) -> None:
     # What made a session of its own outlives the lab, but not this process: it has a PID namespace that ends with it.
     assert Path(f"/proc/{child}/ns/pid").readlink() != Path("/proc/self/ns/pid").readlink()
     os.kill(child, signal.SIGKILL)
+
+
+# What is killed is its own, and with it all that it has started.
+LOSES_ITS_PROGRAMS = """
+import socket
+from harness.errors import ProgramFailed
+from harness.lab import Lab, isolation
+
+with Lab(socket.AF_INET) as lab:
+    first = isolation.world().init
+    first.kill()
+    first.stdout.read()  # until its child has ended too
+    for start in (lab.host("a").run, lab.host("b").start):
+        try:
+            start("true")
+        except ProgramFailed as error:
+            print(str(error).replace(str(first.pid), "PID"))
+"""
+
+
+def test_what_all_programs_end_with_is_named_where_it_was_killed() -> None:
+    """The kernel says that there is no memory (pid_namespaces(7))."""
+    ran = subprocess.run(
+        [sys.executable, "-c", LOSES_ITS_PROGRAMS], cwd=PROJECT, check=False, capture_output=True, text=True
+    )
+    (line,) = {*ran.stdout.splitlines()}
+    said = "cannot be started: somebody has killed process PID or its child, which all programs of labs end with"
+    assert line.endswith(f"/true: {said}; start pytest anew")
+    assert (ran.stdout.count("\n"), ran.stderr) == (2, "")
 
 
 def test_programs_see_the_host_and_its_sysctls(pair: Pair) -> None:
