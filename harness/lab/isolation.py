@@ -193,8 +193,8 @@ def world() -> World:
 def has_lost_its_programs() -> bool:
     """Whether the first process of the programs' PID namespace has ended, and all of them with it.
 
-    The kernel starts nothing there any more: fork(2) fails with ENOMEM (pid_namespaces(7)), as it does where there is no
-    memory. unshare(1), which is our child, ends a moment after its own.
+    The kernel starts nothing there any more: fork(2) fails with ENOMEM (pid_namespaces(7)), as it does where there is
+    no memory. unshare(1), which is our child, ends a moment after its own.
     """
     try:
         world().init.wait(MOMENT)

@@ -226,8 +226,8 @@ def spawn(
     started = results[-1]
     if isinstance(started, OSError) and started.errno == errno.ENOMEM and isolation.has_lost_its_programs():
         raise ProgramFailed(
-            f"{argv[0]}: cannot be started: somebody has killed process {world.init.pid} or its child, which all programs "
-            "of labs end with; start pytest anew"
+            f"{argv[0]}: cannot be started: somebody has killed process {world.init.pid} or its child, which all "
+            "programs of labs end with; start pytest anew"
         ) from None
     if isinstance(started, BaseException):
         raise started
