@@ -44,6 +44,15 @@ def begin(config: pytest.Config) -> None:
         config.pluginmanager.register(Attendance(config), NAME)
 
 
+def refuse_what_is_not_there(config: pytest.Config) -> None:
+    """UsageError for an argument that is no file and no directory: workers would find out, each, and say nothing."""
+    if not distributes(config) or config.getoption("pyargs"):
+        return
+    for argument in config.args:
+        if not (config.invocation_params.dir / argument.partition("::")[0].partition("[")[0]).exists():
+            raise pytest.UsageError(f"file or directory not found: {argument}")
+
+
 def refuse(config: pytest.Config) -> None:
     """End a session of which a worker could not be started; the results say it too."""
     error = config.stash.get(trouble.KEPT, None)
@@ -64,6 +73,14 @@ class Worker:
     reason: str = ""
     is_over: bool = False
     given_up: bool = False
+
+    @property
+    def has_collected(self) -> bool:
+        """Whether it knows its tests.
+
+        Where an argument names no test pytest says, too, that it has collected; nothing, then.
+        """
+        return self.collected is not None and not (self.reason and not self.collected.tests)
 
 
 class Attendance:
@@ -215,7 +232,7 @@ class Attendance:
         absent = [
             missing.Absence(kernel, missing.never_came(why or self._reason_of(kernel)))
             for kernel in kernels
-            if not any(worker.collected for worker in workers if worker.kernel == kernel)
+            if not any(worker.has_collected for worker in workers if worker.kernel == kernel)
         ]
         for kernel, ids in self._to_run.items():
             if left := [nodeid for nodeid in ids if nodeid not in self._reported]:

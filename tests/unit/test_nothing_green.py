@@ -136,6 +136,34 @@ def test_a_machine_of_vagrant_s_is_no_exception(run: Run, pytester: pytest.Pytes
     assert "not ok 1 Linux elsewhere # did not run: the machine is out" in (pytester.path / "r.ktap").read_text()
 
 
+# Arguments that name no test: workers find out, and pytest-xdist says nothing of it.
+
+
+def test_a_place_that_is_none_is_refused_before_anything_starts(run: Run, session: Run) -> None:
+    for ran in (run("no_such_file.py"), session("-n", "2", "no_such_file.py::test_limit")):
+        assert ran.ret == pytest.ExitCode.USAGE_ERROR
+        (line,) = (line for line in ran.errlines if line.strip())
+        assert line.startswith("ERROR: file or directory not found: no_such_file.py")
+
+
+def test_a_test_that_is_none_is_an_error_of_each_kernel(run: Run, pytester: pytest.Pytester) -> None:
+    ran = run("test_scenario.py::test_nonsense", kernels=("running",))
+    assert error_of(ran, pytester).startswith("Linux running did not run: not found: ")
+
+
+@pytest.mark.parametrize("also", [(), ("test_scenario.py::test_plain",)])
+def test_a_test_that_is_none_is_an_error_of_plain_workers(
+    run: Run, session: Run, pytester: pytest.Pytester, also: tuple[str, ...]
+) -> None:
+    del run  # it has made the scenario
+    ran = session("-n", "2", "test_scenario.py::test_nonsense", *also, "--junitxml", "r.xml")
+    assert ran.ret == pytest.ExitCode.TESTS_FAILED
+    (line,) = (text for text in ran.outlines if text.startswith("ERROR "))
+    assert line.startswith("ERROR pytest-xdist - did not run: not found: ")
+    assert "not found: " in (pytester.path / "r.xml").read_text()
+    assert session("-n", "2", "test_scenario.py::test_plain").ret == pytest.ExitCode.OK
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_an_option_that_is_not_known_there(run: Run, pytester: pytest.Pytester, workers: str) -> None:
     ran = run("--lately", "60", "-n", workers)
