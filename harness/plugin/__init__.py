@@ -120,10 +120,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> Generator[None, None, None]:
-    """Refuse malformed claim files, and places of tests that are none, before workers start."""
+    """Refuse malformed claim files, and arguments that can choose nothing, before workers start."""
     from harness.plugin import attendance
 
-    attendance.refuse_what_is_not_there(session.config)
+    attendance.refuse_what_chooses_nothing(session.config)
     claims.refuse_malformed(session.config)
     with trouble.is_kept(session.config):
         yield

@@ -44,9 +44,16 @@ def begin(config: pytest.Config) -> None:
         config.pluginmanager.register(Attendance(config), NAME)
 
 
-def refuse_what_is_not_there(config: pytest.Config) -> None:
-    """UsageError for an argument that is no file and no directory: workers would find out, each, and say nothing."""
-    if not distributes(config) or config.getoption("pyargs"):
+def refuse_what_chooses_nothing(config: pytest.Config) -> None:
+    """UsageError for -k or -m that is no expression, and for an argument that is no file and no directory.
+
+    Workers would find out, each: pytest-xdist says nothing then, or has an internal error.
+    """
+    if not distributes(config):
+        return
+    if choosing := config.pluginmanager.get_plugin("mark"):
+        choosing.pytest_collection_modifyitems(items=[], config=config)
+    if config.getoption("pyargs"):
         return
     for argument in config.args:
         if not (config.invocation_params.dir / argument.partition("::")[0].partition("[")[0]).exists():

@@ -146,6 +146,16 @@ def test_a_place_that_is_none_is_refused_before_anything_starts(run: Run, sessio
         assert line.startswith("ERROR: file or directory not found: no_such_file.py")
 
 
+@pytest.mark.parametrize("option", ["-k", "-m"])
+def test_an_expression_that_is_none_is_refused_before_anything_starts(run: Run, session: Run, option: str) -> None:
+    for ran in (run(option, "ipv4 and"), session("-n", "2", option, "ipv4 and")):
+        assert ran.ret == pytest.ExitCode.USAGE_ERROR
+        assert f"ERROR: Wrong expression passed to '{option}': ipv4 and: " in ran.stderr.str()
+        assert "Traceback" not in ran.stdout.str() + ran.stderr.str()
+        assert "INTERNALERROR" not in ran.stdout.str()
+    assert session("-n", "2", "test_scenario.py", "-k", "plain").ret == pytest.ExitCode.OK
+
+
 def test_a_test_that_is_none_is_an_error_of_each_kernel(run: Run, pytester: pytest.Pytester) -> None:
     ran = run("test_scenario.py::test_nonsense", kernels=("running",))
     assert error_of(ran, pytester).startswith("Linux running did not run: not found: ")
