@@ -27,7 +27,8 @@ from tests.lab import namespace_ids
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 PR_SET_CHILD_SUBREAPER = 36
 OWN = [Path(name) for name in ("/tmp", "/run", "/var/tmp", "/dev/shm") if Path(name).is_dir()]
-DEADLINE = 40.0
+# Of a busy machine, whose kernel takes namespaces down behind all else. A deadline measures nothing.
+DEADLINE = 90.0
 
 SCENARIO = """
 import os, pytest

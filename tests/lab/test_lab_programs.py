@@ -131,7 +131,7 @@ def running(pid: int) -> bool:
 
 def test_programs_end_with_their_lab(family: socket.AddressFamily) -> None:
     with Lab(family) as lab:
-        program = lab.host("a").start("sh", "-c", "setsid sleep 1000 & echo ready; wait")
+        program = lab.host("a").start("sh", "-c", "setsid sh -c 'echo ready; exec sleep 1000' & wait")
         until(program.output, what="output")
         output = lab.directory
         (child,) = program.children()
