@@ -3,6 +3,7 @@
 ARGUMENT… is what pytest gets: `scenarios/ -n 8`, `scenarios/ --tcp-kernel 6.12`. The circumstances:
 
     alone     nothing of ours runs beside
+    shared    other work runs beside, whatever that is
     busy      a process for each processor that never rests
     twice     two runs at once, each counts
     one-core  the run has the first processor alone
@@ -44,7 +45,7 @@ HERE = Path(__file__).parents[1]
 SEEN = HERE / "docs" / "reliability.json"
 PAGE = HERE / "docs" / "reliability.md"
 BEGIN, END = "<!-- measured by bench.repeat -->\n", "<!-- end -->\n"
-UNDER = ("alone", "busy", "twice", "one-core", "memory")
+UNDER = ("alone", "shared", "busy", "twice", "one-core", "memory")
 # How sure: the share of failures that so many rounds without any would have shown with this probability.
 SURE = 0.95
 # util-linux: the kernel ends what follows when the thread that started it ends, whatever way.

@@ -146,7 +146,7 @@ def test_memory_is_taken_and_given_back() -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--under", "alone,drunk"], "no circumstance is called drunk: alone, busy, twice, one-core, memory"),
+        (["--under", "alone,drunk"], "no circumstance is called drunk: alone, shared, busy, twice, one-core, memory"),
         (["--times", "-1"], "--times -1: 0 or more"),
     ],
 )
