@@ -15,6 +15,7 @@ import shutil
 import statistics
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import msgspec
@@ -24,7 +25,6 @@ from harness.kernels import image, places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
 LIMIT = "HARNESS_CACHE_LIMIT"
 # In bytes: some twenty kernels, each with a project. On a small disk, so much of it.
@@ -72,8 +72,12 @@ class Entry:
 # Who uses what.
 
 
-def held(file: Path, make: Callable[[], None]) -> IO[bytes]:
-    """A file of the cache, made if it is not there; nobody removes it as long as this is open."""
+def held(file: Path, make: Callable[[], None], *, is_whole: Callable[[Path], bool] = Path.exists) -> IO[bytes]:
+    """A file of the cache, made if it is not there, or not whole; nobody removes it as long as this is open."""
+    if file.exists() and not is_whole(file):
+        with only_one(file):
+            if not is_whole(file):
+                file.unlink(missing_ok=True)
     while True:
         try:
             return held_if_there(file)
@@ -281,4 +285,4 @@ def _is_alone(file: Path) -> bool:
     for end in (ABOUT, CONSOLE):
         if file.name.endswith(end):
             return not file.with_name(file.name.removesuffix(end)).exists()
-    return file.suffix == ".digest" and not file.with_name(f"{file.read_text()}.cpio").exists()
+    return file.suffix == ".digest" and not image.archive_of(file).exists()

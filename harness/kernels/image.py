@@ -10,6 +10,7 @@ whoever owns them and whenever they were written.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -26,10 +27,11 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name
 
 from harness import files
-from harness.kernels import distributions, places
+from harness.errors import BadInput
+from harness.kernels import distributions, places, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from importlib import metadata
 
     from packaging.utils import NormalizedName
@@ -367,11 +369,33 @@ def shared_libraries(binaries: Sequence[str], folders: Sequence[str] = ()) -> li
 
 
 def build(tree: Tree, directory: Path) -> Path:
-    """The tree's archive in a directory of such archives, made if it is not there."""
+    """The tree's archive in a directory of such archives, made if it is not there, or is cut off."""
     file = directory / f"{tree.digest()}.cpio"
-    if not file.exists():
+    if not whole.has_its_end(file):
         write(file, tree.cpio())
     return file
+
+
+def build_once(tree: Callable[[], Tree], looks: str, directory: Path) -> Path:
+    """The same for a tree that is not put together again as long as what it is made of looks the same."""
+    remembered = directory / f"{looks}.digest"
+    file = archive_of(remembered)
+    if whole.has_its_end(file):
+        with contextlib.suppress(OSError):  # it is somebody else's
+            os.utime(file)
+        return file
+    file = build(tree(), directory)
+    write(remembered, [file.stem.encode()])
+    return file
+
+
+def archive_of(remembered: Path) -> Path:
+    """The archive that is kept for what looks like this; a path where nothing is, if that is gone or damaged."""
+    try:
+        digest = files.part(remembered.read_text(), str(remembered))
+    except (OSError, ValueError, BadInput):
+        return remembered.with_suffix(".none")
+    return remembered.with_name(f"{digest}.cpio")
 
 
 def write(file: Path, parts: Iterable[bytes]) -> None:

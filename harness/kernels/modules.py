@@ -134,7 +134,7 @@ def _unpacked(module: Path) -> Path:
     content = content_of(module)
     name = f"{module.name.partition('.')[0]}-{hashlib.sha256(content).hexdigest()[:16]}.ko"
     unpacked = places.cache() / "modules" / name
-    if not unpacked.exists():
+    if not unpacked.exists() or unpacked.stat().st_size != len(content):
         image.write(unpacked, [content])
     return unpacked
 

@@ -18,6 +18,7 @@ import fcntl
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import IO, TYPE_CHECKING
 
 from harness import files, unpacking
 from harness.errors import BadInput
-from harness.kernels import modules, places
+from harness.kernels import modules, places, whole
 from harness.kernels.bzimage import banner_of
 
 if TYPE_CHECKING:
@@ -68,17 +69,19 @@ def unpack(package: Path, beside: Path | None = None) -> Unpacked:
     """
     packages = [package, *_with_modules(package, beside or package.parent)]
     place = places.cache() / "packages"
-    whole = place / _digest(packages)
+    unpacked = place / _digest(packages)
     with places.writing(place, f"what is in {package.name}"):
         place.mkdir(parents=True, exist_ok=True)
         places.sweep()
         with _only_one(place):
-            if not whole.exists():
+            if not unpacked.exists() or not whole.is_whole(unpacked):
                 with tempfile.TemporaryDirectory(prefix=".fetch-", dir=place) as temporary:
                     made = Path(temporary, "kernel")
                     _make(packages, made, Path(temporary, "all"))
-                    made.rename(whole)
-    return Unpacked(whole / "image", whole / "modules")
+                    whole.remember(made)
+                    shutil.rmtree(unpacked, ignore_errors=True)
+                    made.rename(unpacked)
+    return Unpacked(unpacked / "image", unpacked / "modules")
 
 
 def _with_modules(package: Path, directory: Path) -> list[Path]:

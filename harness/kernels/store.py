@@ -17,7 +17,7 @@ import msgspec
 
 from harness import files, screen
 from harness.errors import BadInput, Unsupported
-from harness.kernels import modules, packages, places
+from harness.kernels import modules, packages, places, whole
 from harness.kernels.bzimage import banner_of
 
 if TYPE_CHECKING:
@@ -118,24 +118,25 @@ class Store:
 
     def _bring(self, kernel: Kernel, archive: Archive) -> None:
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self.directory) as temporary:
-            brought, whole, everything = (Path(temporary, name) for name in ("packages", "kernel", "modules"))
-            for directory in (brought, whole / "modules", everything):
+            brought, made, everything = (Path(temporary, name) for name in ("packages", "kernel", "modules"))
+            for directory in (brought, made / "modules", everything):
                 directory.mkdir(parents=True)
             with screen.following(_coming(kernel, brought)):
                 files_of_it = archive.download(kernel.packages, brought)
             with screen.following(screen.Work(f"{kernel.release}: unpacking", lambda: (0, 0), "packages")):
                 for package in files_of_it:
-                    packages.sort_out(package, whole, everything)
+                    packages.sort_out(package, made, everything)
                     package.unlink()
-                modules.keep_wanted({modules.name_of(file): file for file in everything.glob("*/*")}, whole / "modules")
-            if not (whole / "image").exists():
+                modules.keep_wanted({modules.name_of(file): file for file in everything.glob("*/*")}, made / "modules")
+            if not (made / "image").exists():
                 raise Unsupported(f"{kernel.release}: its packages hold no kernel image")
-            release_of(whole / "image")
+            release_of(made / "image")
             about = _About(kernel.release, kernel.version, bool(kernel.missing), _CHOSEN_BY)
-            (whole / "kernel.json").write_bytes(msgspec.json.encode(about))
+            (made / "kernel.json").write_bytes(msgspec.json.encode(about))
+            whole.remember(made)
             target = self.directory / kernel.release
             shutil.rmtree(target, ignore_errors=True)
-            whole.rename(target)
+            made.rename(target)
 
     @contextlib.contextmanager
     def _only_one(self) -> Iterator[None]:
@@ -154,7 +155,8 @@ class Store:
             about = msgspec.json.decode((directory / "kernel.json").read_bytes(), type=_About)
         except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
             return None
-        return about if about.chosen_by == _CHOSEN_BY and about.release == directory.name else None
+        is_it = about.chosen_by == _CHOSEN_BY and about.release == directory.name
+        return about if is_it and whole.is_whole(directory) else None
 
     def _load(self, directory: Path) -> Stored | None:
         about = self._about(directory)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-import os
 import secrets
 import sys
 import time
@@ -24,7 +23,7 @@ from typing import IO, TYPE_CHECKING
 
 from harness import screen
 from harness.errors import BadInput
-from harness.kernels import cache, guest, image, places
+from harness.kernels import cache, guest, image, places, whole
 from harness.kernels import project as project_files
 from harness.kernels.machine import VirtualMachine, environment, made_with, name_of
 from harness.kernels.mode import LEAST_MEBIBYTES
@@ -322,7 +321,13 @@ def _say(say: Callable[[str], None] | None, text: str) -> None:
 @contextlib.contextmanager
 def _initrd(kernel: Stored) -> Iterator[tuple[Path, str]]:
     """The first file system of a kernel's machine, the system and its modules; and what identifies it all."""
-    system, digest = _system()
+    with first_files(kernel, *_system()) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def first_files(kernel: Stored, system: Path, digest: str) -> Iterator[tuple[Path, str]]:
+    """The same, of a system with this digest; made if it is not there, or is cut off."""
     modules = image.Tree()
     ordered = in_order(kernel.modules)
     for file in ordered:
@@ -335,7 +340,7 @@ def _initrd(kernel: Stored) -> Iterator[tuple[Path, str]]:
         image.write(joined, [system.read_bytes(), *modules.cpio()])
         cache.remember(joined, cache.About(f"{kernel.release}, python {sys.executable}"))
 
-    with cache.held(joined, make):
+    with cache.held(joined, make, is_whole=whole.has_its_end):
         yield joined, key
 
 
@@ -349,20 +354,16 @@ def _system() -> tuple[Path, str]:
     for file in image.witnesses():
         about = file.stat()
         looks.update(f"{file} {about.st_size} {about.st_mtime_ns}\n".encode())
-    remembered = places.images() / f"{looks.hexdigest()[:24]}.digest"
-    if remembered.exists():
-        digest = remembered.read_text()
-        system = places.images() / f"{digest}.cpio"
-        if system.exists():
-            with contextlib.suppress(OSError):  # it is somebody else's
-                os.utime(system)
-            return system, digest
-    tree = image.system()
-    init = Path(guest.__file__).read_text(encoding="utf-8")
-    tree.text("init", f"#!{sys.executable}\n{init}", 0o755)
-    system = image.build(tree, places.images())
-    cache.remember(system, cache.About(f"python {sys.executable}"))
-    image.write(remembered, [system.stem.encode()])
+
+    def tree() -> image.Tree:
+        made = image.system()
+        init = Path(guest.__file__).read_text(encoding="utf-8")
+        made.text("init", f"#!{sys.executable}\n{init}", 0o755)
+        return made
+
+    system = image.build_once(tree, looks.hexdigest()[:24], places.images())
+    if not cache.beside(system, cache.ABOUT).exists():
+        cache.remember(system, cache.About(f"python {sys.executable}"))
     return system, system.stem
 
 

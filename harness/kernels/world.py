@@ -88,12 +88,15 @@ def gather(wishes: Wishes) -> Path | None:
     place = places.worlds()
     remembered = place / f"{parts.looks()}.json"
     try:
-        archive = place / msgspec.json.decode(remembered.read_bytes(), type=str)
-        os.utime(archive)
-    except (OSError, msgspec.MsgspecError):
-        with places.writing(place, "what tests need beside their project"):
-            archive = _make(parts, place)
-            image.write(remembered, [msgspec.json.encode(archive.name)])
+        name, size = msgspec.json.decode(remembered.read_bytes(), type=tuple[str, int])
+        if (place / name).stat().st_size == size:
+            os.utime(place / name)
+            return place / name
+    except (OSError, ValueError):
+        pass
+    with places.writing(place, "what tests need beside their project"):
+        archive = _make(parts, place)
+        image.write(remembered, [msgspec.json.encode((archive.name, archive.stat().st_size))])
     return archive
 
 
@@ -199,8 +202,7 @@ def _make(parts: _Parts, place: Path) -> Path:
         if tree.size() > LARGEST:
             raise BadInput(_too_large(tree.size(), sizes))
         archive = place / f"{tree.digest()}.tar"
-        if not archive.exists():
-            image.write(archive, tree.tar())
+        image.write(archive, tree.tar())
     return archive
 
 

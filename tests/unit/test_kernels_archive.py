@@ -390,6 +390,12 @@ def test_a_kernel_that_is_damaged_in_the_cache_is_brought_again(here: Here) -> N
         about.write_bytes(damaged)
         assert here.run("kernels", "fetch", "4.9", *here.named(here.key))[0] == 0
         assert about.read_bytes() == whole
+    # What the power left of a file: each machine of it panicked, and nothing brought it again.
+    for file in (about.parent / "image", *(about.parent / "modules").iterdir(), about.parent / "sizes.json"):
+        content = file.read_bytes()
+        file.write_bytes(content[:-1])
+        assert here.run("kernels", "fetch", "4.9", *here.named(here.key))[0] == 0
+        assert file.read_bytes() == content
 
 
 ODD = """Package: {name}

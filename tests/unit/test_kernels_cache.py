@@ -209,3 +209,11 @@ def test_what_is_left_without_its_file_is_swept_after_a_day(keep: Callable[..., 
     cache.sweep()
     names = sorted(path.name for place in (places.states(), places.images()) for path in place.iterdir())
     assert names == [".b.lock", ".d.lock", "b", "b.about"]
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\xff", b"n" * 300])
+def test_what_is_damaged_is_swept_too(keep: Callable[..., Path], damaged: bytes) -> None:
+    keep("images/1.digest").write_bytes(damaged)
+    os.utime(places.images() / "1.digest", (1, 1))
+    cache.sweep()
+    assert list(places.images().iterdir()) == []

@@ -12,7 +12,7 @@ import pytest
 
 from harness.errors import BadInput, Unsupported
 from harness.kernels import project
-from harness.kernels.image import Tree, build, write
+from harness.kernels.image import Tree, build, build_once, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +67,28 @@ def test_an_archive_is_made_once(tmp_path: Path) -> None:
     assert build(made, tmp_path / "images") == file
     assert file.stat().st_mtime == 1
     assert list((tmp_path / "images").iterdir()) == [file]
+
+
+DAMAGED = (b"", b"\xff", b"../../x", b"n" * 300)
+
+
+def test_an_archive_that_is_cut_off_is_made_anew(tmp_path: Path) -> None:
+    """Each machine panicked, and its kernel was blamed."""
+    made = tree(tmp_path)
+    file = build_once(lambda: made, "looks", tmp_path / "images")
+    content = file.read_bytes()
+    for left in (0, 10, len(content) - 1):
+        file.write_bytes(content[:left])
+        assert build_once(lambda: made, "looks", tmp_path / "images").read_bytes() == content
+
+
+@pytest.mark.parametrize("damaged", DAMAGED)
+def test_the_name_of_an_archive_that_is_damaged_is_found_anew(tmp_path: Path, damaged: bytes) -> None:
+    made = tree(tmp_path)
+    file = build_once(lambda: made, "looks", tmp_path / "images")
+    (tmp_path / "images" / "looks.digest").write_bytes(damaged)
+    assert build_once(lambda: made, "looks", tmp_path / "images") == file
+    assert (tmp_path / "images" / "looks.digest").read_text() == file.stem
 
 
 def test_what_is_too_large_for_a_project_is_not_delivered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

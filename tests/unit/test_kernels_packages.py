@@ -68,6 +68,12 @@ def test_a_kernel_comes_out_of_its_packages(package: Path, cache: Path) -> None:
     moved = package.parent.rename(package.parent.with_name("elsewhere"))
     assert targets.located(str(moved / package.name))[1].image == kernel.image
     assert [file.stat().st_mtime_ns for file in (cache / "packages").iterdir()] == [before]
+    # What was cut off there is unpacked anew.
+    for file in (kernel.image, kernel.modules["veth"]):
+        content = file.read_bytes()
+        file.write_bytes(content[:-1])
+        targets.located(str(moved / package.name))
+        assert file.read_bytes() == content
 
 
 def test_modules_may_stand_in_another_directory(package: Path, tmp_path: Path) -> None:
@@ -199,7 +205,7 @@ def test_nothing_is_put_where_a_package_says(tmp_path: Path, cache: Path) -> Non
     assert found.image.read_bytes() == kernel
     # Of all that only what is a regular file with a module's name, and of the image's release, counts.
     assert [(file.name, file.read_bytes()) for file in found.modules.iterdir()] == [("veth.ko", veth)]
-    assert {file.name for file in found.image.parent.iterdir()} == {"image", "modules"}
+    assert {file.name for file in found.image.parent.iterdir()} == {"image", "modules", "sizes.json"}
 
 
 @needs_dpkg

@@ -150,6 +150,9 @@ def test_modules_that_are_compressed_are_unpacked_to_the_cache(
     kernel = built(image(tmp_path / "bzImage"), modules)
     assert kernel.modules["veth"].read_bytes() == content
     assert kernel.modules["veth"].is_relative_to(tmp_path / "cache")
+    # One that was cut off there is unpacked anew.
+    kernel.modules["veth"].write_bytes(content[:-1])
+    assert built(tmp_path / "bzImage", modules).modules["veth"].read_bytes() == content
 
 
 def test_modules_of_another_kernel_are_refused(tmp_path: Path) -> None:

@@ -172,6 +172,10 @@ def test_an_archive_is_made_once_and_anew_when_something_has_changed(
     os.utime(first, (1, 1))
     assert world.gather(wishes) == first
     assert first.stat().st_mtime > 1  # what is used is not swept away
+    content = first.read_bytes()
+    first.write_bytes(content[:-1])  # as the power leaves it
+    assert world.gather(wishes) == first
+    assert first.read_bytes() == content
     (site / "base.py").write_text("changed = True")
     assert world.gather(wishes) != first
     # Another one goes where other things are in it: a machine that has fewer of them takes no state of this.

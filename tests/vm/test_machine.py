@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.kernels import acceleration, places
+from harness.kernels import acceleration, image, places, warm
 from harness.kernels.machine import QEMU, MachineDied, VirtualMachine
 from harness.kernels.mode import Mode
 from harness.kernels.pulse import Pulse
@@ -107,6 +107,22 @@ def test_a_state_that_is_none_is_reported(machine: VirtualMachine, tmp_path: Pat
     # Of one that has booted, nobody has restored anything.
     assert str(machine.died("so")).endswith("(nothing on its console)")
     assert not (tmp_path / "state").exists()
+
+
+def test_first_files_that_are_cut_off_are_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel panicked at each run, and was blamed for it."""
+    monkeypatch.setenv(places.CACHE, str(tmp_path / "cache"))
+    kernel = kernel_of(IDLES, tmp_path)
+    tree = image.Tree()
+    tree.text("init", "#!/bin/sh\n")
+    system = image.build(tree, places.images())
+    with warm.first_files(kernel, system, system.stem) as (file, key):
+        content = file.read_bytes()
+    for left in (0, len(content) // 2, len(content) - 1):
+        file.write_bytes(content[:left])
+        with warm.first_files(kernel, system, system.stem) as again:
+            assert again == (file, key)
+            assert file.read_bytes() == content
 
 
 def test_a_console_that_is_kept_is_named_and_begins_with_the_boot(tmp_path: Path) -> None:
