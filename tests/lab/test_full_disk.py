@@ -84,5 +84,5 @@ def test_enough_room(fetch: list[str], tmp_path: Path) -> None:
     status, said, left = on_a_disk_of("16m", tmp_path / "cache", fetch)
     assert (status, said) == (0, [f"{RELEASE}: 1 MB to download"])
     assert {path.rpartition("/")[2] for path in left if path.startswith(f"kernels/{RELEASE}/")} == {
-        "image", "kernel.json", "modules", "veth.ko", "dummy.ko",
+        "image", "kernel.json", "sizes.json", "modules", "veth.ko", "dummy.ko",
     }  # fmt: skip
