@@ -48,6 +48,10 @@ CONSOLE_SHOWN, MUCH = 25, 1 << 20
 BOOT = 180.0
 
 
+# What QEMU says of a state that it cannot use (migration/migration.c, process_incoming_migration_co()).
+NO_STATE = re.compile(r"load of migration failed: (?!Cannot allocate memory)")
+
+
 class MachineDied(HarnessError):
     """The virtual machine ended, or went silent; the message has the end of its console."""
 
@@ -134,6 +138,8 @@ class VirtualMachine:
         ours, theirs = socket.socketpair()
         self.monitor, monitor = socket.socketpair()
         self._loop = asyncio.Runner()
+        # What goes wrong is raised where it is waited for; of the rest nobody wants a traceback.
+        self._loop.get_loop().set_exception_handler(lambda _, __: None)
         self._connecting: asyncio.Task[QMPClient] | None = None
         self.port = ours
         # QEMU takes a descriptor for a file only if it may do what QEMU would have opened it for.
@@ -228,8 +234,7 @@ class VirtualMachine:
 
     def died(self, how: str) -> MachineDied | store.CannotRun:
         """The error that the machine is no more, with what it said last; if it said that it cannot be used, that."""
-        self.errors.seek(0)
-        said = self.errors.read().decode(errors="replace").strip()
+        said = self._said()
         cannot = re.search(rf"{guest.CANNOT} (.*)", self.console_end())
         if cannot:
             return self.useless(cannot[1].strip())
@@ -242,6 +247,11 @@ class VirtualMachine:
         whole = "" if self._console_is_at is None else f"; its console: {self._console_is_at}"
         parts = [f"{head} ({words[0].strip()}){whole}" if words else head + whole, damaged, said, console]
         return MachineDied("\n".join(part for part in parts if part))
+
+    def _said(self) -> str:
+        """What QEMU has said on standard error."""
+        self.errors.seek(0)
+        return self.errors.read().decode(errors="replace").strip()
 
     def useless(self, *lacks: str) -> store.CannotRun:
         """The error that scenarios cannot run on the kernel."""
@@ -295,7 +305,8 @@ class VirtualMachine:
         try:
             self._converse(self._resume())
         except MachineDied as error:
-            if self._state is None:
+            # One that QEMU had no memory for, or that it was killed with, is as good as before.
+            if self._state is None or not NO_STATE.search(self._said()):
                 raise
             # What can be made again must not stand in the way for good.
             Path(self._state.name).unlink(missing_ok=True)
@@ -328,7 +339,7 @@ class VirtualMachine:
             self._loop.run(asyncio.wait_for(what, BOOT))
         except (QMPError, EOFError, ConnectionError, TimeoutError) as error:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(1)  # what it had to say comes with its end
+                self.process.wait(10)  # what it had to say comes with its end
             raise self.died(f"QEMU does not answer ({type(error).__name__})") from None
 
     def asked(self, what: Callable[[QMPClient], Awaitable[Any]], seconds: float) -> Any:
@@ -351,7 +362,10 @@ class VirtualMachine:
         # What goes wrong comes as an exception.
         logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
         control = QMPClient("harness")
-        await control.connect(self.monitor)
+        try:
+            await control.connect(self.monitor)
+        except AssertionError:  # it takes for granted that QEMU does not end just then
+            raise ConnectionError("QEMU has ended after its greeting") from None
         return control
 
     async def _disconnect(self) -> None:

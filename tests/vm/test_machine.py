@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import resource
 import shutil
 import signal
+import socket
 import struct
 from typing import TYPE_CHECKING
 
@@ -107,6 +110,70 @@ def test_a_state_that_is_none_is_reported(machine: VirtualMachine, tmp_path: Pat
     # Of one that has booted, nobody has restored anything.
     assert str(machine.died("so")).endswith("(nothing on its console)")
     assert not (tmp_path / "state").exists()
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A state of a machine that idles, of 64 MB."""
+    kernel = kernel_of(IDLES, tmp_path)
+    with VirtualMachine(kernel, Mode(memory=64), initrd=kernel.image) as machine:
+        machine.resume()
+        machine.save(tmp_path / "state")
+    return tmp_path / "state"
+
+
+def restored(state: Path) -> VirtualMachine:
+    kernel = kernel_of(IDLES, state.parent)
+    return VirtualMachine(kernel, Mode(memory=64), initrd=kernel.image, state=state)
+
+
+@pytest.mark.parametrize("part", [0.25, 0.5, 0.75])
+def test_a_state_that_is_cut_off_is_removed_and_nothing_else_is_said(
+    saved: Path, part: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = saved.read_bytes()
+    saved.write_bytes(content[: int(part * len(content))])
+    with restored(saved) as machine, pytest.raises(MachineDied, match=r"load of migration failed(.*\n)*.*is removed"):
+        machine.resume()
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records] == []
+    assert not saved.exists()
+
+
+def test_a_state_stays_that_qemu_had_no_memory_for(saved: Path) -> None:
+    """It was taken for damaged: the kernel had to boot again."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    # QEMU's own, and 512 MB of translated code; 700 and 800 MB are too little too.
+    resource.setrlimit(resource.RLIMIT_AS, (300 << 20, hard))
+    try:
+        machine = restored(saved)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    with machine, pytest.raises(MachineDied, match="Cannot allocate memory") as died:
+        machine.resume()
+    assert "removed" not in str(died.value)
+    with restored(saved) as machine:
+        machine.resume()
+
+
+def test_a_state_stays_whose_qemu_was_killed(saved: Path) -> None:
+    with restored(saved) as machine:
+        machine.process.kill()
+        with pytest.raises(MachineDied, match="kernel tiny died: QEMU does not answer"):
+            machine.resume()
+    assert saved.exists()
+
+
+@pytest.mark.parametrize("machine", [IDLES], indirect=True)
+def test_a_qemu_that_ends_after_its_greeting_is_no_error_of_ours(machine: VirtualMachine) -> None:
+    """qemu.qmp asserts then that the connection stands."""
+    machine.process.kill()
+    machine.monitor.close()
+    machine.monitor, greets = socket.socketpair()
+    greets.sendall(b'{"QMP": {"version": {}, "capabilities": []}}\r\n{"return": {}}\r\n')
+    greets.shutdown(socket.SHUT_WR)
+    with greets, pytest.raises(MachineDied, match="kernel tiny died: QEMU does not answer"):
+        machine.pause()
 
 
 def test_first_files_that_are_cut_off_are_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
