@@ -1,12 +1,17 @@
 """python -m bench.faults [NAME…]: a run in which something fails, and what must remain of it.
 
 Each fault is injected into a run of a small scenario on the running kernel, in mount and PID namespaces of its own.
-What must remain: no traceback, an exit status that says so, evidence that can be read as far as it goes, and no
-process. Ends with 1 where something else came of it. What guests do is in tests/vm.
+What must remain: no traceback, an exit status that says so, evidence that can be read as far as it goes, no process
+and no folder. Ends with 1 where something else came of it. What guests do is in tests/vm.
+
+A run has four processes that can be killed: pytest, its worker, the one that holds a lab's programs together, and the
+first of these programs. Each is, at each of five phases: while tests are collected, in a lab that has just been made,
+in the middle of an experiment, while the lab is taken down, and when all tests have run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,14 +20,15 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import BadInput
 from harness.evidence import codec
+from harness.orphans import Process
 from harness.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 PROJECT = Path(__file__).parents[1]
 ENOUGH = 300.0
@@ -34,30 +40,88 @@ statement = "ten wait"
 source = [{ document = "000", heading = "h" }]
 expect = [{ kernels = ">=3.0", verdict = "holds", because = "so" }]
 """
+# Where a run waits, once, for what is done to it.
+CONFTEST = """
+import os, pathlib, time
+
+def here(phase):
+    if os.environ.get("PHASE") != phase:
+        return
+    try:
+        pathlib.Path("is-there").touch(exist_ok=False)
+    except FileExistsError:
+        return
+    began = time.monotonic()
+    while not pathlib.Path("go-on").exists() and time.monotonic() < began + 100:
+        time.sleep(0.01)
+
+def pytest_collection_finish(session):
+    here("collecting")
+
+def pytest_sessionfinish(session):
+    here("ending-worker" if hasattr(session.config, "workerinput") else "ending")
+"""
 TEST = """
-import os, time
+import os, subprocess
 import pytest
+from conftest import here
+
+@pytest.fixture
+def crossed(lab, n):
+    host = lab.host("a")
+    host.start("sleep", "1000")
+    yield host
+    if n == 2:
+        here("teardown")
 
 @pytest.mark.claim("queue.limit")
 @pytest.mark.parametrize("n", range(4))
-def test_limit(claim, lab, n):
-    host = lab.host("a")
+def test_limit(claim, lab, crossed, n):
+    if n == 2:
+        here("lab")
     with claim.effect("an effect") as effect:
         effect.compare("hosts", len(lab.all_hosts), document=1, kernel=1)
+        if n == 2:
+            here("experiment")
+            subprocess.run(["sh", "-c", os.environ.get("HAPPENS", "")], check=False)
+        effect.premise("a program says", crossed.run("echo", "yes").stdout.strip(), "yes")
     with claim.control("a control") as control:
         control.expect("hosts", len(lab.all_hosts), 1)
-    if n == 2:
-        open("at-the-third", "w").close()
-        time.sleep(float(os.environ.get("WAITS", 0)))
 """
-SHELL = "ulimit -c 0; cd /mnt/run; "
+# The first process of the namespace, when the shell has done: what is left of the run, and its evidence, for us to see.
+AFTERWARDS = """
+import os, pathlib, shutil, sys, time
+status, place = int(sys.argv[1]), pathlib.Path(sys.argv[2])
+until = time.monotonic() + 20
+while True:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+    left = []
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"):
+        try:
+            left.append(pathlib.Path("/proc/%d/cmdline" % pid).read_text().replace("\\0", " ").strip() or str(pid))
+        except OSError:
+            pass
+    left += [str(each) for each in pathlib.Path("/mnt/tmp").iterdir()]
+    if not left or time.monotonic() > until:
+        break
+    time.sleep(0.05)
+(place / "left").write_text(", ".join(left))
+if pathlib.Path("e").is_dir():
+    shutil.copytree("e", place / "kept")
+os._exit(status)
+"""
 
 
 @dataclass(frozen=True)
 class Fault:
     """A fault: what the shell does before and around pytest (PYTEST stands for its command), and what must remain.
 
-    `statuses` are the exit statuses that say it, `runs` how many of four there is evidence of at least.
+    `statuses` are the exit statuses that say it, `runs` how many of eight there is evidence of at least. `victim` is
+    what gets `signal` at `phase`, and SIGCONT afterwards if that is SIGSTOP.
     """
 
     name: str
@@ -66,15 +130,73 @@ class Fault:
     statuses: tuple[int, ...]
     runs: int = 0
     size: str = "64m"
-    kill: str = ""
+    victim: str = ""
+    phase: str = "experiment"
+    signal: signal.Signals = signal.SIGKILL
+
+
+# Whom a shell sees killed.
+KILLED = (137,)
+PHASES = {
+    "collecting": "while tests are collected",
+    "lab": "in a lab that has just been made",
+    "experiment": "in the middle of an experiment",
+    "teardown": "while the lab is taken down",
+    "ending": "when all tests have run",
+}
+VICTIMS = {
+    "pytest": "pytest is killed",
+    "worker": "the worker is killed",
+    "holder": "the process that holds a lab's programs together is killed",
+    "first": "the first process of a lab's programs is killed",
+}
+
+
+def _kills() -> Iterator[Fault]:
+    """Each process at each phase at which it is there. What has a result keeps it."""
+    kept = {"collecting": 0, "lab": 2, "experiment": 2, "teardown": 2, "ending": 8}
+    for victim, what in VICTIMS.items():
+        for phase, when in PHASES.items():
+            if victim in ("holder", "first") and phase in ("collecting", "ending"):
+                continue
+            at, runs, workers = phase, 8, "-n 1"
+            statuses: tuple[int, ...] = (1,)
+            if victim == "pytest":
+                statuses, runs, workers = KILLED, kept[phase], ""
+            elif victim == "worker":
+                at = "ending-worker" if phase == "ending" else phase
+                # A worker that had no test to run is replaced, and nothing is lost; a test that has its result is not.
+                statuses = (0, 1) if phase in ("collecting", "ending") else (1,)
+            elif phase == "teardown":
+                statuses = (0, 1)  # it is to end anyhow
+            yield Fault(
+                f"{victim}-{phase}", f"{what} {when}", f"PHASE={at} PYTEST {workers}", statuses, runs,
+                victim=victim, phase=at,
+            )  # fmt: skip
 
 
 FAULTS = (
-    Fault("none", "nothing fails", "PYTEST", (0,), 4),
-    Fault("workers", "nothing fails, with two workers", "PYTEST -n 2", (0,), 4),
+    Fault("none", "nothing fails", "PYTEST", (0,), 8),
+    Fault("workers", "nothing fails, with two workers", "PYTEST -n 2", (0,), 8),
     Fault("full-disk", "the disk is full", "cat /dev/zero >fill 2>/dev/null; PYTEST", (4,), size="128k"),
-    Fault("read-only", "the place of evidence is read-only", "mount -o remount,ro /mnt; PYTEST", (4,)),
-    Fault("report-full", "the report goes to /dev/full", "PYTEST --tcp-ktap=/dev/full", (4,), 4),
+    Fault(
+        "fills",
+        "the disk fills in the third test",
+        "HAPPENS='cat /dev/zero >fill' PYTEST; s=$?; rm -f fill; (exit $s)",
+        (1, 2, 3, 4),
+        2,
+        size="1m",
+    ),
+    Fault("read-only", "the place of evidence is read-only", "mount -o remount,ro /mnt/run; PYTEST", (4,)),
+    Fault(
+        "becomes-read-only",
+        "the place of evidence becomes read-only in the third test",
+        "HAPPENS='mount -o remount,ro /mnt/run' PYTEST",
+        (1, 2, 3, 4),
+        2,
+    ),
+    Fault("is-removed", "the evidence is removed in the third test", "HAPPENS='rm -r e' PYTEST", (0, 1), 8),
+    Fault("report-full", "the report goes to /dev/full", "PYTEST --tcp-ktap=/dev/full", (4,), 8),
     # Root could raise the limit again, and a lab does.
     Fault(
         "descriptors",
@@ -84,89 +206,169 @@ FAULTS = (
     ),
     Fault("memory", "there are 200 MB of address space", "ulimit -v 200000; PYTEST", (1, 2, 3, 4)),
     Fault("closed-pipe", "nobody reads the output", "PYTEST | true; exit $?", (0,), 0),
-    Fault("no-input", "standard input is closed", "PYTEST <&-", (0,), 4),
+    Fault("no-input", "standard input is closed", "PYTEST <&-", (0,), 8),
     Fault("no-path", "there is no PATH", "PATH=; export PATH; PYTEST", (0, 1, 2, 4)),
-    Fault("no-home", "there is no HOME, and an odd locale", "unset HOME; LC_ALL=xx_YY; export LC_ALL; PYTEST", (0,), 4),
-    Fault("killed", "pytest is killed in the third test", "WAITS=100 PYTEST", (-9, 137), 2, kill="pytest"),
-    Fault("terminated", "pytest is terminated in the third test", "WAITS=100 PYTEST", (-15, 143, 2), 2, kill="TERM"),
-    Fault("interrupted", "Ctrl-C in the third test", "WAITS=100 PYTEST", (2,), 2, kill="INT"),
-    Fault("worker-killed", "a worker is killed in the third test", "WAITS=3 PYTEST -n 1", (1,), 3, kill="worker"),
-)
+    Fault("no-home", "there is no HOME, and an odd locale", "unset HOME; LC_ALL=xx_YY; export LC_ALL; PYTEST", (0,), 8),
+    Fault(
+        "clock-since-boot",
+        "the clocks since boot are eleven days ahead, in a time namespace",
+        "unshare --time --boottime=1000000 --monotonic=1000000 PYTEST",
+        (0,),
+        8,
+    ),
+    *_kills(),
+    Fault(
+        "terminated", "pytest is terminated in the third test", "PHASE=experiment PYTEST", (143, 2), 2,
+        victim="pytest", signal=signal.SIGTERM,
+    ),
+    Fault(
+        "interrupted", "Ctrl-C in the third test", "PHASE=experiment PYTEST", (2,), 2,
+        victim="pytest", signal=signal.SIGINT,
+    ),
+    Fault(
+        "stopped", "the worker stands still for a moment", "PHASE=experiment PYTEST -n 1", (0,), 8,
+        victim="worker", signal=signal.SIGSTOP,
+    ),
+)  # fmt: skip
 
 
 def tried(fault: Fault, directory: Path) -> str:
     """What came of a fault; "" if what must remain remains."""
-    (directory / "claims").mkdir(parents=True)
-    (directory / "claims" / "queue.toml").write_text(CLAIM)
-    (directory / "test_faults.py").write_text(TEST)
-    (directory / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider -q\n")
+    given = directory / "given"
+    (given / "claims").mkdir(parents=True)
+    (given / "claims" / "queue.toml").write_text(CLAIM)
+    (given / "conftest.py").write_text(CONFTEST)
+    (given / "test_faults.py").write_text(TEST)
+    (given / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider -q\npythonpath = .\n")
     pytest = f"{sys.executable} -m pytest --tcp-evidence=/mnt/run/e"
     script = (
-        f"mount -t tmpfs -o size={fault.size} tmpfs /mnt && mkdir /mnt/run && cp -r {directory}/. /mnt/run/ "
-        f"&& {SHELL}{fault.script.replace('PYTEST', pytest)}; status=$?; "
-        f"cp -r /mnt/run/e {directory}/kept 2>/dev/null; exit $status"
+        f"mount -t tmpfs tmpfs /mnt && mkdir /mnt/run /mnt/tmp /mnt/pytest && "
+        f"mount -t tmpfs -o size={fault.size} tmpfs /mnt/run && cp -r {given}/. /mnt/run/ && cd /mnt/run || exit 99; "
+        f"(ulimit -c 0; {fault.script.replace('PYTEST', pytest)}); "
+        f"exec {sys.executable} -I -c '{AFTERWARDS}' $? {directory}"
     )
     words = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--propagation=private"]
     ordinary = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    environment = os.environ | {"PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1"}
+    own = {"TMPDIR": "/mnt/tmp", "PYTEST_DEBUG_TEMPROOT": "/mnt/pytest"}
+    environment = os.environ | own | {"PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1"}
     process = subprocess.Popen(
         [words[0], *ordinary, *words[1:], "sh", "-c", script], env=environment, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
     )  # fmt: skip
-    if fault.kill:
-        _kill(fault, process)
-    said, _ = process.communicate(timeout=ENOUGH)
-    return _wrong(fault, process.returncode, said, directory / "kept")
+    try:
+        if fault.victim:
+            _strike(fault, process)
+        said, _ = process.communicate(timeout=ENOUGH)
+    finally:
+        process.kill()
+    return _wrong(fault, process.returncode, said, directory)
 
 
-def _kill(fault: Fault, process: subprocess.Popen[str]) -> None:
-    """Send a signal to pytest, or to its worker, when it is in the third test."""
+class Running(NamedTuple):
+    """A process of a run."""
 
-    def victim() -> int | None:
-        """Whom to send it to; 0 when all has ended before the third test."""
-        pytests = _pytests(process.pid)
-        if any(Path(f"/proc/{pid}/cwd/at-the-third").exists() for pid in pytests):
-            return max(pytests) if fault.kill == "worker" else min(pytests)
-        return None if process.poll() is None else 0
-
-    found = until(lambda: (pid := victim()) is not None and (pid,), deadline=ENOUGH, what="the third test")
-    if found and found[0]:
-        os.kill(found[0], {"TERM": signal.SIGTERM, "INT": signal.SIGINT}.get(fault.kill, signal.SIGKILL))
+    pid: int
+    parent: int
+    name: str
 
 
-def _pytests(above: int) -> list[int]:
-    """The Pythons below a process."""
+def _strike(fault: Fault, process: subprocess.Popen[str]) -> None:
+    """Send the fault's signal to its victim when the run waits in its phase, and let the run go on."""
+    until(
+        lambda: _waits(process.pid) or process.poll() is not None,
+        deadline=ENOUGH,
+        what=f"a run that waits: {fault.phase}",
+    )
+    where = _waits(process.pid)
+    if where is None:  # it has ended before
+        return
+    victim = Process(_victims(process.pid)[fault.victim].pid)
+    victim.signal(fault.signal)
+    if fault.signal == signal.SIGSTOP:
+        state = Path(f"/proc/{victim.pid}/stat")
+        until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", what="a process that stands still")
+        victim.signal(signal.SIGCONT)
+    else:
+        # The first of a PID namespace has ended when whoever started the others has waited for them: these end with it.
+        ends = [Process(each.pid) for each in _below(process.pid) if each.name == "sleep"]
+        until(
+            lambda: (
+                fault.signal != signal.SIGKILL or not any(each.alive() for each in ends)
+                if fault.victim == "first"
+                else fault.signal != signal.SIGKILL or not victim.alive()
+            ),
+            what="the end of the victim",
+        )
+    with contextlib.suppress(OSError):  # with pytest its directory may have gone
+        (where / "go-on").touch()
+
+
+def _waits(above: int) -> Path | None:
+    """The directory of a run that waits; None if none does."""
+    for each in _below(above):
+        where = Path(f"/proc/{each.pid}/root/mnt/run")
+        if (where / "is-there").exists():
+            return where
+    return None
+
+
+def _below(above: int) -> list[Running]:
+    """The processes below another."""
     listed = subprocess.run(["ps", "-eo", "pid=,ppid=,comm="], check=True, capture_output=True, text=True).stdout
-    parents = {}
-    for line in listed.splitlines():
-        pid, parent, name = line.split(None, 2)
-        parents[int(pid)] = (int(parent), name)
+    fields = [line.split(None, 2) for line in listed.splitlines()]
+    running = {int(pid): Running(int(pid), int(parent), name) for pid, parent, name in fields}
 
     def is_below(pid: int) -> bool:
-        while pid in parents:
+        while pid in running:
             if pid == above:
                 return True
-            pid = parents[pid][0]
+            pid = running[pid].parent
         return False
 
-    return [pid for pid, (_, name) in parents.items() if name.startswith(("python", "pytest")) and is_below(pid)]
+    return [each for each in running.values() if is_below(each.pid)]
 
 
-def _wrong(fault: Fault, status: int, said: str, kept: Path) -> str:
+def _victims(above: int) -> dict[str, Running]:
+    """Who is who in a run. A worker is pytest itself where there is none of its own."""
+    running = {each.pid: each for each in _below(above)}
+
+    def is_python(pid: int) -> bool:
+        return pid in running and running[pid].name.startswith(("python", "pytest"))
+
+    pythons = [each for each in running.values() if is_python(each.pid)]
+    found = {"pytest": next(each for each in pythons if not is_python(each.parent))}
+    found["worker"] = next((each for each in pythons if is_python(each.parent)), found["pytest"])
+    for each in running.values():
+        if each.name == "unshare" and is_python(each.parent):
+            found["holder"] = each
+    for each in running.values():
+        if "holder" in found and each.parent == found["holder"].pid:
+            found["first"] = each
+    return found
+
+
+def _wrong(fault: Fault, status: int, said: str, directory: Path) -> str:
+    """What is not as it must be."""
     if status not in fault.statuses:
         return f"it ended with {status}: {said[-300:]!r}"
+    if left := (directory / "left").read_text():
+        return f"it has left {left}"
     if fault.name not in ("memory", "descriptors", "closed-pipe") and ("Traceback" in said or "INTERNALERROR" in said):
         return f"a traceback: {said[-600:]}"
-    if kept.is_dir():
-        try:
-            read = codec.read_directory(kept)
-        except BadInput as error:
-            return f"its evidence cannot be read: {error}"
-        runs = [run for file in read.files for run in file.runs]
-        if read.notices or len(runs) < fault.runs:
-            return f"{len(runs)} runs of {fault.runs} are kept; {json.dumps(read.notices)}"
-    elif fault.runs:
-        return "no evidence is kept"
+    return _lost(fault, directory / "kept")
+
+
+def _lost(fault: Fault, kept: Path) -> str:
+    """What evidence has to be there, and is not."""
+    if not kept.is_dir():
+        return "no evidence is kept" if fault.runs else ""
+    try:
+        read = codec.read_directory(kept)
+    except BadInput as error:
+        return f"its evidence cannot be read: {error}"
+    runs = [run for file in read.files for run in file.runs]
+    if read.notices or len(runs) < fault.runs:
+        return f"{len(runs)} runs are kept, and {fault.runs} at least had to be; {json.dumps(read.notices)}"
     return ""
 
 
@@ -177,7 +379,7 @@ def main(words: list[str], say: Callable[[str], None] = print) -> int:
         with tempfile.TemporaryDirectory(prefix="harness-faults-") as directory:
             why = tried(fault, Path(directory))
         wrong += bool(why)
-        say(f"{fault.name:<14} {fault.what}: {why or 'what must remain remains'}")
+        say(f"{fault.name:<18} {fault.what}: {why or 'what must remain remains'}")
     return bool(wrong)
 
 
