@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+import pytest
+
+from harness.errors import Unsupported
 from harness.kernels import hosts, interpreters
 from harness.kernels.project import Project
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def test_a_host_survives_the_words_of_execnet() -> None:
@@ -45,3 +45,28 @@ def test_one_who_is_not_alone_asks_nothing_of_the_host() -> None:
     assert hosts.RemoteHost("a", "a", sudo=True).ssh("true")[-1] == "exec sudo -n -H sh -c true"
     # The user's word comes before ours.
     assert "-oConnectTimeout=1" in hosts.RemoteHost("a", "a", options=(("ConnectTimeout", "1"),)).ssh("true")
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("", "it answers '', and not where the project stands there: is there a shell that runs what it is told?"),
+        ("This account is closed.\\n", "it answers 'This account is closed.', and not where"),
+        ("\\377\\n", "it answers '\ufffd', and not where"),
+        ("Welcome!\\n\\n/there\\n/python\\n", "its shell says 'Welcome!' before it does what it is told"),
+    ],
+)
+def test_a_host_that_answers_something_else_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, why: str
+) -> None:
+    """An ssh that came to an account without a shell was a traceback."""
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text(f"#!/bin/sh\ncat >/dev/null\nprintf '{answer}'\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}{os.pathsep}{os.environ['PATH']}")
+    project = tmp_path / "project"
+    project.mkdir()
+    with pytest.raises(Unsupported) as refused:
+        hosts.deliver(hosts.RemoteHost("there", "there"), Project(project))
+    assert str(refused.value).startswith(f"there cannot run scenarios: {why}")

@@ -273,6 +273,16 @@ def test_a_worker_whose_program_ends_without_a_word(run: Run, pytester: pytest.P
     assert "not ok 1 Linux elsewhere # did not run: a worker could not" in (pytester.path / "r.ktap").read_text()
 
 
+def test_a_worker_whose_program_is_no_interpreter(run: Run, pytester: pytest.Pytester) -> None:
+    (pytester.path / "elsewhere").write_text("#!/bin/sh\necho welcome\nexec cat >/dev/null\n")
+    ran = run()
+    assert ran.ret == pytest.ExitCode.USAGE_ERROR
+    why = "a worker could not be started: its program answers, but as no Python interpreter does"
+    assert [line for line in ran.errlines if line.strip()] == [f"ERROR: {why}"]
+    assert "INTERNALERROR" not in ran.stdout.str()
+    assert f"not ok 1 Linux elsewhere # did not run: {why[:30]}" in (pytester.path / "r.ktap").read_text()
+
+
 def test_a_worker_that_cannot_be_started_again(run: Run, pytester: pytest.Pytester) -> None:
     script = pytester.path / "elsewhere"
     again = f"[ ! -e {script}.once ] || {{{CANNOT_START.format(PROJECT, sys.executable)}}}\ntouch {script}.once\n"
