@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["pytester"]
 
+BACKLOG = "net.core.netdev_max_backlog of this machine is large enough for the train"
 TESTS = """
 import pytest
 
@@ -38,7 +39,9 @@ def test_what_did_not_run_is_said_last(
     assert "did not run" not in session("-p", "tests.incomplete", "-n", workers, "-k", "passes").stdout.str()
 
 
-@pytest.mark.parametrize(("why", "status"), [("vagrant is not installed", 1), ("this kernel has no netem", 0)])
+@pytest.mark.parametrize(
+    ("why", "status"), [("vagrant is not installed", 1), ("this kernel has no netem", 0), (BACKLOG, 0)]
+)
 def test_where_all_must_run_a_test_that_could_have_fails_the_run(
     pytester: pytest.Pytester, session: Callable[..., pytest.RunResult], why: str, status: int
 ) -> None:
