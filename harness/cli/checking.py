@@ -88,6 +88,8 @@ def _judged(check: Check) -> Judged:
         target = the_kernel(check.kernel, check.selection)
     except CannotRun as error:
         return _cannot_run(error)
+    if check.selection:
+        check.selection.is_no_use(check.kernel)
     try:
         _boot(target, check)
     except CannotRun as error:

@@ -139,6 +139,8 @@ def _places(question: Question, stack: ExitStack) -> tuple[list[Path], list[str]
     kernels = [each for each in targets if each is not None]
     if question.machine:
         question.machine.is_had_by(kernels)
+    if question.selection:
+        question.selection.is_no_use(" and ".join(question.words))
     chosen = [
         Chosen(each.name, word_of(each), question.machine.words_for(each) if question.machine else ())
         for each in kernels
@@ -153,9 +155,11 @@ def _places(question: Question, stack: ExitStack) -> tuple[list[Path], list[str]
 
 
 def _nothing_is_started(question: Question, why: str) -> None:
-    """BadInput where a machine is described all the same."""
+    """BadInput where a machine is described, or an archive named, all the same."""
     if question.machine:
         question.machine.of_nothing(why)
+    if question.selection:
+        question.selection.is_no_use(why)
 
 
 def word_of(kernel: Target) -> str:

@@ -23,6 +23,8 @@ def compare_facts(question: Question) -> int:
         if question.evidence or is_evidence(word):
             raise BadInput("--facts starts kernels and reads them: name kernels, not evidence")
     kernels = [target(word, question) for word in question.words]
+    if question.selection:
+        question.selection.is_no_use(" and ".join(question.words))
     machine = question.machine
     if machine:
         machine.is_had_by(kernels)

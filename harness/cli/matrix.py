@@ -51,8 +51,9 @@ def matrix(
     if not directories and not kernels and not add_to:
         raise click.UsageError("name a directory with evidence, or a kernel: --facts 6.12")
     made = functools.reduce(making.join, [*map(making.load, add_to), making.of_evidence(directories)])
-    for word in kernels:
-        target = the_kernel(word, selection)
+    targets = [the_kernel(word, selection) for word in kernels]
+    selection.is_no_use(" and ".join(kernels) or "the matrix")
+    for target in targets:
         note(f"reading the defaults and counters of {target.names[0]}")
         made = making.with_facts(made, facts.of(target, Path.cwd()))
     write(output, making.dump(made))

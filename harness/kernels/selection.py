@@ -49,6 +49,14 @@ class Selection:
             self._say(notice)
         return found
 
+    def is_no_use(self, what: str) -> None:
+        """BadInput, if an archive was named and nobody has asked for it: `what` is of none."""
+        mirror, suites, keyring = self._named
+        if any(self._named) and "archive" not in vars(self):
+            words = [("--mirror", mirror), *(("--suite", suite) for suite in suites), ("--keyring", keyring)]
+            written = " ".join(f"{option} {value}" for option, value in words if value)
+            raise BadInput(f"{what}: no kernel comes from an archive; leave out {written}")
+
     @cached_property
     def listed(self) -> list[Kernel]:
         """The archive's kernels, oldest first."""

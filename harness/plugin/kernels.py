@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import HarnessError
-from harness.kernels.targets import FAR, KERNEL, Running, Target, Ways, meant
+from harness.kernels.targets import FAR, KERNEL, Archived, Built, Remote, Running, Target, Ways, meant
 from harness.plugin import trouble, world
 from harness.plugin.options import PREFIX, in_pytest, key, setting
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from xdist.workermanage import WorkerController
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 INSIDE = "TCP_HARNESS_INSIDE"
 # What a worker is told beside its kernel: the names of all.
 KERNELS = "harness_kernels"
+# The options that say where kernels of an archive come from, and the one that is for hosts.
+OF_ARCHIVES, SSH_CONFIG = ("mirror", "suite", "keyring"), "ssh-config"
 # How many machines may be lost, for each that was asked for, before the run is given up.
 RESTARTS = 3
 
@@ -65,6 +67,7 @@ def choose(config: pytest.Config) -> None:
         workers = [] if collect_only else _workers(config, targets)
     except HarnessError as error:
         raise pytest.UsageError(in_pytest(str(error))) from None
+    _refuse_what_no_kernel_needs(config, targets)
     _project_is_found(config)
     config.stash[PLAN] = Plan(tuple(targets), each)
     if not collect_only:
@@ -83,12 +86,29 @@ def refuse_without_kernels(config: pytest.Config) -> None:
 
     What is set, and not typed, is for another time.
     """
+    for name, written in _typed(config, *OF_ARCHIVES, SSH_CONFIG):
+        raise pytest.UsageError(f"--tcp-{name} {written} needs a kernel: add --tcp-kernel KERNEL")
+
+
+def _refuse_what_no_kernel_needs(config: pytest.Config, targets: Sequence[Target]) -> None:
+    """The same where kernels are named, and none of them is come by so. What a kernel of a plugin's needs it knows."""
+    if not all(isinstance(target, (Running, Remote, Built, Archived)) for target in targets):
+        return
+    unused = [] if any(isinstance(target, Archived) for target in targets) else [*OF_ARCHIVES]
+    unused += [] if any(isinstance(target, Remote) for target in targets) else [SSH_CONFIG]
+    names = ", ".join(target.name for target in targets)
+    for name, written in _typed(config, *unused):
+        whose = "a host, --tcp-kernel ssh:HOST" if name == SSH_CONFIG else "a kernel of an archive, --tcp-kernel 6.12"
+        raise pytest.UsageError(f"--tcp-{name} {written} is for {whose}: of no use for {names}")
+
+
+def _typed(config: pytest.Config, *names: str) -> Iterator[tuple[str, str]]:
+    """Those of these options that were typed, and their values as they were."""
     typed = {word.partition("=")[0] for word in config.invocation_params.args}
-    for name in ("mirror", "suite", "keyring", "ssh-config"):
+    for name in names:
         value = config.getoption(key(name))
         if value and typed & {f"--tcp-{name}", f"--{name}"}:
-            written = " ".join([value] if isinstance(value, str) else value)
-            raise pytest.UsageError(f"--tcp-{name} {written} needs a kernel: add --tcp-kernel KERNEL")
+            yield name, " ".join([value] if isinstance(value, str) else value)
 
 
 def plan_of(config: pytest.Config) -> Plan | None:

@@ -58,6 +58,13 @@ def test_a_kernel_that_passes_is_good(check: Callable[..., Ran], tmp_path: Path)
     assert [file.name for file in (tmp_path / "linux" / "kept").glob("*.json")] == ["queue.limit.json"]
 
 
+def test_an_archive_that_the_kernel_does_not_come_from_is_refused(check: Callable[..., Ran]) -> None:
+    ran = check("running", "--mirror", "http://127.0.0.1:9/x", "--suite", "y")
+    said = "running: no kernel comes from an archive; leave out --mirror http://127.0.0.1:9/x --suite y"
+    assert said in ran.stderr
+    assert ran.returncode >= 128
+
+
 def test_the_number_that_moved_comes_before_anything_else(check: Callable[..., Ran]) -> None:
     ran = check("running", "--claim", "queue", scenario=SCENARIO.replace('"waiting", 11', '"waiting", 8'))
     assert ran.returncode == BAD

@@ -155,6 +155,15 @@ def test_a_claim_that_does_not_exist_is_one_line(compare: Callable[..., tuple[in
     )
 
 
+@pytest.mark.parametrize("words", [("running", "running"), ("running", "running", "--facts"), ("mine", "mine")])
+def test_an_archive_that_no_kernel_comes_from_is_refused(
+    compare: Callable[..., tuple[int, str, str]], words: tuple[str, ...]
+) -> None:
+    code, out, err = compare(*words, "--mirror", "http://127.0.0.1:9/x", "--suite", "y")
+    said = "no kernel comes from an archive; leave out --mirror http://127.0.0.1:9/x --suite y"
+    assert (code, out, err.partition(": ")[2].partition(": ")[2]) == (2, "", f"{said}\n")
+
+
 def test_a_page_that_cannot_be_written_is_refused_before_anything_runs(
     compare: Callable[..., tuple[int, str, str]],
 ) -> None:

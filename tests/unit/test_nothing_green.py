@@ -435,6 +435,26 @@ def test_what_is_for_other_kernels_needs_one(run: Run, option: str) -> None:
     assert ran.errlines[0] == f"ERROR: {option} x needs a kernel: add --tcp-kernel KERNEL"
 
 
+@pytest.mark.parametrize(
+    ("option", "kernels", "why"),
+    [
+        (
+            "--tcp-mirror",
+            ("running", "ssh:elsewhere"),
+            "a kernel of an archive, --tcp-kernel 6.12: of no use for running",
+        ),
+        ("--tcp-keyring", ("running",), "a kernel of an archive, --tcp-kernel 6.12: of no use for running"),
+        ("--tcp-ssh-config", ("running",), "a host, --tcp-kernel ssh:HOST: of no use for running"),
+    ],
+)
+def test_what_none_of_the_kernels_needs_is_a_mistake_of_usage(
+    run: Run, option: str, kernels: tuple[str, ...], why: str
+) -> None:
+    ran = run(option, "x", kernels=kernels)
+    assert ran.ret == pytest.ExitCode.USAGE_ERROR
+    assert ran.errlines[0].startswith(f"ERROR: {option} x is for {why}")
+
+
 def test_fewer_than_one_worker_is_a_mistake_of_usage(run: Run) -> None:
     for number in ("0", "-1"):
         ran = run("-n", number)
