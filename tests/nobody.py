@@ -22,13 +22,21 @@ NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "env
 
 @contextmanager
 def home_of_nobody() -> Iterator[Path]:
-    """A home for the user nobody, whom pytest's own directories for temporary files keep out; skips who is not root."""
+    """A home for the user nobody, whom pytest's own directories for temporary files keep out; skips who is not root.
+
+    That user can read what is put there meanwhile, whatever the umask of the tests.
+    """
     if os.geteuid() != 0:
         pytest.skip("the other tests are an ordinary user's already")
-    with tempfile.TemporaryDirectory() as directory:
+    # A TMPDIR of root's own is closed to nobody as well.
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
         home = Path(directory)
         home.chmod(0o755)
         for needed in (sys.executable, __file__):
             if subprocess.run([*NOBODY, "test", "-r", needed], check=False).returncode:
                 pytest.skip(f"the user nobody cannot read {needed}")
-        yield home
+        before = os.umask(0o022)
+        try:
+            yield home
+        finally:
+            os.umask(before)

@@ -68,7 +68,8 @@ def ubuntu(directory: Path, release: str, image: bytes, modules: Mapping[str, by
 def _deb(directory: Path, name: str, files: Mapping[str, bytes]) -> Path:
     building = directory / f"{name}.building"
     _lay(building, files)
-    (building / "DEBIAN").mkdir(mode=0o755)
+    (building / "DEBIAN").mkdir()
+    (building / "DEBIAN").chmod(0o755)  # whatever the umask: dpkg-deb takes no other
     control = f"Package: {name}\nVersion: {VERSION}-{NUMBER}.{NUMBER}\nArchitecture: amd64\n"
     (building / "DEBIAN" / "control").write_text(
         f"{control}Maintainer: nobody <a@example.org>\nDescription: a kernel\n"
