@@ -30,7 +30,7 @@ from harness.kernels.project import Project
 from harness.orphans import die_with_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 # Nobody is there to type a password; a host that has gone is noticed within half a minute.
 OPTIONS = {"BatchMode": "yes", "ServerAliveInterval": "10", "ServerAliveCountMax": "3", "ConnectTimeout": "20"}
@@ -148,8 +148,24 @@ def deliver(host: RemoteHost, project: Project) -> tuple[str, str]:
     if done.returncode:
         what = "cannot be reached" if done.returncode == SSH_FAILED else "cannot run scenarios"
         raise Unsupported(f"{host.name} {what}: {said[-1] if said else f'exit status {done.returncode}'}")
-    place, python = done.stdout.decode().splitlines()[-2:]
+    answer = done.stdout.decode(errors="replace").splitlines()
+    if len(answer) < len(("place", "python")):
+        raise Unsupported(
+            f"{host.name} cannot run scenarios: it answers {_quoted(answer)}, and not where the project stands there: "
+            "is there a shell that runs what it is told?"
+        )
+    if before := answer[:-2]:
+        raise Unsupported(
+            f"{host.name} cannot run scenarios: its shell says {_quoted(before)} before it does what it is told, where "
+            "an interpreter is to answer: look into ~/.bashrc there"
+        )
+    place, python = answer
     return place, python
+
+
+def _quoted(lines: Sequence[str]) -> str:
+    """The first of some lines, as it can be shown."""
+    return repr(next(iter(lines), "")[:80])
 
 
 def interpreter(host: RemoteHost, place: str, python: str, below: Path) -> list[str]:

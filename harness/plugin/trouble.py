@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import traceback
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ END = "\0"
 # Of a directory with evidence: what the machines said on their consoles, a file each.
 FOLDER = "consoles"
 WITHOUT_A_WORD = "a worker could not be started: its program ended without a word"
+NO_INTERPRETER = "a worker could not be started: its program answers, but as no Python interpreter does"
 
 
 class Said:
@@ -74,10 +76,16 @@ def is_told(config: pytest.Config) -> Iterator[None]:
     """While workers are started: why one has not come up becomes the error, in place of what execnet makes of it."""
     try:
         yield
-    except (OSError, EOFError) as error:
-        if SAID not in config.stash:
+    except (OSError, EOFError, AssertionError) as error:
+        if SAID not in config.stash or not (isinstance(error, (OSError, EOFError)) or _is_execnets(error)):
             raise
-        raise pytest.UsageError(config.stash[SAID].trouble() or f"{WITHOUT_A_WORD} ({type(error).__name__})") from None
+        without = NO_INTERPRETER if isinstance(error, AssertionError) else f"{WITHOUT_A_WORD} ({type(error).__name__})"
+        raise pytest.UsageError(config.stash[SAID].trouble() or without) from None
+
+
+def _is_execnets(error: AssertionError) -> bool:
+    """Whether it is execnet that asserts, and no test or plugin: that an interpreter answers as it is asked to."""
+    return traceback.extract_tb(error.__traceback__)[-1].filename.endswith("/execnet/gateway_bootstrap.py")
 
 
 @contextlib.contextmanager
