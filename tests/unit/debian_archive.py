@@ -35,8 +35,8 @@ class Key:
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir()
-        # Of pytest's long path below a long TMPDIR, gpg's agent could not make its socket: 107 bytes are all that fit.
-        self.home = Path(tempfile.mkdtemp(prefix="gpg-"))
+        # Below a long TMPDIR gpg's agent could not make its socket: 107 bytes are all that fit.
+        self.home = Path(tempfile.mkdtemp(prefix="gpg-", dir="/var/tmp"))
         self._gpg("--quick-generate-key", "archive@example.org", "ed25519", "sign", "never")
         self.keyring = directory / "keyring.gpg"
         self._gpg("--output", str(self.keyring), "--export")
