@@ -25,7 +25,7 @@ from tests.unit import debian_archive, distribution_packages
 from tests.unit.debian_archive import DebianArchive, Key
 
 from .conftest import PROJECT
-from .test_machine import kernel_of
+from .test_machine import IDLES, kernel_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -266,6 +266,34 @@ def test_a_machine_that_is_silent_is_left_alone_while_it_computes_and_reported_w
         assert "  | " in rest
         assert "crashed while running" in rest
         until(lambda: not Path(f"/proc/{machine}/cmdline").exists(), what="the machine to end")
+    finally:
+        running.kill()
+        running.wait()
+
+
+def test_ctrl_c_while_a_machine_starts_is_no_traceback(project: Project, tmp_path: Path, a_cache: Path) -> None:
+    """Everything in the foreground has it; the gateway printed a traceback for it."""
+    image = kernel_of(IDLES, tmp_path, banner=b"6.12.1-idle (me@here) #1\0").image
+    running = subprocess.Popen(
+        project.argv(f"--tcp-kernel={image}", "-k", "limit"), cwd=project.directory, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        env=os.environ | {places.CACHE: str(a_cache)},
+    )  # fmt: skip
+
+    def machines() -> list[int]:
+        assert running.poll() is None, running.communicate()[0]
+        return machines_of(running.pid)
+
+    try:
+        (machine,) = until(machines, deadline=project.left, what="a machine")
+        os.killpg(running.pid, signal.SIGINT)
+        said, _ = running.communicate(timeout=project.left)
+        assert running.returncode == pytest.ExitCode.INTERRUPTED, said
+        assert "KeyboardInterrupt" in said
+        assert "Traceback" not in said
+        until(lambda: not Path(f"/proc/{machine}/cmdline").exists(), what="the machine to end")
+        left = {file.suffix for file in (a_cache / "states").glob("*6.12.1-idle*")}
+        assert left <= {".lock"}  # which is swept after a day
     finally:
         running.kill()
         running.wait()
