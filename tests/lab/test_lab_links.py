@@ -21,6 +21,7 @@ from harness.observe import capture, info_of
 from harness.traffic import RawPeer, answered, connect, echo, hold, listen
 from harness.traffic.datagrams import HEADERS, datagrams
 from harness.waiting import let_pass, until
+from tests.processes import running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -268,7 +269,7 @@ def test_the_box_ends_with_the_process_that_made_it() -> None:
         [sys.executable, "-c", BUILT], cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    until(lambda: not Path(f"/proc/{int(killed.stdout)}").exists(), what="the end of the box")
+    until(lambda: not running(int(killed.stdout)), what="the end of the box")
 
 
 def test_a_box_that_has_died_is_told_of() -> None:

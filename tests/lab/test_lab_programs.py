@@ -16,6 +16,7 @@ from harness.errors import MissingProgram, NotReady, ProgramFailed
 from harness.lab import Lab, Ran
 from harness.lab.program import GUEST
 from harness.waiting import until
+from tests.processes import running
 
 if TYPE_CHECKING:
     import socket
@@ -119,14 +120,6 @@ def test_stopping_ends_the_children_too_and_by_force(host: Host) -> None:
     program.stop()
     assert not program.alive()
     until(lambda: not any(running(pid) for pid in family), what="the end of the children")
-
-
-def running(pid: int) -> bool:
-    """Whether a process exists and is no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_programs_end_with_their_lab(family: socket.AddressFamily) -> None:

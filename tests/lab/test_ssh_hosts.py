@@ -18,6 +18,7 @@ import pytest
 from harness.waiting import until
 from tests import plugins
 from tests.claim_file import claim_file
+from tests.processes import running
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/sbin:/usr/local/sbin")
 DEADLINE = 120
@@ -203,12 +204,12 @@ def test_a_host_that_is_lost_with_a_test_runs_it_again(far: Far) -> None:
 def test_nothing_is_left_there_when_pytest_is_killed(far: Far) -> None:
     told = far.project.parent / "pid"
     (far.project / "wait").write_text(str(told))
-    running = subprocess.Popen(
+    session = subprocess.Popen(
         far.argv("-k", "test_waits"), cwd=far.project, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
     until(lambda: told.exists() and told.read_text(), deadline=DEADLINE, what="a test that runs there")
     worker = int(told.read_text())
     os.kill(worker, 0)
-    running.send_signal(signal.SIGKILL)
-    running.wait()
-    until(lambda: not Path(f"/proc/{worker}").exists(), deadline=DEADLINE, what="the end of the interpreter there")
+    session.send_signal(signal.SIGKILL)
+    session.wait()
+    until(lambda: not running(worker), deadline=DEADLINE, what="the end of the interpreter there")
