@@ -122,6 +122,14 @@ def test_stopping_ends_the_children_too_and_by_force(host: Host) -> None:
     until(lambda: not any(running(pid) for pid in family), what="the end of the children")
 
 
+def test_a_child_that_heeds_no_signal_ends_with_a_program_that_does(host: Host) -> None:
+    program = host.start("sh", "-c", "(trap '' TERM; echo ready; exec sleep 1000) & wait")
+    until(program.output, what="output")
+    (child,) = program.children()
+    program.stop()
+    until(lambda: not running(child), what="the end of the child")
+
+
 def test_programs_end_with_their_lab(family: socket.AddressFamily) -> None:
     with Lab(family) as lab:
         program = lab.host("a").start("sh", "-c", "setsid sh -c 'echo ready; exec sleep 1000' & wait")

@@ -67,6 +67,14 @@ def test_a_link_stays_and_a_mode_too(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
 
 
+def test_who_reads_a_file_while_it_is_written_reads_it_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("before")
+    with (tmp_path / "file").open() as reader:
+        files.write(tmp_path / "file", b"after")
+        assert reader.read() == "before"
+    assert (tmp_path / "file").read_text() == "after"
+
+
 def test_links_that_others_lay_beside_a_file_are_not_followed(tmp_path: Path) -> None:
     """What was beside a file that was being written had a name that anybody could foresee."""
     (tmp_path / "victim").write_text("mine")

@@ -27,7 +27,7 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_nothing_outlives_it(command: str, number: signal.Signals, tmp_path: Path) -> None:
     """`harness diff` killed with -9 left two pytests and two QEMUs of 3 GB, and its folder."""
