@@ -259,7 +259,8 @@ def written(page: str, new: str) -> str:
 
 def commit() -> str:
     """The commit that is checked out, with a + where files of it are changed."""
-    words = ["git", "-C", str(HERE), "describe", "--always", "--dirty=+", "--exclude=*"]
+    # Also in a clone that is somebody else's.
+    words = ["git", "-c", f"safe.directory={HERE}", "-C", str(HERE), "describe", "--always", "--dirty=+", "--exclude=*"]
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
 
 

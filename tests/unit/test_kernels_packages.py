@@ -13,6 +13,7 @@ from harness import unpacking
 from harness.errors import BadInput, MissingProgram
 from harness.kernels import configuration, places, targets
 from harness.kernels.packages import is_package, unpack
+from harness.lab.isolation import in_user_namespace
 from tests.unit import distribution_packages
 from tests.unit.test_kernels_store import image, module
 
@@ -226,7 +227,9 @@ def test_of_a_package_with_a_name_that_leads_out_of_it_nothing_is_used(name: str
 
 
 @needs_dpkg
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to be careful with whom the program is")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or in_user_namespace(), reason="only root has to be careful with whom the program is"
+)
 def test_as_root_a_package_is_unpacked_by_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a stranger has packed is read by a program that may do nothing."""
     package = deb(tmp_path / "x.deb", lambda archive: put(archive, "./x", b"x"))

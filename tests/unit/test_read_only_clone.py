@@ -40,6 +40,19 @@ def test_examples_need_no_place_to_be_kept_in(tmp_path: Path) -> None:
     assert ran.returncode == pytest.ExitCode.OK, ran.stdout + ran.stderr
 
 
+@pytest.mark.parametrize(
+    "test",
+    [
+        "tests/unit/test_desk_scenarios.py::test_what_is_written_is_in_our_style[ruff check]",
+        "tests/unit/test_kernels_packages.py::test_as_root_a_package_is_unpacked_by_nobody",
+        "tests/unit/test_bench_repeat.py::test_two_at_once_are_two_rounds",
+    ],
+)
+def test_programs_write_nothing_there_and_git_reads_it(tmp_path: Path, test: str) -> None:
+    ran = as_another(tmp_path, sys.executable, "-m", "pytest", *OPTIONS, str(PROJECT / test))
+    assert ran.returncode == pytest.ExitCode.OK, ran.stdout + ran.stderr
+
+
 def test_an_ordinary_user_has_namespaces_for_what_could_harm(tmp_path: Path) -> None:
     namespaces = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc")
     tried = as_another(tmp_path, *namespaces, "mount", "-t", "tmpfs", "tmpfs", "/mnt")
