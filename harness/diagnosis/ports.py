@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 USED_UP, GATEWAY = "ports-used-up", "gateway-ports-used-up"
 RANGE, RESERVED = "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports"
+# A port, or a first and a last one.
+_PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,9 @@ def reserved_within(spelled: str, first: int, last: int) -> int:
     """How many ports of a range are reserved: "8080,30000-30010"."""
     count = 0
     for part in filter(None, (part.strip() for part in spelled.split(","))):
-        low, _, high = part.partition("-")
-        if low.isdigit() and (high or low).isdigit():
-            count += max(min(int(high or low), last) - max(int(low), first) + 1, 0)
+        if ends := _PORTS.fullmatch(part):
+            low, high = int(ends[1]), int(ends[2] or ends[1])
+            count += max(min(high, last) - max(low, first) + 1, 0)
     return count
 
 

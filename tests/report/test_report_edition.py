@@ -269,6 +269,14 @@ def test_other_kernels_are_told_of(place: Path) -> None:
     assert "- **Measured** on Linux 5.10.2, a knob is there: knobs **1**." in text
 
 
+@pytest.mark.parametrize("odd", ["5.10.2²", "5." + "9" * 5000])
+def test_a_version_that_is_no_number_is_told_of_all_the_same(place: Path, odd: str) -> None:
+    holds = phase("effect", "a knob is there", compared("knobs", 1, 1))
+    save(place, "queue.gone", run(odd, verdict="holds", phases=(holds,)), under="older")
+    save(place, "queue.limit", run(odd, verdict="holds", phases=(holds,)), under="older")
+    assert f"**Linux 6.18.4**; evidence of {odd} is given beside them." in edition(place, "older")
+
+
 def test_many_kernels_are_told_by_the_first_and_the_last(place: Path) -> None:
     holds = phase("effect", "a knob is there", compared("knobs", 1, 1))
     older = ("4.19.1", "5.10.2", "6.1.9", "6.12.3")

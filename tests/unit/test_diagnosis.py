@@ -12,6 +12,7 @@ from harness.claims.files import load
 from harness.diagnosis.catalogue import NAMES
 from harness.diagnosis.diagnose import diagnose
 from harness.diagnosis.findings import Certainty, Diagnosis
+from harness.diagnosis.ports import reserved_within
 from harness.evidence.types import Endpoint, Verdict
 from harness.incident.collector.kernel import told_by
 from harness.incident.conntrack import Tracked
@@ -354,6 +355,23 @@ def test_reserved_ports_are_not_to_be_had() -> None:
     few = {"net.ipv4.ip_local_port_range": "40000 40019"}
     reserved = few | {"net.ipv4.ip_local_reserved_ports": "8080,40000-40009"}
     assert (names(machine(**used, sysctls=few)), names(machine(**used, sysctls=reserved))) == ([], ["ports-used-up"])
+
+
+@pytest.mark.parametrize(
+    ("spelled", "count"),
+    [
+        ("", 0),
+        ("8080, 40000-40009,50000", 11),
+        ("39990-40001", 2),
+        ("40000-", 0),
+        ("4000²", 0),
+        ("40000-4000²,40001", 1),
+        ("9" * 5000, 0),
+        ("40000-" + "9" * 5000, 0),
+    ],
+)
+def test_reserved_ports_are_counted_as_far_as_they_are_ports(spelled: str, count: int) -> None:
+    assert reserved_within(spelled, 40_000, 50_000) == count
 
 
 def test_a_gateway_without_ports() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -56,7 +57,8 @@ def build(sources: Sources, kernel: Kernel, runs: Runs) -> Edition:
 
 
 def _order(version: str) -> list[int]:
-    return [int(part) if part.isdigit() else 0 for part in version.split(".")]
+    # What is no number, as ², and what is too long for one comes first.
+    return [int(part) if re.fullmatch(r"[0-9]{1,9}", part) else 0 for part in version.split(".")]
 
 
 def _places(sources: Sources) -> dict[str, list[Place]]:
