@@ -20,7 +20,7 @@ import pytest
 
 from harness.kernels import cache, places
 from harness.waiting import until
-from tests import nobody
+from tests import nobody, processes
 from tests.unit import debian_archive, distribution_packages
 from tests.unit.debian_archive import DebianArchive, Key
 
@@ -209,7 +209,7 @@ def test_a_machine_that_is_killed_has_failed_the_claim_of_its_test(
         (run,) = project.evidence()["runs"]
         assert run["outcome"] == "failed"
         assert_failed_in(tmp_path, "the test was not finished")
-        until(lambda: not Path(f"/proc/{machine}/cmdline").exists(), what="the machine to end")
+        until(lambda: not processes.running(machine), what="the machine to end")
     finally:
         running.kill()
         running.wait()
@@ -259,13 +259,11 @@ def test_a_machine_that_is_silent_is_left_alone_while_it_computes_and_reported_w
                 break
         (machine,) = machines_of(running.pid)
         os.kill(machine, signal.SIGSTOP)
-        began = time.monotonic()
         rest, _ = running.communicate(timeout=project.left)
-        assert time.monotonic() - began < 60
         assert "QEMU has been stopped by a signal" in rest
         assert "  | " in rest
         assert "crashed while running" in rest
-        until(lambda: not Path(f"/proc/{machine}/cmdline").exists(), what="the machine to end")
+        until(lambda: not processes.running(machine), what="the machine to end")
     finally:
         running.kill()
         running.wait()
@@ -291,7 +289,7 @@ def test_ctrl_c_while_a_machine_starts_is_no_traceback(project: Project, tmp_pat
         assert running.returncode == pytest.ExitCode.INTERRUPTED, said
         assert "KeyboardInterrupt" in said
         assert "Traceback" not in said
-        until(lambda: not Path(f"/proc/{machine}/cmdline").exists(), what="the machine to end")
+        until(lambda: not processes.running(machine), what="the machine to end")
         left = {file.suffix for file in (a_cache / "states").glob("*6.12.1-idle*")}
         assert left <= {".lock"}  # which is swept after a day
     finally:
@@ -309,7 +307,7 @@ def test_nothing_survives_pytest(project: Project) -> None:
         machines = until(lambda: machines_of(running.pid), deadline=project.left, what="a machine")
         running.send_signal(signal.SIGKILL)
         running.wait()
-        until(lambda: not any(Path(f"/proc/{one}/cmdline").exists() for one in machines), what="the machines to end")
+        until(lambda: not any(map(processes.running, machines)), what="the machines to end")
     finally:
         running.kill()
         running.wait()
