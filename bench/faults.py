@@ -135,8 +135,8 @@ class Fault:
     signal: signal.Signals = signal.SIGKILL
 
 
-# Whom a shell sees killed.
-KILLED = (137,)
+# What pytest ends with where all is well, and where something failed; and what a shell says of whom SIGKILL ended.
+OK, SAID, KILLED = (0,), (1,), (137,)
 PHASES = {
     "collecting": "while tests are collected",
     "lab": "in a lab that has just been made",
@@ -159,16 +159,11 @@ def _kills() -> Iterator[Fault]:
         for phase, when in PHASES.items():
             if victim in ("holder", "first") and phase in ("collecting", "ending"):
                 continue
-            at, runs, workers = phase, 8, "-n 1"
-            statuses: tuple[int, ...] = (1,)
+            at, statuses, runs, workers = phase, SAID, 8, "-n 1"
             if victim == "pytest":
                 statuses, runs, workers = KILLED, kept[phase], ""
-            elif victim == "worker":
-                at = "ending-worker" if phase == "ending" else phase
-                # A worker that had no test to run is replaced, and nothing is lost; a test that has its result is not.
-                statuses = (0, 1) if phase in ("collecting", "ending") else (1,)
-            elif phase == "teardown":
-                statuses = (0, 1)  # it is to end anyhow
+            elif phase == "ending":  # the worker has handed over all that it had
+                at, statuses = "ending-worker", OK
             yield Fault(
                 f"{victim}-{phase}", f"{what} {when}", f"PHASE={at} PYTEST {workers}", statuses, runs,
                 victim=victim, phase=at,
@@ -183,7 +178,7 @@ FAULTS = (
         "fills",
         "the disk fills in the third test",
         "HAPPENS='cat /dev/zero >fill' PYTEST; s=$?; rm -f fill; (exit $s)",
-        (1, 2, 3, 4),
+        (4,),
         2,
         size="1m",
     ),
@@ -192,10 +187,10 @@ FAULTS = (
         "becomes-read-only",
         "the place of evidence becomes read-only in the third test",
         "HAPPENS='mount -o remount,ro /mnt/run' PYTEST",
-        (1, 2, 3, 4),
+        (4,),
         2,
     ),
-    Fault("is-removed", "the evidence is removed in the third test", "HAPPENS='rm -r e' PYTEST", (0, 1), 8),
+    Fault("is-removed", "the evidence is removed in the third test", "HAPPENS='rm -r e' PYTEST", (0,), 8),
     Fault("report-full", "the report goes to /dev/full", "PYTEST --tcp-ktap=/dev/full", (4,), 8),
     # Root could raise the limit again, and a lab does.
     Fault(
@@ -207,7 +202,7 @@ FAULTS = (
     Fault("memory", "there are 200 MB of address space", "ulimit -v 200000; PYTEST", (1, 2, 3, 4)),
     Fault("closed-pipe", "nobody reads the output", "PYTEST | true; exit $?", (0,), 0),
     Fault("no-input", "standard input is closed", "PYTEST <&-", (0,), 8),
-    Fault("no-path", "there is no PATH", "PATH=; export PATH; PYTEST", (0, 1, 2, 4)),
+    Fault("no-path", "there is no PATH", "PATH=; export PATH; PYTEST", (0,), 8),
     Fault("no-home", "there is no HOME, and an odd locale", "unset HOME; LC_ALL=xx_YY; export LC_ALL; PYTEST", (0,), 8),
     Fault(
         "clock-since-boot",
@@ -218,7 +213,7 @@ FAULTS = (
     ),
     *_kills(),
     Fault(
-        "terminated", "pytest is terminated in the third test", "PHASE=experiment PYTEST", (143, 2), 2,
+        "terminated", "pytest is terminated in the third test", "PHASE=experiment PYTEST", (143,), 2,
         victim="pytest", signal=signal.SIGTERM,
     ),
     Fault(
@@ -290,15 +285,10 @@ def _strike(fault: Fault, process: subprocess.Popen[str]) -> None:
         victim.signal(signal.SIGCONT)
     else:
         # The first of a PID namespace has ended when whoever started the others has waited for them: these end with it.
-        ends = [Process(each.pid) for each in _below(process.pid) if each.name == "sleep"]
-        until(
-            lambda: (
-                fault.signal != signal.SIGKILL or not any(each.alive() for each in ends)
-                if fault.victim == "first"
-                else fault.signal != signal.SIGKILL or not victim.alive()
-            ),
-            what="the end of the victim",
-        )
+        ends = [each.pid for each in _below(process.pid) if each.name == "sleep"] if fault.victim == "first" else []
+        gone = [Process(pid) for pid in ends] or [victim]
+        if fault.signal == signal.SIGKILL:
+            until(lambda: not any(each.alive() for each in gone), what="the end of the victim")
     with contextlib.suppress(OSError):  # with pytest its directory may have gone
         (where / "go-on").touch()
 

@@ -28,7 +28,6 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +45,8 @@ SEEN = HERE / "docs" / "reliability.json"
 PAGE = HERE / "docs" / "reliability.md"
 BEGIN, END = "<!-- measured by bench.repeat -->\n", "<!-- end -->\n"
 UNDER = ("alone", "shared", "busy", "twice", "one-core", "memory")
+# What a round is that did not run what the others ran.
+OTHER_TESTS = "other tests"
 # How sure: the share of failures that so many rounds without any would have shown with this probability.
 SURE = 0.95
 # util-linux: the kernel ends what follows when the thread that started it ends, whatever way.
@@ -61,9 +62,9 @@ time.sleep(1e9)
 
 
 class Round(msgspec.Struct, frozen=True):
-    """A run of pytest: tests that passed and were skipped, those that failed with what they said, seconds."""
+    """A run of pytest: tests that ran and were skipped, what failed and what it said, seconds."""
 
-    passed: int
+    ran: int
     skipped: int
     failed: dict[str, str]
     seconds: float
@@ -72,7 +73,8 @@ class Round(msgspec.Struct, frozen=True):
 class Seen(msgspec.Struct, omit_defaults=True):
     """Rounds of the same tests, circumstance, kernel and commit.
 
-    `seconds` has a number for each round, `failed` for each test the rounds in which it failed and what it said last.
+    `tests` is how many ran in a round, `seconds` has a number for each round, `failed` for each test the rounds in
+    which it failed and what it said last.
     """
 
     arguments: str
@@ -81,7 +83,7 @@ class Seen(msgspec.Struct, omit_defaults=True):
     commit: str
     rounds: int = 0
     failed_rounds: int = 0
-    passed: int = 0
+    tests: int = 0
     skipped: int = 0
     seconds: list[float] = []
     failed: dict[str, tuple[int, str]] = {}
@@ -91,20 +93,22 @@ class Seen(msgspec.Struct, omit_defaults=True):
         """What rounds have in common that are counted together."""
         return self.arguments, self.under, self.kernel, self.commit
 
-    def add(self, new: Round) -> None:
-        """Count a round more. Tests that passed and were skipped are the last round's: they are the same in each."""
+    def add(self, new: Round) -> dict[str, str]:
+        """Count a round more; what failed in it. One in which other tests ran than before has failed."""
+        failed = dict(new.failed)
+        if self.tests and new.ran != self.tests:
+            failed[OTHER_TESTS] = f"{new.ran} ran, and {self.tests} before"
         self.rounds += 1
-        self.failed_rounds += bool(new.failed)
-        self.passed, self.skipped = max(self.passed, new.passed), max(self.skipped, new.skipped)
+        self.failed_rounds += bool(failed)
+        self.tests, self.skipped = max(self.tests, new.ran), max(self.skipped, new.skipped)
         self.seconds = [*self.seconds, round(new.seconds, 1)]
-        counts = Counter({name: times for name, (times, _) in self.failed.items()})
-        counts.update(new.failed.keys())
-        said = {name: words for name, (_, words) in self.failed.items()} | new.failed
-        self.failed = {name: (counts[name], said[name]) for name in sorted(counts)}
+        for name, said in failed.items():
+            self.failed[name] = (self.failed.get(name, (0, ""))[0] + 1, said)
+        return failed
 
 
 def could_be(rounds: int, failed: int) -> str:
-    """How many rounds fail at most, with SURE, where none of so many has: 1 - (1 - SURE)^(1/n); else what was seen."""
+    """The share of rounds that fail: as it was seen; where none has failed, the upper bound 1 - (1 - SURE)^(1/n)."""
     if not rounds:
         return ""
     return f"{failed / rounds:.0%}" if failed else f"less than {1 - (1 - SURE) ** (1 / rounds):.1%}"
@@ -123,11 +127,11 @@ def read_junit(file: Path, seconds: float, status: int, said: str) -> Round:
             if part.tag in ("failure", "error"):
                 failed[name] = first_line(part.get("message") or part.text or "")
             skipped += part.tag == "skipped"
-    passed = len(cases) - len(failed) - skipped
-    if status not in (0, 1) or (status == 1 and not failed) or not cases:
+    ran = len(cases) - skipped
+    if not ran or status not in (0, 1) or (status == 1 and not failed):
         last = [line for line in said.splitlines() if line.strip()][-1:]
         failed[f"pytest ended with {status}"] = first_line("".join(last))
-    return Round(passed, skipped, failed, seconds)
+    return Round(ran, skipped, failed, seconds)
 
 
 def first_line(text: str) -> str:
@@ -217,15 +221,14 @@ class Book:
         except (OSError, msgspec.DecodeError) as error:
             raise BadInput(f"{file}: {error}") from None
 
-    def count(self, seen: Seen, rounds: Sequence[Round]) -> Seen:
-        """Add rounds to what is kept of the same tests, and write the file."""
+    def count(self, seen: Seen, rounds: Sequence[Round]) -> list[dict[str, str]]:
+        """Add rounds to what is kept of the same tests, and write the file; what failed in each."""
         kept = next((each for each in self.entries if each.key == seen.key), seen)
         if kept is seen:
             self.entries.append(seen)
-        for each in rounds:
-            kept.add(each)
+        failed = [kept.add(each) for each in rounds]
         files.write(self.file, msgspec.json.format(msgspec.json.encode(self.entries), indent=1) + b"\n")
-        return kept
+        return failed
 
 
 def table(entries: Sequence[Seen]) -> str:
@@ -235,7 +238,7 @@ def table(entries: Sequence[Seen]) -> str:
     rows = [f"| {' | '.join(head)} |", "|---|---|---|---|---:|---:|---|---:|---:|"]
     rows += [
         f"| `{each.arguments}` | {each.under} | {each.kernel} | {each.commit} | {each.rounds} | {each.failed_rounds} | "
-        f"{could_be(each.rounds, each.failed_rounds)} | {each.passed} | {statistics.median(each.seconds):.0f} |"
+        f"{could_be(each.rounds, each.failed_rounds)} | {each.tests} | {statistics.median(each.seconds):.0f} |"
         for each in sorted(entries, key=lambda each: each.key)
     ]
     failed = [
@@ -300,17 +303,16 @@ def rounds_of(asked: argparse.Namespace, under: str, book: Book, keep: Path) -> 
         for number in range(asked.times):
             place = keep / f"{under}-{number:03}-{os.getpid()}"
             rounds = one_round(asked.arguments, under, place)
-            book.count(Seen(words, under, kernel_of(asked.arguments), commit()), rounds)
-            for each in rounds:
+            failed = book.count(Seen(words, under, kernel_of(asked.arguments), commit()), rounds)
+            for each, wrong in zip(rounds, failed, strict=True):
                 print(
-                    f"{under} {number + 1} of {asked.times}: {each.passed} passed, {len(each.failed)} failed, "
+                    f"{under} {number + 1} of {asked.times}: {each.ran} ran, {len(wrong)} failed, "
                     f"{each.skipped} skipped, {each.seconds:.0f} s", flush=True,
                 )  # fmt: skip
-                for name, said in each.failed.items():
+                for name, said in wrong.items():
                     print(f"    {name}: {said}", flush=True)
-            failed = any(each.failed for each in rounds)
-            good = good and not failed
-            if not failed or asked.keep is None:
+            good = good and not any(failed)
+            if not any(failed) or asked.keep is None:
                 shutil.rmtree(place, ignore_errors=True)
     return good
 

@@ -60,11 +60,11 @@ def test_a_flake_is_counted_by_rounds(
     code, book = repeated("--times", "4")
     assert code == 1
     (seen,) = book.entries
-    assert (seen.rounds, seen.failed_rounds, seen.passed, seen.skipped, len(seen.seconds)) == (4, 1, 4, 1, 4)
+    assert (seen.rounds, seen.failed_rounds, seen.tests, seen.skipped, len(seen.seconds)) == (4, 1, 4, 1, 4)
     ((name, (times, said)),) = seen.failed.items()
     assert (name.rpartition("::")[2], times) == ("test_flake", 1)
     assert said.startswith("AssertionError: the third / time")
-    assert "alone 3 of 4: 3 passed, 1 failed, 1 skipped" in capsys.readouterr().out
+    assert "alone 3 of 4: 4 ran, 1 failed, 1 skipped" in capsys.readouterr().out
     code, book = repeated("--times", "2")
     assert (code, book.entries[0].rounds, book.entries[0].failed_rounds) == (1, 6, 2)
     assert book.entries[0].failed[name][0] == 2
@@ -89,8 +89,9 @@ def test_rounds_without_a_failure_end_with_0(repeated: Callable[..., tuple[int, 
         ("import os\n\ndef test_dies():\n    os._exit(7)\n", "pytest ended with 7"),
         ("raise RuntimeError\n", "test_it"),
         ("", "pytest ended with 5"),
+        ("import pytest\n\ndef test_it():\n    pytest.skip('left out')\n", "pytest ended with 0"),
     ],
-    ids=["dies", "not collected", "no tests"],
+    ids=["dies", "not collected", "no tests", "all skipped"],
 )
 def test_a_run_without_results_is_a_failure(
     repeated: Callable[..., tuple[int, Book]], tests: Path, source: str, what: str
@@ -99,6 +100,17 @@ def test_a_run_without_results_is_a_failure(
     code, book = repeated("--times", "1")
     assert (code, book.entries[0].failed_rounds) == (1, 1)
     assert any(what in name for name in book.entries[0].failed), book.entries[0].failed
+
+
+def test_a_round_that_runs_less_than_another_has_failed(repeated: Callable[..., tuple[int, Book]], tests: Path) -> None:
+    """The second one skips what the first has run."""
+    one = "import pytest\n\ndef test_a():\n    pass\n\ndef test_b():\n    {}\n"
+    (tests / "test_it.py").write_text(one.format("pass"))
+    assert repeated("--times", "1")[0] == 0
+    (tests / "test_it.py").write_text(one.format("pytest.skip()"))
+    code, book = repeated("--times", "1")
+    assert (code, book.entries[0].failed_rounds) == (1, 1)
+    assert book.entries[0].failed == {repeat.OTHER_TESTS: (1, "1 ran, and 2 before")}
 
 
 def test_two_at_once_are_two_rounds(repeated: Callable[..., tuple[int, Book]]) -> None:
@@ -183,7 +195,7 @@ def test_the_kernels_of_a_run(words: list[str], kernel: str) -> None:
 
 
 def test_the_table_goes_between_the_marks() -> None:
-    entry = Seen("scenarios/", "busy", "6.12", "abc", rounds=2, passed=3, seconds=[1.0, 3.0])
+    entry = Seen("scenarios/", "busy", "6.12", "abc", rounds=2, tests=3, seconds=[1.0, 3.0])
     page = repeat.written(f"# A page\n{BEGIN}old\n{END}after\n", repeat.table([entry]))
     assert "| `scenarios/` | busy | 6.12 | abc | 2 | 0 | less than 77.6% | 3 | 2 |\n" in page
     assert page.startswith("# A page\n")
