@@ -21,6 +21,8 @@ LOCK_TOOL = uv==0.13.9
 
 export PYTHONUNBUFFERED = 1
 export VM_SECONDS
+# Many processes import the same modules, and each would compile them again: half of what a worker's start costs.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help scenarios test test-vm fuzz pythons faults mutants vagrant claims report docs docs-links matrix schema check format bench repeat install testing venv lock clean

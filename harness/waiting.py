@@ -18,10 +18,10 @@ T = TypeVar("T")
 # How long a condition may take, in seconds, on a machine with more to do than it can: a deadline, not a measurement.
 PATIENCE = 20.0
 SHORTEST_PAUSE = 0.0005
-# Looking costs: the kernel goes through its whole table of connections for one look at a socket. So after two seconds
-# the pause is a hundredth of the time that has passed, up to a fifth of a second.
+# Looking costs: the kernel goes through its whole table of connections for one look at its sockets. So the longer a
+# wait has lasted, the longer is the pause: 3 % of the time that has passed, up to a fifth of a second.
 PAUSE = 0.02
-SHARE = 0.01
+SHARE = 0.03
 LONGEST_PAUSE = 0.2
 
 # A wait is told of once it has taken so long, and then this often, in seconds.
@@ -37,7 +37,7 @@ _GROWING = tenacity.wait_exponential(multiplier=SHORTEST_PAUSE, max=PAUSE)
 def until(condition: Callable[[], T], *, deadline: float = PATIENCE, what: str = "the condition") -> T:
     """Call `condition` until it returns something true, and return that.
 
-    `deadline` is in seconds; between calls the pause grows from half a millisecond to 20 ms, later to 1 % of the time
+    `deadline` is in seconds; between calls the pause grows from half a millisecond to 20 ms, later to 3 % of the time
     waited, so that a condition met at once costs nothing and a long wait leaves the processor to those it waits for.
     Raises NotReady, with `what` and the last value, when the deadline has passed.
     """

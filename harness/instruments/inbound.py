@@ -6,7 +6,7 @@ import socket
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import NotReady
-from harness.observe import counters, states_between
+from harness.observe import counters
 from harness.traffic import SYN_OPTIONS, RawPeer, listen
 from harness.traffic.clocks import come_and_go
 from harness.traffic.timestamps import stamp
@@ -126,5 +126,5 @@ def reach(connection: RawConnection, flags: str, beyond: int = 0, payload: bytes
 
 def _states(connection: RawConnection) -> list[str]:
     """The states of the host's end of a connection."""
-    peer = connection.peer
-    return states_between(peer.host, (peer.host.ip, connection.to), (peer.address, connection.port))
+    end = connection.at_host
+    return [] if end is None else [end.state]

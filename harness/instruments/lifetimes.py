@@ -11,14 +11,15 @@ import time
 from typing import TYPE_CHECKING
 
 from harness.errors import NotReady
-from harness.observe import ends_at, sockets, states_between
+from harness.observe import end_between, ends_at, sockets, states_between
+from harness.observe.sockets import ONE_BY_ONE
 from harness.traffic import SYN_OPTIONS, drop
 from harness.traffic.closing import leave_time_wait
 from harness.traffic.connection import endpoint, establish, far_endpoint, wait_for_end
 from harness.waiting import let_pass, until
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from harness.lab import Host
     from harness.observe.sockets import FourTuple, Socket
@@ -69,10 +70,10 @@ class Watched:
 
 
 def watch_until_gone(watched: Sequence[Watched], *, deadline: float) -> None:
-    """Look at hosts, of each at all connections at once, until none of those watched is left; NotReady after that.
+    """Look at the hosts' connections until none of those watched is left; NotReady after that.
 
-    A look costs the kernel a walk through its whole table. As long as the kernel's own timers have more than a second
-    to go, two seconds pass between looks: what ends before its timer is missed by then, and shows as an early end.
+    As long as the kernel's own timers have more than a second to go, two seconds pass between looks: what ends before
+    its timer is missed by then, and shows as an early end.
     """
 
     last = time.monotonic() + deadline
@@ -81,12 +82,12 @@ def watch_until_gone(watched: Sequence[Watched], *, deadline: float) -> None:
         left = [watch for watch in watched if not watch.gone]
         quiet = math.inf
         for host in {watch.host.name: watch.host for watch in left}.values():
-            looked, found = time.monotonic(), _connections(host)
+            here = [watch for watch in left if watch.host is host]
+            looked, found = time.monotonic(), _connections(host, [watch.ends for watch in here])
             states = {ends: connection.state for ends, connection in found.items()}
-            for watch in left:
-                if watch.host is host:
-                    watch.look(states, looked)
-                    quiet = min(quiet, _quiet(watch, found))
+            for watch in here:
+                watch.look(states, looked)
+                quiet = min(quiet, _quiet(watch, found))
         if quiet < math.inf:
             let_pass(min(quiet, last - time.monotonic()), what="the timers of connections to have a second to go")
         return all(watch.gone for watch in left)
@@ -175,7 +176,10 @@ def _abandon(host: Host, held: socket.socket, state: str) -> Watched:
     return Watched(host, ends, state, begun)
 
 
-def _connections(host: Host) -> dict[FourTuple, Socket]:
-    """Each connection of a host, by its ends."""
-    connections = sockets(host, "exclude listening", family=host.family, details=False)
-    return {(connection.local, connection.remote): connection for connection in connections}
+def _connections(host: Host, wanted: Collection[FourTuple]) -> dict[FourTuple, Socket]:
+    """Those of these connections that a host has, by their ends."""
+    if len(wanted) <= ONE_BY_ONE:
+        found = [connection for ends in wanted if (connection := end_between(host, *ends)) is not None]
+    else:
+        found = sockets(host, "exclude listening", family=host.family, details=False)
+    return {(connection.local, connection.remote): connection for connection in found}

@@ -151,7 +151,7 @@ class VirtualMachine:
             *("-initrd", str(initrd)),
             *("-add-fd", f"fd={said},set=1", "-chardev", "file,id=console,path=/dev/fdset/1,append=on"),
             *("-serial", "chardev:console"),
-            *("-chardev", f"socket,id=port,fd={port}", "-device", "virtio-serial-pci"),
+            *("-chardev", f"socket,id=port,fd={port}", "-device", "virtio-serial-pci,max_ports=2"),
             *("-device", "virtserialport,chardev=port,name=harness"),
             *("-chardev", f"socket,id=monitor,fd={control}", "-mon", "chardev=monitor,mode=control"),
         ]

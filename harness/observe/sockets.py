@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import struct
 import sys
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -29,6 +30,9 @@ FAMILY_OF = {int(family): family for family in FAMILIES}
 TIMERS = ("none", "on", "keepalive", "timewait", "persist", "delack")
 # A timer that is due but has not run yet is reported as a time before now, in unsigned arithmetic.
 PAST_DUE = 1 << 31
+
+# So many connections are looked up one by one: for more, a dump of all that their host has costs less.
+ONE_BY_ONE = 8
 
 EVERYTHING = diag.extension(diag.INET_DIAG_INFO, diag.INET_DIAG_CONG, diag.INET_DIAG_SKMEMINFO)
 SK_MEMINFO_DROPS = struct.Struct("=32xI")
@@ -172,18 +176,46 @@ def info_of(host: Host, connection: socket.socket) -> tcp_info.TcpInfo:
     return info
 
 
+def end_between(host: Host, local: Endpoint, remote: Endpoint) -> Socket | None:
+    """A host's end of the connection between two endpoints, without details; None if it has none.
+
+    The kernel looks it up as it does for a packet: a dump costs the walk through its whole table (diag.survey()).
+    """
+    family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
+    here, there = ((_address(family, name[0]).ljust(16, b"\0"), name[1].to_bytes(2, "big")) for name in (local, remote))
+    found = diag.find(host, family, here, there, 0)
+    # What would be found for a packet may be a listener.
+    end = None if found is None else _socket(*found)
+    if end is not None and (end.local, end.remote) == (local, remote):
+        return end
+    if end is None or _finds_requests():
+        return None
+    ends = ends_at(host, local[1], details=False)
+    return next((end for end in ends if (end.local, end.remote) == (local, remote)), None)
+
+
 def states_between(host: Host, local: Endpoint, remote: Endpoint) -> list[str]:
     """The states of a host's ends of connections between two endpoints: none, or one."""
-    return [end.state for end in ends_at(host, local[1], details=False) if (end.local, end.remote) == (local, remote)]
+    end = end_between(host, local, remote)
+    return [] if end is None else [end.state]
+
+
+@cache
+def _finds_requests() -> bool:
+    """Whether a half-open request is found by its ends: before 4.4 (079096f103fa) the listener is, which has it."""
+    release = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return release is None or (int(release[1]), int(release[2])) >= (4, 4)
 
 
 def states_of(host: Host, connections: Collection[FourTuple]) -> dict[FourTuple, str]:
     """The state of each of these connections, (local, remote), that a host still has; all are of one family.
 
-    For thousands of them: nothing is made of the others, and of these no more than their state.
+    A few are looked up one by one. For thousands of them: nothing is made of the others, and of these no more than
+    their state.
     """
-    if not connections:
-        return {}
+    if len(connections) <= ONE_BY_ONE:
+        found = {ends: end_between(host, *ends) for ends in connections}
+        return {ends: end.state for ends, end in found.items() if end is not None}
     family = socket.AF_INET6 if ":" in next(iter(connections))[0][0] else socket.AF_INET
     wanted = {_packed(family, local) + _packed(family, remote): (local, remote) for local, remote in connections}
     near, far = ({end[1] for end in ends} for ends in zip(*connections, strict=True))
@@ -193,11 +225,11 @@ def states_of(host: Host, connections: Collection[FourTuple]) -> dict[FourTuple,
         condition = bytecode.from_port_range(*near, *near)
     elif len(far) == 1:
         condition = bytecode.to_port_range(*far, *far)
-    found = diag.dump(host, family, _compile(host, "exclude listening").states, 0, condition)
+    dumped = diag.dump(host, family, _compile(host, "exclude listening").states, 0, condition)
     size = 4 if family == socket.AF_INET else 16
     seen = {
         message.source[:size] + message.sport + message.destination[:size] + message.dport: message.state
-        for message, _ in found
+        for message, _ in dumped
     }
     return {wanted[key]: states.printed(seen[key]) for key in wanted.keys() & seen.keys()}
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import NotReady
+from harness.observe.sockets import end_between
 from harness.traffic import frames
 from harness.traffic.layers import layers
 from harness.traffic.listener import Listener
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from scapy.layers.inet import TCP
 
     from harness.lab import Host
+    from harness.observe.sockets import Socket
 
 ETH_P_ALL = 3
 # include/uapi/linux/if_packet.h
@@ -179,6 +181,11 @@ class RawConnection:
         )
         if seq is None:
             self.seq = (number + len(payload) + ("S" in flags) + ("F" in flags)) % 2**32
+
+    @property
+    def at_host(self) -> Socket | None:
+        """What the host has of it, without details; None if it has nothing."""
+        return end_between(self.peer.host, (self.peer.host.ip, self.to), (self.peer.address, self.port))
 
     def replies(self) -> list[TCP]:
         """All that the host has sent to this four-tuple."""

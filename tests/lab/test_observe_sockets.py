@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sys
 from collections import Counter
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -15,9 +16,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import BadInput
-from harness.observe import TcpInfo, count, sockets
+from harness.observe import TcpInfo, count, end_between, sockets
+from harness.observe.sockets import ONE_BY_ONE, states_of
 from harness.observe.tcp_info import decode
 from harness.traffic import RawPeer, connect, drop, listen
+from harness.traffic.closing import leave_time_wait
 from harness.waiting import until
 
 if TYPE_CHECKING:
@@ -333,3 +336,32 @@ def test_sockets_that_are_only_bound(pair: Pair) -> None:
         bound.bind((pair.server.ip, 8080))
         assert count(pair.server) == 0
         assert [one.local for one in sockets(pair.server, "state bound-inactive")] in ([], [(pair.server.ip, 8080)])
+
+
+def test_a_connection_is_found_by_its_ends_in_each_state(busy: Pair) -> None:
+    found = [
+        (host, one)
+        for host in (busy.client, busy.server)
+        for one in sockets(host, "exclude listening", family=host.family)
+    ]
+    assert {"ESTAB", "TIME-WAIT", "SYN-RECV", "FIN-WAIT-2"} <= {one.state for _, one in found}
+    by_ends = [end_between(host, one.local, one.remote) for host, one in found]
+    assert [(one.state, one.local, one.remote, one.cookie) for _, one in found] == [
+        one and (one.state, one.local, one.remote, one.cookie) for one in by_ends
+    ]
+
+
+@pytest.mark.parametrize("requests", [True, False], ids=["since 4.4", "before"])
+def test_a_listener_is_no_connection(busy: Pair, monkeypatch: pytest.MonkeyPatch, requests: bool) -> None:
+    monkeypatch.setattr(sys.modules["harness.observe.sockets"], "_finds_requests", lambda: requests)
+    nobody = busy.client.ip, 1
+    # The kernel finds the listener, to which a packet from there would go.
+    assert end_between(busy.server, (busy.server.ip, 8080), nobody) is None
+    assert end_between(busy.server, (busy.server.ip, 1), nobody) is None
+
+
+def test_a_few_connections_and_many_have_the_same_states(pair: Pair) -> None:
+    ends = leave_time_wait(pair.client, listen(pair.server), ONE_BY_ONE + 1)
+    assert states_of(pair.client, ends) == dict.fromkeys(ends, "TIME-WAIT")
+    assert states_of(pair.client, ends[1:]) == dict.fromkeys(ends[1:], "TIME-WAIT")
+    assert states_of(pair.server, ends[1:]) == {}
