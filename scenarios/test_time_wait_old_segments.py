@@ -41,10 +41,10 @@ def test_msl_bounds_segments(claim: ClaimRun, pair: Pair) -> None:
         let_pass(1.0, what="a segment to be late")
         control.expect("read", data.arrive()[0], OLD)
     with claim.effect("data segments that are late by more than 2 MSL, of open and of closed connections") as effect:
+        begun = time.monotonic()
         data, stamped = delay_open_data(closer, listen(peer)), delay_data(closer, listen(peer))
         closer.sysctl[TIMESTAMPS] = 0
         bare = delay_data(closer, listen(peer))
-        begun = time.monotonic()
 
         def closed() -> bool:
             return not any(states_between(closer, old.local, old.remote) for old in (stamped, bare))
