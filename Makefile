@@ -32,7 +32,7 @@ help: ## what can be typed
 	@echo 'For example: make scenarios WORKERS=4 ARGS="-k capacity"'
 
 scenarios: install ## settle the claims on the running kernel
-	$(RUN) pytest scenarios/ -n $(or $(WORKERS),16) --dist worksteal $(ARGS)
+	$(RUN) pytest scenarios/ -n $(or $(WORKERS),32) --dist worksteal $(ARGS)
 
 test: install testing ## the tests of the harness itself; some boot two other kernels, which are fetched to the user's cache
 	$(RUN) pytest tests/ -n $(or $(WORKERS),$(shell expr 2 '*' $(CORES))) --dist worksteal -rs $(ARGS)
