@@ -95,6 +95,9 @@ def arguments(kernel: Stored, mode: Mode) -> list[str]:
     # cmpxchg16b: Linux 6.12 panics now and then in QEMU 7.2's emulation of it. The kernel is not to use it
     # (X86_FEATURE_CX16, by its number: kernels before 6.0 take no name); programs of today do not start without.
     words += ["clearcpuid=141"] * mode.simulated
+    # What is emulated is translated by its address: a program that is elsewhere each time it is started, with all its
+    # libraries, is translated each time. It was a third of what the scenarios cost that run programs.
+    words += ["norandmaps"] * mode.simulated
     # In real time on a busy host the emulated timer is late for the kernel's test of it, and the kernel panics:
     # "IO-APIC + timer doesn't work" (arch/x86/kernel/apic/io_apic.c, timer_irq_works()). With KVM it does not test.
     words += ["no_timer_check"] * (not mode.simulated)
@@ -151,7 +154,7 @@ class VirtualMachine:
             *("-initrd", str(initrd)),
             *("-add-fd", f"fd={said},set=1", "-chardev", "file,id=console,path=/dev/fdset/1,append=on"),
             *("-serial", "chardev:console"),
-            *("-chardev", f"socket,id=port,fd={port}", "-device", "virtio-serial-pci,max_ports=2"),
+            *("-chardev", f"socket,id=port,fd={port}", "-device", "virtio-serial-pci"),
             *("-device", "virtserialport,chardev=port,name=harness"),
             *("-chardev", f"socket,id=monitor,fd={control}", "-mon", "chardev=monitor,mode=control"),
         ]
