@@ -29,8 +29,6 @@ BATCH = 256
 DISTINCT = 16384
 LONGEST = 120.0
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.05
-# Frames of a flood that is held back go together that are due within so many seconds, a tick of most kernels' clocks.
-TOGETHER = 0.004
 
 
 # struct iovec, and struct mmsghdr: a struct msghdr with one of these, padded, and how much of it was sent.
@@ -148,17 +146,16 @@ class Flood:
                     self.sent += sent
 
     def _keep_pace(self, fd: int, batches: Batches, rate: float) -> None:
-        """The sender of a flood that is held back: to the end, the frames of some milliseconds when the last is due.
+        """The sender of a flood that is held back: to the end, a frame when it is due.
 
-        It sleeps once for them, and does little else: a machine that is emulated takes a hundred times as long for each
-        line of this as for a frame, and as long again for waking up. Who looks more often takes the processor from what
-        is flooded, and who sleeps longer does not notice that the flood is to stop.
+        It sleeps once a frame, and does little else: a machine that is emulated takes a hundred times as long for each
+        line of this as for the frame. Who looks more often takes the processor from what is flooded, and who sleeps
+        longer does not notice that the flood is to stop.
         """
         # A wait for a threading.Event that times out costs as much as ten of these sleeps.
         monotonic, sleep = time.monotonic, time.sleep
         started, seconds = self._started, self._seconds
         count = sys.maxsize if self._count is None else self._count
-        together = max(1, int(rate * TOGETHER))
         sent = 0
         while sent < count and not self._stopped:
             elapsed = monotonic() - started
@@ -172,7 +169,7 @@ class Flood:
                 if took < due:  # more are due; or there was no room, see raw.put()
                     sleep(0 if took else SHORTEST_PAUSE)
                     continue
-            pause = (sent + together) / rate - elapsed
+            pause = (sent + 1) / rate - elapsed
             sleep(SHORTEST_PAUSE if pause < SHORTEST_PAUSE else min(pause, LONGEST_PAUSE))
 
     def running(self) -> bool:
