@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -101,11 +102,39 @@ examples.add(cli)
 
 def main() -> None:
     """Run the command; what was wrong with the input is one line, and exit code 2, or 128 before a command is known."""
+    _have_outputs()
     try:
         cli()
     except HarnessError as error:
         click.echo(f"harness: {plain(str(error))}", err=True)
         sys.exit(2)
+    except OSError as error:
+        if not _is_of_the_output(error):
+            raise
+        click.echo(f"harness: standard output cannot be written: {error.strerror}", err=True)
+        sys.exit(2)
+
+
+def _is_of_the_output(error: OSError) -> bool:
+    """Whether standard output is what could not be written: a line more cannot be either. Then nothing else will be."""
+    try:
+        print(flush=True)
+    except OSError as again:
+        # Python's end flushes it once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return again.errno == error.errno
+    return False
+
+
+def _have_outputs() -> None:
+    """Where a shell has closed an output (>&-) what is printed goes nowhere; it would go into a file opened next."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
 
 
 def plain(text: str) -> str:
