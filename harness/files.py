@@ -60,6 +60,21 @@ def below(directory: Path, path: str, what: str) -> Path:
     return directory.joinpath(*parts)
 
 
+def there_is(word: str | Path) -> bool:
+    """Whether a word is the path of anything; one that cannot be a path, as it is too long, is not."""
+    return os.path.exists(word)  # noqa: PTH110 - pathlib raises OSError for it, until Python 3.14
+
+
+def is_directory(word: str | Path) -> bool:
+    """The same of a directory."""
+    return os.path.isdir(word)  # noqa: PTH112
+
+
+def is_file(word: str | Path) -> bool:
+    """The same of a regular file."""
+    return os.path.isfile(word)  # noqa: PTH113
+
+
 def opened(file: Path) -> BufferedReader:
     """A regular file, to read; OSError for anything else, which may have nothing to read for ever, or no end."""
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

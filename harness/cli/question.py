@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness import files
 from harness.cli.notes import note
 from harness.errors import BadInput
 
@@ -40,7 +41,7 @@ class Question:
 def is_evidence(word: str) -> bool:
     """Whether a word is a directory with evidence, and no kernel's tree: that has arch/, and JSON perhaps."""
     place = Path(word)
-    return place.is_dir() and not (place / "arch").is_dir()
+    return files.is_directory(place) and not files.is_directory(place / "arch")
 
 
 def target(word: str, question: Question) -> Target:
@@ -48,7 +49,7 @@ def target(word: str, question: Question) -> Target:
     try:
         return the_kernel(word, question.selection)
     except BadInput as error:
-        if Path(word).exists() or isinstance(error, Several):
+        if files.there_is(word) or isinstance(error, Several):
             raise
         raise BadInput(f"{word} is no directory with evidence, and {error}") from None
 

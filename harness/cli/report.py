@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness import scenarios
+from harness import files, scenarios
 from harness.cli.notes import note, renamed
 from harness.report.formats import FORMATS
 
@@ -78,7 +78,7 @@ def _compare(directories: Sequence[Path], words: tuple[str, str], target: str) -
     from harness.cli.compare import answer
     from harness.cli.question import SAME, USAGE, Question
 
-    stored = () if not directories and all(Path(word).is_dir() for word in words) else directories or (EVIDENCE,)
+    stored = () if not directories and all(map(files.is_directory, words)) else directories or (EVIDENCE,)
     shown = "".join(f" --evidence {directory}" for directory in stored)
     renamed("harness report --diff", f"harness compare {' '.join(words)}{shown} --page {target}")
     code = answer(Question(words, evidence=tuple(stored), page=target))

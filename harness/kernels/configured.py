@@ -34,7 +34,7 @@ def look(word: str) -> Configured:
     BadInput for what is none of these, and for an image that does not tell how it was configured.
     """
     place = Path(word.partition(",")[0])
-    if not place.exists():
+    if not files.there_is(place):
         raise BadInput(f"{place}: there is no such file or directory")
     if place.is_dir() and not (place / "arch" / "x86" / "boot" / "bzImage").exists():
         file = place / ".config"

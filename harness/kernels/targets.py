@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from harness import files
 from harness.errors import BadInput
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ def parse(text: str, ways: Ways) -> list[Target | Wanted]:
         return [_remote(part, ways) for part in re.split(rf",(?={SSH}|{VAGRANT})", text)]
     if not text:
         raise BadInput("--kernel needs a kernel: 6.12, newest, running, a bzImage, ssh:HOST")
-    if "/" in text or (not _OF_THE_ARCHIVE.fullmatch(text) and Path(text.partition(",")[0]).exists()):
+    if "/" in text or (not _OF_THE_ARCHIVE.fullmatch(text) and files.there_is(text.partition(",")[0])):
         return [_built(text)]
     return [Wanted(text)]
 
@@ -250,7 +251,7 @@ def _remote(text: str, ways: Ways) -> Remote:
 def _ssh(name: str, python: str | None, config: str | None) -> RemoteHost:
     from harness.kernels.hosts import RemoteHost
 
-    if config is not None and not Path(config).is_file():
+    if config is not None and not files.is_file(config):
         raise BadInput(f"--ssh-config {config}: there is no such file")
     return RemoteHost(name, name, None if config is None else str(Path(config).absolute()), python=python)
 
@@ -274,11 +275,11 @@ def located(text: str) -> tuple[Built, Stored]:
     place, modules = Path(name).absolute(), None
     if option:
         key, _, folder = option.partition("=")
-        if key != "modules" or not Path(folder).is_dir():
+        if key != "modules" or not files.is_directory(folder):
             raise BadInput(f"--kernel {text}: write modules=DIRECTORY after the comma")
         modules = Path(folder).absolute()
     image, found = _image_and_modules(place, modules)
-    if not image.is_file() and place.is_dir():
+    if not files.is_file(image) and files.is_directory(place):
         raise BadInput(f"--kernel {text}: no kernel is built there ({image} is missing; make bzImage)")
     kernel = store.built(image, found)
     path = f"{place},modules={modules}" if option else str(place)
@@ -289,7 +290,7 @@ def _image_and_modules(place: Path, modules: Path | None) -> tuple[Path, Path | 
     """Where the image is that a user means, and its modules: of a tree, of a package, or as they were named."""
     from harness.kernels import packages
 
-    if place.is_dir():
+    if files.is_directory(place):
         return place / "arch" / "x86" / "boot" / "bzImage", modules or place
     if packages.is_package(place):
         unpacked = packages.unpack(place, modules)

@@ -62,6 +62,16 @@ def test_the_scenarios_are_run_on_both(compare: Callable[..., tuple[int, str, st
     assert "1 claim: 1 with the same verdict, 0 with another" in out
 
 
+@pytest.mark.parametrize("word", ["x" * 300, "x" * 5000, "e/" + "x" * 300, "image,modules=" + "x" * 300])
+def test_a_word_that_is_too_long_for_a_path_is_one_line(
+    compare: Callable[..., tuple[int, str, str]], word: str
+) -> None:
+    code, out, err = compare(word, "running")
+    assert (code, out) == (2, "")
+    assert err.startswith("harness: ")
+    assert "Traceback" not in err
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
