@@ -74,7 +74,7 @@ def decode(text: str | bytes) -> FailedTest:
     """What encode() made, or a file that keep() wrote. BadInput if it is neither."""
     try:
         return _decoder.decode(text)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise BadInput(f"a failed test cannot be read: {error}") from None
 
 
@@ -83,7 +83,7 @@ def read_all(directory: Path, nodeids: Collection[str] | None = None) -> tuple[l
     tests, notices = [], []
     for path in sorted((directory / FOLDER).glob("*.json")):
         try:
-            test = decode(path.read_bytes())
+            test = decode(files.content(path))
         except (BadInput, OSError) as error:
             notices.append(f"{FOLDER}/{path.name}: left out: {error}")
         else:

@@ -89,6 +89,8 @@ BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfi
 PASSED_OVER = re.compile(
     r"/(?:usr|lib|sos_reports|sos_logs|sos_strings|run/systemd)/|(?<!/proc)/sys/|/etc/(?!os-release$|$)"
 )
+# Regular files of proc(5) and of tracefs that wait for what comes next, take it from others, or have no end.
+ENDLESS = {"kmsg", "kcore", "trace_pipe"}
 ZSTANDARD = b"\x28\xb5\x2f\xfd"
 
 
@@ -118,12 +120,15 @@ def places(
 
 
 def _directory(root: Path, notice: Callable[[str], None], passed_over: Callable[[str], bool]) -> Iterator[Place]:
-    """The regular files below a directory, in the order of their names."""
-    count = 0
+    """The regular files below a directory, in the order of their names; no other file system, as /proc is below /."""
+    count, device = 0, root.stat().st_dev
     for directory, subdirectories, names in os.walk(root):
         below = Path(directory).relative_to(root)
-        subdirectories[:] = sorted(name for name in subdirectories if not passed_over((below / name).as_posix() + "/"))
-        for name in sorted(names):
+        wanted = sorted(name for name in subdirectories if not passed_over((below / name).as_posix() + "/"))
+        subdirectories[:] = [name for name in wanted if _device(Path(directory, name)) == device]
+        if other := [name for name in wanted if name not in subdirectories]:
+            notice(f"{root}: {Path(directory, other[0])} is another file system: not read; name it to have it read")
+        for name in sorted(set(names) - ENDLESS):
             path = Path(directory, name)
             count += 1
             if count > MOST_MEMBERS:
@@ -134,6 +139,14 @@ def _directory(root: Path, notice: Callable[[str], None], passed_over: Callable[
                     yield from _file(path, str(path), path.relative_to(root).as_posix(), notice)
             except OSError as error:
                 notice(f"{path}: cannot be read: {error.strerror}")
+
+
+def _device(directory: Path) -> int | None:
+    """The file system that a directory is on; None if it is gone."""
+    try:
+        return directory.lstat().st_dev
+    except OSError:
+        return None
 
 
 def _file(path: Path, name: str, below: str, notice: Callable[[str], None]) -> Iterator[Place]:
@@ -189,10 +202,15 @@ def _unpacked(
         notice(f"{place.name}: cannot be unpacked to its end: {error}")
 
 
-def broken() -> tuple[type[Exception], ...]:
-    """What the stream of a place raises when it is read and is damaged."""
+def unreadable() -> tuple[type[Exception], ...]:
+    """What the stream of a place raises while it is read, where what packs it is damaged."""
     zstandard = find_zstandard()
-    return (*BROKEN, RuntimeError, ValueError, *((zstandard.ZstdError,) if zstandard else ()))
+    return (*BROKEN, *((zstandard.ZstdError,) if zstandard else ()))
+
+
+def broken() -> tuple[type[Exception], ...]:
+    """What reading a place raises where it is damaged, or not what it says that it is."""
+    return (*unreadable(), RuntimeError, ValueError)
 
 
 def find_zstandard() -> Any:
@@ -218,6 +236,8 @@ def _tar(raw: BinaryIO, place: Place, notice: Callable[[str], None]) -> Iterator
                     yield Place(f"{place.name}!{member.name}", _below(member.name), float(member.mtime), stream)  # type: ignore[arg-type]
                 # tarfile keeps a list of all members, which a hostile archive makes long.
                 archive.members = []  # type: ignore[attr-defined]
+        while raw.read(1 << 16):  # what packs it has a sum of all of it at its end
+            pass
     except BROKEN as error:
         notice(f"{place.name}: cannot be read to its end: {error}")
 

@@ -10,7 +10,7 @@ from harness.errors import BadInput
 from harness.incident.draft import Draft
 from harness.incident.facts import Basis, Moment
 from harness.incident.machine import MAIN
-from harness.incident.places import Bomb, is_passed_over, places
+from harness.incident.places import Bomb, is_passed_over, places, unreadable
 from harness.incident.reading.context import Context
 from harness.incident.reading.counters import nstat_json
 from harness.incident.reading.lines import plain
@@ -55,7 +55,10 @@ def read(named: Sequence[Path]) -> Machine:
 def _read_named(path: Path, draft: Draft) -> None:
     try:
         for place in places(path, lambda line: draft.notice(plain(line))):
-            _read_place(place, draft)
+            try:
+                _read_place(place, draft)
+            except unreadable() as error:
+                draft.notice(plain(f"{place.name}: cannot be read to its end: {error}"))
     except Bomb as bomb:
         draft.notice(plain(str(bomb)))
 

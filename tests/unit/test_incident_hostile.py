@@ -278,3 +278,37 @@ def test_what_is_remembered_of_a_capture_is_bounded(monkeypatch: pytest.MonkeyPa
     assert len(attempting.last) == 10
     ((attempts,), left_out) = attempting.result()
     assert (attempts.tried, attempts.repeated, left_out) == (100, 0, 0)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz", "w:bz2"])
+@pytest.mark.parametrize("where", [0.3, 0.6, 0.9])
+def test_an_archive_that_is_damaged_is_read_as_far_as_it_goes(tmp_path: Path, mode: str, where: float) -> None:
+    """What is damaged came up while a member was read, as a traceback."""
+    archive = tmp_path / "outputs"
+    with tarfile.open(archive, mode) as tar:  # type: ignore[call-overload]
+        for number in range(9):
+            tar.addfile(*member(f"{number}/ss_-lntp", content=(FIRST / "ss_-lntp").read_bytes()))
+            tar.addfile(*member(f"{number}/noise", content=random.Random(number).randbytes(70_000)))
+    content = archive.read_bytes()
+    place = int(len(content) * where)
+    for spoilt in (content[:place], content[:place] + bytes(200) + content[place + 200 :]):
+        archive.write_bytes(spoilt)
+        machine = read_or_one_line(archive)
+        if machine is not None and mode != "w":
+            assert "outputs: cannot be " in " ".join(machine.notices)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user cannot open /proc/kmsg")
+def test_what_waits_in_proc_is_not_read() -> None:
+    """/proc/kmsg has nothing more until the kernel prints: `harness diagnose /proc` had no end, and took its lines."""
+    names = [Path(place.path).name for place in places.places(Path("/proc"), print, bool)]
+    assert "kmsg" not in names
+    assert "uptime" in names
+
+
+def test_a_directory_is_read_on_its_own_file_system() -> None:
+    """`harness diagnose /` read /proc, /sys and /dev."""
+    told: list[str] = []
+    found = places.places(Path("/"), told.append, lambda path: path not in ("proc/", "sys/"))
+    assert [place.path for place in found if "/" in place.path] == []
+    assert told == ["/: /proc is another file system: not read; name it to have it read"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from harness import files
 from harness.errors import BadInput
 from harness.evidence.types import Judgement
 from harness.laws.kernel import KernelVersion
@@ -64,10 +65,10 @@ def join(old: Matrix, new: Matrix) -> Matrix:
 def load(file: Path) -> Matrix:
     """A matrix that was written; BadInput if it is none."""
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Matrix)
+        return msgspec.json.decode(files.content(file), type=Matrix)
     except OSError as error:
         raise BadInput(f"{file}: cannot be read: {error.strerror}") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"{file}: not a matrix of this version: {error}") from None
 
 
