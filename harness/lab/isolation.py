@@ -8,6 +8,8 @@ all that is left (pid_namespaces(7)).
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -273,7 +275,20 @@ def _start_init() -> tuple[subprocess.Popen[bytes], int]:
     # The echo says that `cat` runs as PID 1; before that, our first program would become init.
     if process.stdout.readline() != b"init\n":
         raise Forbidden(f"no PID namespace for the programs of labs: {process.stderr.read().decode().strip()}")
+    atexit.register(_end_init, process, os.getpid())
     return process, os.open(_namespace_of_children(process.pid), os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _end_init(process: subprocess.Popen[bytes], owner: int) -> None:
+    """End it with its owner, as the kernel would: Python warns of processes that run still, and of open pipes."""
+    if os.getpid() != owner:  # a fork
+        return
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
 
 
 def _namespace_of_children(pid: int) -> str:

@@ -117,6 +117,18 @@ def test_captures_that_are_removed_while_it_runs_are_missed(
     assert [run.verdict for run in runs(pytester)] == ["refuted"] * 2
 
 
+@pytest.mark.parametrize("workers", [(), ("-n", "1")])
+def test_where_warnings_are_errors_python_ends_without_a_word(
+    scenario: Callable[..., pytest.RunResult], monkeypatch: pytest.MonkeyPatch, workers: tuple[str, ...]
+) -> None:
+    """The process that all programs of labs end with was still running then, as Python said by a traceback."""
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    ran = scenario(SCENARIO, *workers)
+    ran.assert_outcomes(passed=2)
+    assert "Exception ignored" not in ran.stderr.str()
+    assert "ResourceWarning" not in ran.stderr.str()
+
+
 def test_a_failure_shows_knobs_counters_sockets_and_packets(scenario: Callable[..., pytest.RunResult]) -> None:
     result = scenario(SCENARIO.replace("kernel=11", "kernel=12"), "-k", "ipv4")
     result.assert_outcomes(failed=1, deselected=1)
