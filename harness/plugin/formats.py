@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,15 +19,31 @@ if TYPE_CHECKING:
     from harness.plugin.summary import Results
     from harness.report.table import Missing, Table
 
+# pytest's own results, by the names that its option has, and how one of them is written.
+JUNIT, JUNIT_OPTION = "xmlpath", "--junitxml"
 # Option, and the format of harness.report.formats.
 FORMATS = {"tcp_report": "html", "tcp_ktap": "ktap", "tcp_kcidb": "kcidb"}
 OPTIONS = {form: option.replace("_", "-") for option, form in FORMATS.items()}
 
 
 def begin(config: pytest.Config, results: Results) -> None:
-    """Write what is asked for when the session ends."""
+    """Write what is asked for when the session ends; UsageError for what cannot be."""
+    refuse_unwritable_junit(config)
     if named := wanted(config):
         config.pluginmanager.register(Reports(results, named), "harness-reports")
+
+
+def refuse_unwritable_junit(config: pytest.Config) -> None:
+    """UsageError where pytest could not write its JUnit XML: it says so at the end, by a traceback."""
+    asked = config.getoption(JUNIT, None)
+    if not asked:
+        return
+    # As pytest reads it (_pytest/junitxml.py, LogXML).
+    path = Path(config.invocation_params.dir, os.path.expanduser(os.path.expandvars(asked)))  # noqa: PTH111
+    try:
+        files.refuse_unwritable(path, f"{JUNIT_OPTION} {asked}")
+    except HarnessError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def wanted(config: pytest.Config) -> dict[str, Path]:

@@ -394,7 +394,7 @@ def test_a_kernel_that_is_lost_has_failed_its_claim_there(run: Run, pytester: py
     assert list(runs.values()) == ["refuted"] * 3
 
 
-@pytest.mark.parametrize("target", ["--tcp-ktap", "--tcp-report", "--tcp-kcidb", "--tcp-evidence"])
+@pytest.mark.parametrize("target", ["--tcp-ktap", "--tcp-report", "--tcp-kcidb", "--tcp-evidence", "--junitxml"])
 def test_a_place_that_cannot_be_written_is_refused_before_the_first_test(
     run: Run, pytester: pytest.Pytester, target: str
 ) -> None:
@@ -404,6 +404,25 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_first_test(
     assert ran.ret == pytest.ExitCode.USAGE_ERROR
     assert "cannot be written" in ran.stderr.str()
     assert ran.errlines[0].startswith("ERROR: ")
+    assert not (pytester.path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [("/proc/x/r.xml", "No such file"), ("~/x" + "x" * 300, "name too long"), ("$HERE/d", "directory")],
+)
+def test_junit_xml_that_cannot_be_written_is_one_line_before_the_first_test(
+    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, place: str, why: str
+) -> None:
+    """pytest's own traceback came when all had run."""
+    (pytester.path / "d").mkdir()
+    monkeypatch.setenv("HERE", str(pytester.path))
+    ran = run(f"--junitxml={place}", kernels=())
+    assert ran.ret == pytest.ExitCode.USAGE_ERROR
+    said = [line for line in ran.errlines if line]
+    assert len(said) == 1
+    assert said[0].startswith(f"ERROR: --junitxml {place}: cannot be written: ")
+    assert why in said[0]
     assert not (pytester.path / "out").exists()
 
 
