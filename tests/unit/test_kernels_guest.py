@@ -175,7 +175,9 @@ def run(
 ) -> Any:
     """Have a program run; its status, its output and its errors. `when` it says one thing it is sent another."""
     port: socket.socket = say.port  # type: ignore[attr-defined]
-    words = {"do": "run", "argv": argv, "environment": {"PATH": os.environ["PATH"]}, "directory": "/", "size": size}
+    # execvp(3) says EACCES of a program that is nowhere where a directory of PATH is closed, as root's are to others.
+    path = os.pathsep.join(each for each in os.get_exec_path() if os.access(each, os.X_OK))
+    words = {"do": "run", "argv": argv, "environment": {"PATH": path}, "directory": "/", "size": size}
     port.sendall(json.dumps(words).encode() + b"\n")
     said = {b"o": b"", b"x": b""}
     sending = threading.Thread(target=port.sendall, args=(typed,))
