@@ -252,7 +252,9 @@ def _mirrors() -> dict[str, str]:
         known = msgspec.json.decode(kept.read_bytes(), type=_Mirrors)
         if known.looks == looks:
             return known.mirrors
-    words = ["--format", "$(LABEL)|$(REPO_URI)", "Created-By: Packages"]
+    # As root apt would write its picture of all packages anew where that is old: none is written.
+    unwritten = ["-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="]
+    words = [*unwritten, "--format", "$(LABEL)|$(REPO_URI)", "Created-By: Packages"]
     try:
         listed = subprocess.run(
             ["apt-get", "indextargets", *words], check=False, capture_output=True, text=True, env=ENVIRONMENT

@@ -15,47 +15,21 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from harness.cli import cli, plain
 from harness.errors import HarnessError
-from tests.fuzz import bounded, made
+from tests.fuzz import bounded
+from tests.fuzz.ways import WAYS, lay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from hypothesis import strategies as st
-
-    Given = bytes | str
+    from tests.fuzz.ways import Given
 
 AT_ONCE = 25
-FILE = "queue.limit.json"
-# What is typed, with the files that stand where it is typed.
-WAYS: dict[str, tuple[Callable[[], st.SearchStrategy[Given]], str, tuple[str, ...]]] = {
-    "report": (made.evidence, f"e/{FILE}", ("report", "e", "-o", "out.html")),
-    "ktap": (made.evidence, f"e/{FILE}", ("report", "e", "--format", "ktap")),
-    "kcidb": (made.evidence, f"e/{FILE}", ("report", "e", "--format", "kcidb")),
-    "json": (made.evidence, f"e/{FILE}", ("report", "e", "--format", "json")),
-    "compare": (made.evidence, f"e/{FILE}", ("compare", "6.1.2", "6.12.3", "--evidence", "e")),
-    "compare exactly": (
-        made.evidence,
-        f"e/{FILE}",
-        ("compare", "6.1.2", "6.12.3", "--evidence", "e", "--exact", "--all"),
-    ),
-    "compare verdicts": (made.evidence, f"e/{FILE}", ("compare", "6.1.2", "6.12.3", "--evidence", "e", "--verdicts")),
-    "compare as JSON": (made.evidence, f"e/{FILE}", ("compare", "e", "e", "--json")),
-    "compare on a page": (made.evidence, f"e/{FILE}", ("compare", "6.1.2", "6.12.3", "--evidence", "e", "--page", "-")),
-    "history": (made.evidence, f"e/{FILE}", ("history", "e", "--all")),
-    "history for NIPA": (made.evidence, f"e/{FILE}", ("history", "e", "--json")),
-    "edition": (made.evidence, f"e/{FILE}", ("claims", "--evidence", "e")),
-    "claims": (made.toml, "c/claims/queue.toml", ("bisect", "--all", "--evidence", "e", "--scenarios", "c")),
-    "documents": (made.toml, "documents.toml", ("claims", "--documents", "documents.toml", "--evidence", "e")),
-    "register": (made.toml, "register.toml", ("claims", "--register", "register.toml", "--evidence", "e")),
-    "corrections": (made.toml, "r/queue.toml", ("claims", "--corrections", "r", "--evidence", "e")),
-}
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_what_is_made(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    strategy, file, words = WAYS[way]
+    strategy, _, words = WAYS[way]
     end = bounded.Deadline(bounded.seconds() / 2 / len(WAYS))
-    scenarios = Path(__file__).parents[2] / "scenarios"
 
     @settings(
         max_examples=AT_ONCE, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True,
@@ -66,14 +40,7 @@ def test_what_is_made(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
         end.tried += 1
         with tempfile.TemporaryDirectory() as directory:
             place = Path(directory)
-            for name in ("claims", "documents.toml", "register.toml", "corrections"):
-                if words[0] == "claims" and name != file.partition("/")[0]:
-                    (place / "scenarios").mkdir(exist_ok=True)
-                    (place / "scenarios" / name).symlink_to(scenarios / name)
-            (place / "e").mkdir()
-            (place / file).parent.mkdir(parents=True, exist_ok=True)
-            content = given_ if isinstance(given_, bytes) else given_.encode(errors="replace")
-            (place / file).write_bytes(content)
+            lay(place, way, given_)
             monkeypatch.chdir(place)
             ends_well(words)
 

@@ -41,6 +41,7 @@ def options() -> set[str]:
     """Every long option of pytest with our plugin, our command, benches, `harness snapshot`'s program."""
     from bench.against import options as of_against
     from bench.mutants.__main__ import options as of_mutants
+    from bench.probes.__main__ import options as of_probes
     from harness.cli import cli
     from harness.incident.snapshot import program
 
@@ -49,7 +50,7 @@ def options() -> set[str]:
     )
     found = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", shown.stdout))
     found |= set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', program()))
-    for bench in (of_mutants(), of_against()):
+    for bench in (of_mutants(), of_against(), of_probes()):
         found |= {word for action in bench._actions for word in action.option_strings}
     todo: list[Any] = [cli]
     while todo:

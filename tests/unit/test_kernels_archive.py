@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bench.probes import sandbox
 from harness import cli
 from harness.cli import bisect
 from harness.errors import Unsupported
@@ -499,3 +500,12 @@ def test_halving_between_kernels_of_a_mirror_and_those_of_the_cache(
         f"a.claim: holds on {OLDER}, refuted on {OLD}",
         "  test_limit[ipv4]  effect 1: nobody accepts: waiting: 3 -> 4  (+1, ×1.33)",
     ]
+
+
+def test_the_machines_apt_is_asked_and_not_touched(tmp_path: Path) -> None:
+    """As root `apt-get indextargets` wrote the machine's /var/cache/apt/*.bin anew, where its settings were newer."""
+    for name in ("here", "home", "tmp", "cache"):
+        (tmp_path / name).mkdir()
+    argv = (sys.executable, "-c", "from harness.kernels import archive; archive._mirrors()")
+    ended = sandbox.run(sandbox.Program(argv, sandbox.environment(PYTHONPATH=str(sandbox.PROJECT))), tmp_path)
+    assert (ended.status, ended.said, ended.outside) == (0, "", ())
