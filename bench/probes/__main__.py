@@ -97,7 +97,7 @@ def options() -> argparse.ArgumentParser:
         prog="python -m bench.probes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(ALL)} (default: all)")
-    parser.add_argument("--most", type=int, help="of each kind so many at most")
+    parser.add_argument("--most", type=int, help="of each kind so many at most; kept with --write alone")
     parser.add_argument("--seed", type=int, default=1, help="other probes (%(default)s)")
     parser.add_argument("--write", action="store_true", help="the table goes into docs/reliability.md as well")
     return parser
@@ -119,7 +119,7 @@ def main(words: list[str]) -> int:
         good = good and not wrong
         told = ", ".join(f"{kind} {wrong[kind]}" for kind in COLUMNS if wrong[kind]) or "nothing wrong"
         print(f"{name}: {tried} tried in {time.monotonic() - began:.0f} s: {told}", flush=True)
-        if asked.most is None:
+        if asked.most is None or asked.write:
             seen = {**read_seen(), name: Seen(tried, dict(wrong), asked.seed, commit())}
             SEEN.write_bytes(msgspec.json.format(msgspec.json.encode(seen, order="deterministic"), indent=1) + b"\n")
         if interrupted:

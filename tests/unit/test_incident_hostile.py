@@ -21,6 +21,7 @@ from harness.errors import BadInput
 from harness.incident import places
 from harness.incident.read import read
 from harness.incident.reading import lines
+from tests.report import made_evidence
 
 if TYPE_CHECKING:
     from harness.incident.machine import Machine
@@ -256,6 +257,24 @@ def test_a_capture_that_is_cut_off_or_garbage(tmp_path: Path) -> None:
             machine = read([file])
             assert_harmless(machine)
             assert machine.captures[0].segments == 0
+
+
+@pytest.mark.parametrize("kind", [b"\x0a\x0d\x0d\x0a", b"\x01\0\0\0", b"\x06\0\0\0"])
+def test_a_capture_takes_no_more_memory_than_it_has(tmp_path: Path, kind: bytes) -> None:
+    """What a block's length said was taken at once: 4 GB."""
+    import tracemalloc
+
+    file = tmp_path / "x.pcapng"
+    content = bytearray(made_evidence.dropped_ack())
+    place = next(at for at in range(0, len(content), 4) if content[at:].startswith(kind)) + 4
+    content[place : place + 4] = b"\xfc\xff\xff\x3f"
+    file.write_bytes(content)
+    read([file])
+    tracemalloc.start()
+    read_or_one_line(file)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 100 << 20
 
 
 def test_what_is_remembered_of_a_capture_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MAGICS = (b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1", b"\x0a\x0d\x0d\x0a")
 ETHERNET, RAW, SLL, SLL2 = 1, (12, 14, 101, 228, 229), 113, 276
 MOST_PACKETS = 2_000_000
+# In bytes: no packet is as long, and with one of its options no block of a pcapng is.
+LARGEST_BLOCK = 16 << 20
 MOST_SERVICES = 1000
 MOST_CONNECTIONS = 500_000
 # Of so many four-tuples the last packet is remembered: the same packet at a second interface follows at once.
@@ -164,7 +166,7 @@ def _frames(stream: BinaryIO, context: Context) -> Iterator[tuple[float, int, by
     from scapy.utils import RawPcapReader
 
     try:
-        reader: Any = RawPcapReader(stream)  # type: ignore[arg-type]
+        reader: Any = RawPcapReader(_Blocks(stream))  # type: ignore[arg-type]
         for number, (frame, metadata) in enumerate(reader):
             if number >= MOST_PACKETS:
                 context.draft.notice(f"{context.file}: the first {MOST_PACKETS} packets are read, no more")
@@ -174,6 +176,22 @@ def _frames(stream: BinaryIO, context: Context) -> Iterator[tuple[float, int, by
         context.draft.notice(
             f"{context.file}: the capture cannot be read to its end: {str(error) or type(error).__name__}"
         )
+
+
+class _Blocks:
+    """A capture to read block by block; ValueError for one that says it is longer than any: as much memory is taken."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        """The next bytes."""
+        if not 0 <= size <= LARGEST_BLOCK:
+            raise ValueError(f"a block of it says that it has {size} bytes")
+        return self._stream.read(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _seconds(metadata: Any, reader: Any) -> float:
