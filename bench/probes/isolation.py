@@ -24,7 +24,8 @@ MOVES = re.compile(
 )
 COMMANDS = (
     ("ip", "-o", "link"), ("ip", "address"), ("ip", "rule"), ("ip", "route", "show", "table", "all"), ("ip", "netns"),
-    ("nft", "list", "ruleset"), ("git", "--no-optional-locks", "-c", "safe.directory=*", "-C", str(PROJECT), "status", "--short"),
+    ("nft", "list", "ruleset"),
+    ("git", "--no-optional-locks", "-c", "safe.directory=*", "-C", str(PROJECT), "status", "--short"),
 )  # fmt: skip
 
 
