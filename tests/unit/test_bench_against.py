@@ -86,3 +86,14 @@ def test_what_is_asked_for_wrongly_is_said(words: list[str]) -> None:
     ran = subprocess.run(command, cwd=against.HERE, check=False, capture_output=True, text=True)
     assert ran.returncode == 2
     assert ran.stderr.splitlines()[-1].startswith(f"python -m bench.against: error: {words[-1]}: ")
+
+
+def test_the_other_checkout_runs_what_it_has_in_its_place(tmp_path: Path) -> None:
+    ours, theirs = (Side(tmp_path / name, tmp_path / f"{name} work") for name in ("ours", "theirs"))
+    for side in (ours, theirs):
+        side.checkout.mkdir()
+    measure = Measure(("-c", "open('a', 'w')"), then=("-c", "open('b', 'w')"))
+    against.compare("x", measure, ours, theirs, 2)
+    assert [sorted(file.name for file in side.checkout.iterdir()) for side in (ours, theirs)] == [["a"], ["b"]]
+    against.compare("x", Measure(("-c", "open('c', 'w')")), ours, theirs, 1)
+    assert all((side.checkout / "c").exists() for side in (ours, theirs))
