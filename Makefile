@@ -3,6 +3,8 @@
 # pytest processes: the scenarios mostly wait for timers of the kernel, and their waits run side by side.
 WORKERS ?=
 CORES := $(shell nproc 2>/dev/null || echo 2)
+# One takes up to 100 MB.
+WAITING := $(shell awk '/^MemAvailable/ { n = int($$2 / 100000); print (n < 4 ? 4 : n > 32 ? 32 : n) }' /proc/meminfo)
 ARGS ?=
 VENV ?= .venv
 KERNELS ?=
@@ -32,7 +34,7 @@ help: ## what can be typed
 	@echo 'For example: make scenarios WORKERS=4 ARGS="-k capacity"'
 
 scenarios: install ## settle the claims on the running kernel
-	$(RUN) pytest scenarios/ -n $(or $(WORKERS),32) --dist worksteal $(ARGS)
+	$(RUN) pytest scenarios/ -n $(or $(WORKERS),$(WAITING),16) --dist worksteal $(ARGS)
 
 test: install testing ## the tests of the harness itself; some boot two other kernels, which are fetched to the user's cache
 	$(RUN) pytest tests/ -n $(or $(WORKERS),$(shell expr 2 '*' $(CORES))) --dist worksteal -rs $(ARGS)
