@@ -251,12 +251,12 @@ def table(entries: Sequence[Seen]) -> str:
     return "\n".join(rows) + "\n"
 
 
-def written(page: str, new: str) -> str:
+def written(page: str, new: str, marks: tuple[str, str] = (BEGIN, END)) -> str:
     """The page with new tables between the marks. BadInput without the marks."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = page.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not begin or not end:
-        raise BadInput(f"{PAGE.relative_to(HERE)} has no {BEGIN.strip()} … {END.strip()}")
+        raise BadInput(f"{PAGE.relative_to(HERE)} has no {' … '.join(map(str.strip, marks))}")
     return before + begin + new + end + after
 
 

@@ -23,8 +23,7 @@ import msgspec
 
 from bench.probes.judges import KINDS as COLUMNS
 from bench.probes.kinds import ALL
-from bench.repeat import HERE, PAGE, commit
-from harness.errors import BadInput
+from bench.repeat import HERE, PAGE, commit, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,15 +81,6 @@ def table(seen: dict[str, Seen]) -> str:
     return "\n".join([*head, *rows]) + "\n"
 
 
-def written(page: str, new: str) -> str:
-    """The page with a new table between the marks. BadInput without the marks."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise BadInput(f"{PAGE.relative_to(HERE)} has no {BEGIN.strip()} … {END.strip()}")
-    return before + begin + new + end + after
-
-
 def options() -> argparse.ArgumentParser:
     """What can be typed."""
     parser = argparse.ArgumentParser(
@@ -125,7 +115,7 @@ def main(words: list[str]) -> int:
         if interrupted:
             break
     if asked.write:
-        PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), table(read_seen())), encoding="utf-8")
+        PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), table(read_seen()), (BEGIN, END)), encoding="utf-8")
     return 0 if good else 1
 
 

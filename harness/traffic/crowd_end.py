@@ -153,7 +153,8 @@ def main(asked: Asked) -> None:
     """Share the connections out, and wait."""
     # An end that the other one wakes goes on when its turn comes, and not at once. A switch of processes for each
     # connection is more than half of what a crowd costs an emulated processor, which forgets its page table each time.
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    with contextlib.suppress(OSError):  # who runs it as SCHED_IDLE may not leave that
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     each = shares(asked.connections, raise_limit(asked.connections + BESIDES, asked.descriptors))
     listeners = listen(asked) if asked.role == "server" else []
     report(processes=len(each))

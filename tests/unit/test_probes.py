@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bench import repeat
 from bench.probes import __main__ as probes
 from bench.probes import inside, kinds, sandbox, words
 from bench.probes.judges import KINDS, Wrong, judged
@@ -205,6 +206,6 @@ def test_the_table_has_a_row_for_each_kind() -> None:
         "| captures | 3,000 | 0 | 0 | 0 | 0 | 0 | 0 | abc |",
     ]
     page = f"a\n{probes.BEGIN}old\n{probes.END}b\n"
-    assert probes.written(page, "new\n") == f"a\n{probes.BEGIN}new\n{probes.END}b\n"
+    assert repeat.written(page, "new\n", (probes.BEGIN, probes.END)) == f"a\n{probes.BEGIN}new\n{probes.END}b\n"
     with pytest.raises(BadInput, match=r"has no <!-- measured by bench\.probes"):
-        probes.written("a", "new")
+        repeat.written("a", "new", (probes.BEGIN, probes.END))
