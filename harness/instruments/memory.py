@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import Forbidden, NotReady, Unsupported
 from harness.observe import count, ss
-from harness.observe.memory import cache, total
+from harness.observe.memory import caches, total
 from harness.traffic.crowd import crowd
 from harness.waiting import until
 
@@ -41,11 +41,10 @@ class Memory:
         """What the kernel has at the moment."""
         with host.open("/proc/thread-self/net/sockstat") as table:
             (allocated,) = re.findall(r"^TCP: .* alloc (\d+)", table.read(), re.MULTILINE)
-        caches: dict[str, Cache] = {}
-        for name in (socket_cache(host), "sock_inode_cache", "filp", "dentry"):
-            with suppress(Forbidden, Unsupported):
-                caches[name] = cache(name)
-        return cls(int(allocated), total("Slab"), caches)
+        found: dict[str, Cache] = {}
+        with suppress(Forbidden, Unsupported):
+            found = caches(socket_cache(host), "sock_inode_cache", "filp", "dentry")
+        return cls(int(allocated), total("Slab"), found)
 
     def since(self, before: Memory, connections: int) -> Growth:
         """What has come since, for each of so many connections."""

@@ -34,16 +34,32 @@ def cache(name: str) -> Cache:
     Raises Forbidden for an ordinary user, Unsupported where the kernel has merged it with others of the same size or
     has none.
     """
+    found = caches(name)
+    if name not in found:
+        raise Unsupported(f"{SLABINFO} has no {name}: the kernel keeps its objects with others of the same size")
+    return found[name]
+
+
+def caches(*names: str) -> dict[str, Cache]:
+    """Those caches of /proc/slabinfo that the kernel has of its own, in one reading.
+
+    For each line the kernel counts the objects of its cache, so that no more lines are read than needed. Raises
+    Forbidden for an ordinary user, Unsupported where there is no such file.
+    """
+    found: dict[str, Cache] = {}
     try:
-        lines = SLABINFO.read_text().splitlines()
+        with SLABINFO.open() as lines:
+            for line in lines:
+                name = line.partition(" ")[0]
+                if name in names:
+                    found[name] = parse_cache(line)
+                    if len(found) == len(set(names)):
+                        break
     except PermissionError:
         raise Forbidden(f"{SLABINFO} is readable for root of the machine alone") from None
     except FileNotFoundError:
         raise Unsupported(f"the running kernel has no {SLABINFO} (CONFIG_SLUB_DEBUG)") from None
-    for line in lines:
-        if line.startswith(f"{name} "):
-            return parse_cache(line)
-    raise Unsupported(f"{SLABINFO} has no {name}: the kernel keeps its objects with others of the same size")
+    return found
 
 
 def parse_cache(line: str) -> Cache:

@@ -14,6 +14,7 @@ from harness.plugin import (
     counting,
     deadline,
     drops,
+    forks,
     inside,
     kernels,
     kselftest,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
+    import execnet
     from _pytest.runner import CallInfo
     from xdist.workermanage import WorkerController
 
@@ -127,6 +129,12 @@ def pytest_sessionstart(session: pytest.Session) -> Generator[None, None, None]:
     claims.refuse_malformed(session.config)
     with trouble.is_kept(session.config):
         yield
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: Sequence[execnet.XSpec]) -> None:
+    """Where there are many workers, start one process that all are forks of."""
+    forks.begin(config, specs)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,0 +1,222 @@
+"""A process that has imported what pytest's workers import, and becomes each of them by fork(2).
+
+    python -P -u fork_server.py ASKED LISTENER
+
+It is a program of its own, run by its path: it must not import `harness` before pytest has said how that is done, with
+assertions rewritten. ASKED and LISTENER are descriptors of sockets. What to import comes over the first; when that is
+closed, the server ends, and so do those workers that have not yet. fork_client.py connects to the second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import re
+import selectors
+import signal
+import socket
+import struct
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TAKEN = b"t"
+# struct ucred of include/linux/socket.h: the process, user and group at the other end.
+CREDENTIALS = struct.Struct("iII")
+# Descriptors 0, 1 and 2.
+ENDS = (0, 1, 2)
+KILLED = 128
+
+
+def prepare(asked: dict[str, list[str]]) -> None:
+    """Import pytest with the plugins and conftest files that a worker has, and the files of tests.
+
+    What cannot be imported is left to the workers, who say what is wrong with it.
+    """
+    sys.path = asked["path"]
+    from _pytest.config import _prepareconfig
+    from _pytest.pathlib import import_path
+
+    # As pytest-xdist's workers do. It is not configured: plugins begin their work there.
+    config = _prepareconfig(asked["arguments"], None)
+    try:
+        for file in asked["files"]:
+            # A module that skips itself raises what is no Exception.
+            with contextlib.suppress(BaseException):
+                import_path(
+                    Path(file),
+                    mode=config.getoption("importmode"),
+                    root=config.rootpath,
+                    consider_namespace_packages=config.getini("consider_namespace_packages"),
+                )
+        from harness.plugin import forks
+
+        forks.warm(config)
+    finally:
+        config._ensure_unconfigure()  # noqa: SLF001
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Say nothing meanwhile: the workers will."""
+    kept = [os.dup(1), os.dup(2)]
+    with Path(os.devnull).open("w") as nothing:
+        os.dup2(nothing.fileno(), 1)
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        for end, descriptor in enumerate(kept, start=1):
+            os.dup2(descriptor, end)
+            os.close(descriptor)
+
+
+@dataclass
+class Worker:
+    """A process that this process has become, and the client that waits for its end."""
+
+    pid: int
+    client: socket.socket
+    ended: int
+
+    def kill(self) -> None:
+        """End it; it is our child and not waited for, so that its number is its own."""
+        os.kill(self.pid, signal.SIGKILL)
+
+
+class Server:
+    """Becomes a worker for each client that asks, until the process at the terminal is gone."""
+
+    def __init__(self, asked: socket.socket, listener: socket.socket) -> None:
+        self._asked, self._listener = asked, listener
+        self._workers: list[Worker] = []
+        self._waiting = selectors.DefaultSelector()
+        self._waiting.register(asked, selectors.EVENT_READ)
+        self._waiting.register(listener, selectors.EVENT_READ)
+
+    def serve(self) -> bool:
+        """Whether this is a worker now; if not, all are over."""
+        while True:
+            for key, _ in self._waiting.select():
+                if key.fileobj is self._asked:
+                    for worker in self._workers:
+                        worker.kill()
+                        os.waitpid(worker.pid, 0)
+                    return False
+                if key.fileobj is self._listener:
+                    if self._begin():
+                        return True
+                elif key.data in self._workers:
+                    self._end(key.data, key.fileobj)
+
+    def _begin(self) -> bool:
+        """Take a client; whether this is its worker now."""
+        client, _ = self._listener.accept()
+        with contextlib.suppress(OSError, ValueError):
+            _, user, _ = CREDENTIALS.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
+            if user == os.geteuid():
+                return self._fork(client)
+        client.close()
+        return False
+
+    def _fork(self, client: socket.socket) -> bool:
+        said, ends, _, _ = socket.recv_fds(client, 1 << 16, len(ENDS))
+        while not said.endswith(b"\n"):
+            more = client.recv(1 << 16)
+            if not more:
+                raise ValueError(said)
+            said += more
+        environment = json.loads(said)
+        pid = os.fork()
+        if pid == 0:
+            self._become(client, ends, environment)
+            return True
+        for end in ends:
+            os.close(end)
+        worker = Worker(pid, client, os.pidfd_open(pid))
+        self._workers.append(worker)
+        self._waiting.register(worker.ended, selectors.EVENT_READ, worker)
+        self._waiting.register(client, selectors.EVENT_READ, worker)
+        with contextlib.suppress(OSError):
+            client.sendall(TAKEN)
+        return False
+
+    def _become(self, client: socket.socket, ends: list[int], environment: dict[str, str]) -> None:
+        """In the new process: be what execnet would have started."""
+        self._waiting.close()
+        for worker in self._workers:
+            worker.client.close()
+            os.close(worker.ended)
+        for each in (self._asked, self._listener, client):
+            each.close()
+        for end, descriptor in zip(ENDS, ends, strict=True):
+            os.dup2(descriptor, end)
+            os.close(descriptor)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.argv = ["-c"]
+
+    def _end(self, worker: Worker, what: Any) -> None:
+        """A worker has ended, or its client has: it is to be killed then."""
+        if what is worker.client:
+            worker.kill()
+        _, status = os.waitpid(worker.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        with contextlib.suppress(OSError):
+            worker.client.sendall(bytes([code if code >= 0 else KILLED - code]))
+        self._waiting.unregister(worker.client)
+        self._waiting.unregister(worker.ended)
+        worker.client.close()
+        os.close(worker.ended)
+        self._workers.remove(worker)
+
+
+def work() -> None:
+    """Be a worker of execnet's: what it says first is the source of what serves it, which is here already."""
+    from execnet.gateway_base import get_execmodel, init_popen_io, serve
+
+    said = b""
+    while not said.endswith(b"\n"):
+        more = os.read(0, 1 << 16)
+        if not more:
+            return
+        said += more
+    wanted = said[-200:].decode()
+    model = re.search(r"get_execmodel\('(\w+)'\)", said.decode())
+    name = re.search(r"serve\(io, id='([^']*)'\)", wanted)
+    io = init_popen_io(get_execmodel(model[1] if model else "main_thread_only"))
+    io.write(b"1")
+    serve(io, id=name[1] if name else "worker")  # type: ignore[arg-type]
+
+
+def threads() -> int:
+    """How many threads this process has, those of libraries too; only the one that forks would be in a worker."""
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def main() -> None:
+    """Import, and serve."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    asked, listener = (socket.socket(fileno=int(word)) for word in sys.argv[1:])
+    with asked.makefile() as said:
+        line = said.readline()
+    with silence(), contextlib.suppress(Exception, SystemExit):
+        prepare(json.loads(line))
+    if threads() > 1:
+        return
+    # What is here now stays: neither looked through nor copied by the workers' collectors of garbage.
+    gc.collect()
+    gc.freeze()
+    if Server(asked, listener).serve():
+        work()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Workers that are forks of a process which has imported what they import, where there are many of them.
+
+A worker of pytest-xdist's takes 1.5 s of a processor for imports, before its first test and in tests that need more, and
+has 100 MB of its own. execnet starts it as it always does; but what it starts is a program that hands its ends over to
+a server (fork_client, fork_server), and the server has imported all that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import importlib
+import json
+import secrets
+import shlex
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.plugin.kernels import plan_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import execnet
+    import pytest
+
+HERE = Path(__file__).parent
+# From so many workers on.
+MANY = 8
+# What tests, and plugins as they begin, import when they need it.
+LATER = (
+    *("cmd", "email.parser", "faulthandler", "pdb"),
+    *("harness.claims.record", "harness.evidence.directory", "harness.evidence.failed"),
+    *("harness.plugin.attendance", "harness.plugin.summary", "harness.plugin.telling"),
+    *("hypothesis", "pyroute2", "scapy.layers.inet", "scapy.layers.inet6"),
+)
+# How long it may take to end, in seconds.
+PATIENCE = 20.0
+
+
+def begin(config: pytest.Config, specs: Sequence[execnet.XSpec]) -> None:
+    """Start a server for workers of this machine, if there are many, and have execnet ask it for them."""
+    mine = [spec for spec in specs if spec.popen and not (spec.python or spec.via or spec.chdir or spec.nice)]
+    # What measures which lines of a program are run has to be there before they are.
+    if plan_of(config) is not None or len(mine) < MANY or config.pluginmanager.has_plugin("_cov"):
+        return
+    name = f"tcp-harness-{secrets.token_hex(16)}"
+    ours, theirs = socket.socketpair()
+    with theirs, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"\0{name}")
+        listener.listen(len(mine))
+        descriptors = [theirs.fileno(), listener.fileno()]
+        argv = [sys.executable, "-P", "-u", str(HERE / "fork_server.py"), *map(str, descriptors)]
+        server = subprocess.Popen(argv, pass_fds=descriptors, stdin=subprocess.DEVNULL)
+    config.add_cleanup(lambda: _end(ours, server))
+    asked = {
+        "path": sys.path,
+        "arguments": [str(argument) for argument in config.invocation_params.args],
+        "files": [str(file) for file in _files(config)],
+    }
+    with contextlib.suppress(OSError):
+        ours.sendall(json.dumps(asked).encode() + b"\n")
+    client = shlex.join([sys.executable, "-I", "-S", str(HERE / "fork_client.py"), name])
+    for spec in mine:
+        spec.python = client
+
+
+def warm(config: pytest.Config) -> None:
+    """In the server: import what is imported later, and read what each worker would read for itself."""
+    for name in LATER:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    from harness.observe.filters import compile_filter
+    from harness.plugin.claims import malformed
+
+    malformed(config)
+    compile_filter("state established")
+
+
+def _files(config: pytest.Config) -> Iterator[Path]:
+    """The files of tests that the arguments name."""
+    patterns = config.getini("python_files")
+    for argument in config.args:
+        place = config.invocation_params.dir / argument.partition("::")[0]
+        if place.is_file():
+            yield place
+        for file in sorted(place.rglob("*.py")):
+            if any(fnmatch.fnmatch(file.name, pattern) for pattern in patterns):
+                yield file
+
+
+def _end(ours: socket.socket, server: subprocess.Popen[bytes]) -> None:
+    """Have it end, with those of its workers that did not, and wait: what they took is counted as ours."""
+    ours.close()
+    try:
+        server.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
