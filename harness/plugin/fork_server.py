@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 TAKEN = b"t"
 # struct ucred of include/linux/socket.h: the process, user and group at the other end.
@@ -93,8 +93,9 @@ class Worker:
 class Server:
     """Becomes a worker for each client that asks, until the process at the terminal is gone."""
 
-    def __init__(self, asked: socket.socket, listener: socket.socket) -> None:
-        self._asked, self._listener = asked, listener
+    def __init__(self, asked: socket.socket, listener: socket.socket, environment: Mapping[str, str]) -> None:
+        """`environment` is what it began with: what modules have set since stays."""
+        self._asked, self._listener, self._environment = asked, listener, environment
         self._workers: list[Worker] = []
         self._waiting = selectors.DefaultSelector()
         self._waiting.register(asked, selectors.EVENT_READ)
@@ -159,8 +160,9 @@ class Server:
             os.dup2(descriptor, end)
             os.close(descriptor)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        os.environ.clear()
-        os.environ.update(environment)
+        for name in self._environment.keys() - environment.keys():
+            os.environ.pop(name, None)
+        os.environ.update(dict(environment.items() - self._environment.items()))
         sys.argv = ["-c"]
 
     def _end(self, worker: Worker, what: Any) -> None:
@@ -204,6 +206,7 @@ def threads() -> int:
 def main() -> None:
     """Import, and serve."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    environment = dict(os.environ)
     asked, listener = (socket.socket(fileno=int(word)) for word in sys.argv[1:])
     with asked.makefile() as said:
         line = said.readline()
@@ -214,7 +217,7 @@ def main() -> None:
     # What is here now stays: neither looked through nor copied by the workers' collectors of garbage.
     gc.collect()
     gc.freeze()
-    if Server(asked, listener).serve():
+    if Server(asked, listener, environment).serve():
         work()
 
 

@@ -1,8 +1,10 @@
 """Workers that are forks of a process which has imported what they import, where there are many of them.
 
-A worker of pytest-xdist's takes 1.5 s of a processor for imports, before its first test and in tests that need more, and
-has 100 MB of its own. execnet starts it as it always does; but what it starts is a program that hands its ends over to
-a server (fork_client, fork_server), and the server has imported all that.
+A worker of pytest-xdist's takes 1.5 s of a processor for imports, before its first test and in tests that need more,
+and has 100 MB of its own. execnet starts it as it always does; but what it starts is a program that hands its ends over
+to a server (fork_client, fork_server), and the server has imported all that.
+
+It is for who wishes it: a module may ask as it is imported in which worker it is.
 """
 
 from __future__ import annotations
@@ -19,15 +21,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from harness.plugin.kernels import plan_of
+from harness.plugin.options import setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import execnet
-    import pytest
 
 HERE = Path(__file__).parent
+STARTED, FORKED = HOW = ("started", "forked")
 # From so many workers on.
 MANY = 8
 # What tests, and plugins as they begin, import when they need it.
@@ -42,10 +47,16 @@ PATIENCE = 20.0
 
 
 def begin(config: pytest.Config, specs: Sequence[execnet.XSpec]) -> None:
-    """Start a server for workers of this machine, if there are many, and have execnet ask it for them."""
+    """Start a server for workers of this machine, if that is wished and they are many, and let execnet ask it.
+
+    UsageError if the setting `tcp_workers` is neither of HOW.
+    """
+    how = setting(config, "workers")
+    if how not in HOW:
+        raise pytest.UsageError(f"tcp_workers must be {' or '.join(HOW)}, not {how!r}")
     mine = [spec for spec in specs if spec.popen and not (spec.python or spec.via or spec.chdir or spec.nice)]
     # What measures which lines of a program are run has to be there before they are.
-    if plan_of(config) is not None or len(mine) < MANY or config.pluginmanager.has_plugin("_cov"):
+    if how == STARTED or plan_of(config) is not None or len(mine) < MANY or config.pluginmanager.has_plugin("_cov"):
         return
     name = f"tcp-harness-{secrets.token_hex(16)}"
     ours, theirs = socket.socketpair()

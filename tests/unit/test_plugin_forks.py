@@ -68,7 +68,7 @@ def told(directory: Path) -> Told:
 def project(pytester: pytest.Pytester) -> pytest.Pytester:
     """Tests that tell about their processes."""
     pytester.makeconftest(CONFTEST)
-    pytester.makeini("[pytest]\n")
+    pytester.makeini("[pytest]\ntcp_workers = forked\n")
     pytester.makepyfile(test_told=TOLD.format(many=MANY, last=""))
     return pytester
 
@@ -125,9 +125,10 @@ def test_few_workers_are_started_one_by_one(project: pytest.Pytester) -> None:
 
 def test_a_fork_is_as_if_it_had_been_started(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAID", "yes\nand = no")
+    project.makeconftest(CONFTEST + "import os\nos.environ['BY_A_MODULE'] = 'set'\n")
     project.runpytest_subprocess("-n", MANY).assert_outcomes(passed=forks.MANY)
     forked = told(project.path)
-    project.makeconftest(CONFTEST + "from harness.plugin import forks\nforks.MANY = 1000\n")
+    project.makeini("[pytest]\n")
     project.runpytest_subprocess("-n", MANY).assert_outcomes(passed=forks.MANY)
     started = told(project.path)
     for one, other in zip(forked, started, strict=True):
@@ -140,6 +141,7 @@ def test_a_fork_is_as_if_it_had_been_started(project: pytest.Pytester, monkeypat
         assert isinstance(theirs, dict)
         differ = {name for name in ours | theirs if ours.get(name) != theirs.get(name)}
         assert differ <= {"PYTEST_XDIST_TESTRUNUID", "PYTEST_XDIST_WORKER", "PYTEST_CURRENT_TEST"}
+        assert ours["BY_A_MODULE"] == "set"
         assert ours["SAID"] == "yes\nand = no"
         assert isinstance(one["open"], list)
         assert isinstance(other["open"], list)
@@ -221,6 +223,13 @@ def test_assertions_are_rewritten(project: pytest.Pytester) -> None:
     ran = project.runpytest_subprocess("-n", MANY)
     ran.stdout.fnmatch_lines(["*assert 3 == 4*"])
     ran.stdout.no_fnmatch_line("*PytestAssertRewriteWarning*")
+
+
+def test_a_word_that_is_no_way_is_refused(project: pytest.Pytester) -> None:
+    project.makeini("[pytest]\ntcp_workers = spooned\n")
+    ran = project.runpytest_subprocess("-n", "2")
+    assert ran.ret == pytest.ExitCode.USAGE_ERROR
+    ran.stderr.fnmatch_lines(["ERROR: tcp_workers must be started or forked, not 'spooned'"])
 
 
 def test_another_user_is_given_no_worker(tmp_path: Path) -> None:
