@@ -64,9 +64,9 @@ def test_validated(claim: ClaimRun, pair: Pair) -> None:
         control.expect("counters", cookie_counters(control.delta(pair.server)), {})
 
 
-@pytest.mark.slow(170)
+@pytest.mark.slow(59)
 @pytest.mark.claim("syncookies.cookie-can-come-twice")
-def test_cookie_can_come_twice(claim: ClaimRun, pair: Pair) -> None:
+def test_cookie_can_come_twice(claim: ClaimRun, pair: Pair, long_form: bool) -> None:
     for cookies in (2, 0):
         pair.server.sysctl[SYNCOOKIES] = cookies
         listener = listen(pair.server, 7)
@@ -86,9 +86,11 @@ def test_cookie_can_come_twice(claim: ClaimRun, pair: Pair) -> None:
                 connection.send("A")
                 control.expect("the answer", str(connection.wait("R").flags), "R")
                 control.expect("connections that wait", listener.waiting, 1)
-    # Good in the minute in which it was sent and in the next one.
-    for age, is_good in ((57, True), (122, False)):
-        compare_a_cookie_of_an_age(claim, pair, age, is_good=is_good)
+    # Good in the minute in which it was sent and in the next one. The minutes are those of the kernel's own clock
+    # (tcp_cookie_time()): that none is good any more can be seen after two of them, whenever one begins to look.
+    compare_a_cookie_of_an_age(claim, pair, 57, is_good=True)
+    if long_form:
+        compare_a_cookie_of_an_age(claim, pair, 122, is_good=False)
 
 
 def compare_a_cookie_of_an_age(claim: ClaimRun, pair: Pair, age: int, *, is_good: bool) -> None:

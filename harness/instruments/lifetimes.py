@@ -57,7 +57,11 @@ class Watched:
 
         laws.timers.Lasts says which of these are as predicted.
         """
-        return self._seen - self._seen_first, self._missed - self._begun
+        return self.bounds(self._seen, self._missed)
+
+    def bounds(self, seen: float, missed: float) -> tuple[float, float]:
+        """The lifetime, in seconds, of a state seen last and missed first at moments on the monotonic clock."""
+        return seen - self._seen_first, missed - self._begun
 
     def look(self, states: dict[FourTuple, str], looked: float) -> None:
         """Take note of one look at the host's connections, which began at `looked` on the monotonic clock."""
@@ -101,6 +105,28 @@ def _quiet(watch: Watched, found: dict[FourTuple, Socket]) -> float:
         return math.inf
     timer = found[watch.ends].timer
     return 0.0 if timer is None else max(0.0, min(timer.expires - TO_GO, BETWEEN_LOOKS))
+
+
+def foretold(watch: Watched, repetitions: int, *, deadline: float) -> tuple[float, float]:
+    """The lifetime of what is watched, in seconds, if it ends with the timer that runs after so many repetitions.
+
+    What it still has to wait is read from that timer, which is set when its segment was sent again so often; NotReady
+    if that is not so within `deadline` seconds, or if the connection is gone by then, or in another state.
+    """
+
+    def read() -> tuple[float, float] | None:
+        looked, connection = time.monotonic(), end_between(watch.host, *watch.ends)
+        if connection is None or connection.state != watch.state:
+            found = "gone" if connection is None else connection.state
+            raise NotReady(f"port {watch.port} of {watch.host.name} is no more in {watch.state} but {found}")
+        timer = connection.timer
+        if timer is None or timer.retransmits < repetitions:
+            return None
+        return watch.bounds(looked + timer.expires, time.monotonic() + timer.expires)
+
+    lifetime = until(read, deadline=deadline, what=f"repetition {repetitions} at port {watch.port}")
+    assert lifetime is not None
+    return lifetime
 
 
 def watch_time_wait(client: Host, listener: Listener) -> Watched:

@@ -17,6 +17,7 @@ from harness.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from harness.lab import Host
+    from harness.lab.program import Program
 
 THREADS = 3
 HTTP, DATABASE = 8080, 5432
@@ -24,8 +25,9 @@ HTTP, DATABASE = 8080, 5432
 
 @dataclass
 class Shop:
-    """The application on a host of its own, with the host's knobs and its own options, running from the beginning.
+    """The application on a host of its own, with the host's knobs and its own options, started at the beginning.
 
+    wait_until_open() is when it can be visited: those that are opened together need not wait for each other.
     `gives_up` is after how many seconds the application itself ends a connect(), if it does, `page` what a customer
     gets when connect() has failed. `visits` are those of besiege().
     """
@@ -38,12 +40,17 @@ class Shop:
     gives_up: float | None = None
     page: str = "503 ETIMEDOUT"
     visits: list[Visit] = field(default_factory=list)
+    _program: Program = field(init=False)
 
     def __post_init__(self) -> None:
         for knob, value in self.knobs.items():
             self.host.sysctl[knob] = value
         arguments = (HTTP, self.database.ip, DATABASE, "--threads", THREADS, *self.options)
-        self.host.start(*command("shop.py", *arguments), ready=self._listens, deadline=60)
+        self._program = self.host.start(*command("shop.py", *arguments))
+
+    def wait_until_open(self) -> None:
+        """Wait until it takes visits; ProgramFailed if it ends before that."""
+        self._program.wait_ready(self._listens, deadline=60)
 
     @property
     def law(self) -> list[float]:

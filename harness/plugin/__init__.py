@@ -30,7 +30,7 @@ from harness.plugin import (
     trouble,
     witness,
 )
-from harness.plugin.fixtures import behind_nat, claim, family, lab, lan, pair, restrict_family
+from harness.plugin.fixtures import behind_nat, claim, family, lab, lan, long_form, pair, restrict_family
 from harness.plugin.parameter import harness_kernel
 from harness.plugin.process import is_worker
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from _pytest.runner import CallInfo
     from xdist.workermanage import WorkerController
 
-__all__ = ["behind_nat", "claim", "family", "harness_kernel", "lab", "lan", "pair"]
+__all__ = ["behind_nat", "claim", "family", "harness_kernel", "lab", "lan", "long_form", "pair"]
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:

@@ -11,6 +11,7 @@ import pytest
 from harness.plugin import witness
 from harness.plugin.claims import record_of
 from harness.plugin.order import needs_own_kernel
+from harness.simulated import is_simulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,6 +86,15 @@ def claim(request: pytest.FixtureRequest) -> ClaimRun:
     if record is None:
         pytest.fail('the claim fixture needs the marker: @pytest.mark.claim("group.id")', pytrace=False)
     return record
+
+
+@pytest.fixture
+def long_form(request: pytest.FixtureRequest) -> bool:
+    """Whether what waits for more than a minute is to wait as long as the document has it, not in a shorter form.
+
+    So it is where time is simulated, and with --tcp-full-size.
+    """
+    return is_simulated() or bool(request.config.getoption("tcp_full_size"))
 
 
 def restrict_family(metafunc: pytest.Metafunc) -> None:

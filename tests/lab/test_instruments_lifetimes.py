@@ -8,6 +8,7 @@ import pytest
 
 from harness.errors import NotReady
 from harness.instruments.lifetimes import (
+    foretold,
     watch_fin_wait_1,
     watch_half_open,
     watch_last_ack,
@@ -45,6 +46,20 @@ def test_what_a_timer_ends(pair: Pair) -> None:
     assert not time_wait.gone
     with pytest.raises(NotReady, match="all that is watched to be gone"):
         watch_until_gone([time_wait], deadline=0.1)
+
+
+def test_an_end_is_read_from_the_timer(pair: Pair) -> None:
+    pair.server.sysctl["net.ipv4.tcp_synack_retries"] = 1
+    half_open = watch_half_open(RawPeer(pair.server, pair.client).connection(listen(pair.server)))
+    lifetime = foretold(half_open, 1, deadline=20)
+    assert matches(half_open_lasting(1, 2), lifetime)
+    assert not half_open.gone
+    with pytest.raises(NotReady, match="repetition 2"):
+        foretold(half_open, 2, deadline=0.1)
+    watch_until_gone([half_open], deadline=20)
+    assert matches(half_open_lasting(1, 2), half_open.lifetime)
+    with pytest.raises(NotReady, match="no more in SYN-RECV but gone"):
+        foretold(half_open, 1, deadline=20)
 
 
 def test_orphans_whose_fin_nobody_acknowledges(pair: Pair) -> None:

@@ -122,6 +122,7 @@ def test_receive_memory_is_what_nobody_has_read(pair: Pair) -> None:
 
 def test_a_shop_and_its_customers(pair: Pair) -> None:
     shop = Shop("shop", pair.server, pair.client, options=("--connect-timeout", 1), gives_up=1)
+    shop.wait_until_open()
     assert Visit(pair.client, shop, "/health").served() == "200 well"
     with listen(pair.client, port=DATABASE, answer=echo):
         assert Visit(pair.client, shop).served() == "200 SELECT 1"

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from harness.plugin.order import balance
+from harness.simulated import IS_SIMULATED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,3 +69,14 @@ def test_full_size_is_for_those_who_ask(pytester: pytest.Pytester, session: Call
     pytester.makepyfile("import pytest\n@pytest.mark.full_size('two hours')\ndef test_a(): pass\ndef test_b(): pass\n")
     session().assert_outcomes(passed=1, deselected=1)
     session("--tcp-full-size").assert_outcomes(passed=2)
+
+
+def test_the_long_form_is_for_those_who_ask_and_for_simulated_time(
+    pytester: pytest.Pytester, session: Callable[..., pytest.RunResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makepyfile("def test_a(long_form):\n    assert long_form\n")
+    monkeypatch.delenv(IS_SIMULATED, raising=False)
+    session().assert_outcomes(failed=1)
+    session("--tcp-full-size").assert_outcomes(passed=1)
+    monkeypatch.setenv(IS_SIMULATED, "1")
+    session().assert_outcomes(passed=1)
