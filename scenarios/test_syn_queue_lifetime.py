@@ -40,7 +40,7 @@ def at_a_listener(client: Host, server: Host) -> RawConnection:
     return RawPeer(server, client).connection(listening(server, Knobs(20, tcp_syncookies=0)))
 
 
-@pytest.mark.slow(69)
+@pytest.mark.slow(67)
 @pytest.mark.claim("syn-queue.fewer-retries-evict-sooner")
 def test_fewer_retries_evict_sooner(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
     client, *servers = lan(10).hosts
