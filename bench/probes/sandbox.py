@@ -112,6 +112,8 @@ def lay(room: Path) -> None:
 
 def run(program: Program, room: Path) -> Ended:
     """Run it; `room` is what is copied to ROOM."""
+    # Where the scenarios have their temporary files (scenarios/conftest.py): in a clone that was used it is there.
+    (PROJECT / "out" / "tmp").mkdir(parents=True, exist_ok=True)
     words = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--net", "--propagation=private"]
     ordinary = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     asked = {
