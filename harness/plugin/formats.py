@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,13 +15,15 @@ from harness.plugin import own_errors
 from harness.plugin.text import last_line, shortest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable
 
     from harness.plugin.summary import Results
     from harness.report.table import Missing, Table
 
 # pytest's own results, by the names that its option has, and how one of them is written.
 JUNIT, JUNIT_OPTION = "xmlpath", "--junitxml"
+# The modules that it is written by.
+WRITING_JUNIT = ("junitxml.py", "codecs.py")
 # Option, and the format of harness.report.formats.
 FORMATS = {"tcp_report": "html", "tcp_ktap": "ktap", "tcp_kcidb": "kcidb"}
 OPTIONS = {form: option.replace("_", "-") for option, form in FORMATS.items()}
@@ -28,16 +31,16 @@ OPTIONS = {form: option.replace("_", "-") for option, form in FORMATS.items()}
 
 def begin(config: pytest.Config, results: Results) -> None:
     """Write what is asked for when the session ends; UsageError for what cannot be."""
-    refuse_unwritable_junit(config)
+    if config.getoption(JUNIT, None):
+        refuse_unwritable_junit(config)
+        config.pluginmanager.register(Junit(), "harness-junit")
     if named := wanted(config):
         config.pluginmanager.register(Reports(results, named), "harness-reports")
 
 
 def refuse_unwritable_junit(config: pytest.Config) -> None:
     """UsageError where pytest could not write its JUnit XML: it says so at the end, by a traceback."""
-    asked = config.getoption(JUNIT, None)
-    if not asked:
-        return
+    asked = config.getoption(JUNIT)
     # As pytest reads it (_pytest/junitxml.py, LogXML).
     path = Path(config.invocation_params.dir, os.path.expanduser(os.path.expandvars(asked)))  # noqa: PTH111
     try:
@@ -61,6 +64,32 @@ def wanted(config: pytest.Config) -> dict[str, Path]:
         if absent := kcidb.lacking():
             raise pytest.UsageError(f"--tcp-kcidb: {absent}")
     return named
+
+
+class Junit:
+    """What pytest does at its end is not ended by a traceback where the JUnit XML can no more be written."""
+
+    def __init__(self) -> None:
+        self._told = ""
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Take the error of _pytest/junitxml.py, within all that others do around it."""
+        try:
+            return (yield)
+        except OSError as error:
+            if Path(traceback.extract_tb(error.__traceback__)[-1].filename).name not in WRITING_JUNIT:
+                raise
+            why = f"cannot be written: {error.strerror or error}"
+            self._told = f"{JUNIT_OPTION} {session.config.getoption(JUNIT)}: {why}"
+            if session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.USAGE_ERROR
+            return None
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say it."""
+        if self._told:
+            terminalreporter.write_line(self._told, red=True)
 
 
 class Reports:

@@ -426,6 +426,15 @@ def test_junit_xml_that_cannot_be_written_is_one_line_before_the_first_test(
     assert not (pytester.path / "out").exists()
 
 
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_a_disk_that_is_full_when_junit_xml_is_written_is_one_line(run: Run, workers: tuple[str, ...]) -> None:
+    """pytest's own traceback came, and no summary."""
+    ran = run("--junitxml=/dev/full", *workers, kernels=())
+    assert ran.ret == pytest.ExitCode.USAGE_ERROR
+    ran.stdout.fnmatch_lines(["--junitxml /dev/full: cannot be written: No space left on device", "*3 passed*"])
+    assert "Traceback" not in ran.stdout.str() + ran.stderr.str()
+
+
 @pytest.mark.parametrize("workers", [(), ("-n", "1"), ("-n", "2")])
 def test_evidence_that_is_removed_meanwhile_is_written_again(
     run: Run, pytester: pytest.Pytester, workers: tuple[str, ...]
