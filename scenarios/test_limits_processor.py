@@ -26,6 +26,13 @@ CONNECTIONS = 2000
 FEW = 100
 
 
+def idle_second() -> float:
+    """The processor seconds of a second in which no connection is made."""
+    before = time.thread_time()
+    let_pass(1, what="a second in which no connection is made")
+    return time.thread_time() - before
+
+
 @pytest.mark.claim("limits.cpu-by-rate")
 def test_cpu_by_rate(claim: ClaimRun, pair: Pair) -> None:
     client, listener = pair.client, listen(pair.server)
@@ -46,9 +53,9 @@ def test_cpu_by_rate(claim: ClaimRun, pair: Pair) -> None:
             effect.note("connections that one processor can make in a second, at most", round(FEW * 3 / 4 / few))
         with claim.control(f"{FEW} connections stay open for a second, and none is made") as control:
             everyone = connect(client, listener, FEW, wait=True)
-            before = time.thread_time()
-            let_pass(1, what="a second in which no connection is made")
-            control.expect("processor seconds", seconds(time.thread_time() - before), at_most(few / 2))
+            # Of three such seconds the cheapest: interrupts for others make one dear as well, and none cheap.
+            idle = min(idle_second() for _ in range(3))
+            control.expect("processor seconds", seconds(idle), at_most(few / 2))
             control.expect("connections", len(everyone.sockets), FEW)
 
 
