@@ -28,6 +28,8 @@ LOOKS = 0.25
 OF_THE_LAST = 30.0
 # The variable that names the file in which a session of pytest says how far it is, for the command that waits for it.
 FAR = "TCP_HARNESS_FAR"
+# Digits of COLUMNS.
+WIDEST = 5
 _ANSI = {GOOD: "\x1b[32m", BAD: "\x1b[1;31m", DOUBT: "\x1b[33m", ASIDE: "\x1b[2m"}
 _PLAIN = "\x1b[0m"
 
@@ -36,6 +38,13 @@ def is_watched(stream: TextIO) -> bool:
     """Whether a person looks at a stream: a terminal that can do more than print, and no CI."""
     ci = any(os.environ.get(name) for name in ("CI", "BUILD_NUMBER"))
     return stream.isatty() and not ci and os.environ.get("TERM") != "dumb"
+
+
+def forget_odd_width() -> None:
+    """Forget a width that no terminal has: pytest would draw lines of it, and have no memory for them."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.strip().isdigit() and len(columns) > WIDEST:
+        del os.environ["COLUMNS"]
 
 
 def has_colours(stream: TextIO) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness import screen
 from harness.plugin import (
     beside,
     claims,
@@ -47,6 +48,7 @@ __all__ = ["behind_nat", "claim", "family", "harness_kernel", "lab", "lan", "lon
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Options and settings, and who takes over what waits at the terminal."""
+    screen.forget_odd_width()
     options.add(parser)
     pluginmanager.register(inside, "harness-inside")
 

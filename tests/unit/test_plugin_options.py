@@ -128,3 +128,15 @@ def test_messages_name_options_as_pytest_has_them() -> None:
 
 def test_no_setting_has_the_name_of_an_option() -> None:
     assert {name for name, _, _ in SETTINGS} & set(BY_NAME) == set()
+
+
+@pytest.mark.parametrize("columns", ["9" * 30, "9" * 10])
+def test_a_width_that_no_terminal_has_is_forgotten(
+    pytester: pytest.Pytester, session: Callable[..., pytest.RunResult], monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    """pytest had an internal error of it, or took all memory."""
+    monkeypatch.setenv("COLUMNS", columns)
+    pytester.makepyfile(test_it="def test_it(): pass")
+    ran = session()
+    assert ran.ret == 0
+    assert max(len(line) for line in ran.outlines) < 200
