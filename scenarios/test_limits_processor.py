@@ -65,7 +65,7 @@ def test_cpu(claim: ClaimRun, pair: Pair) -> None:
     client, server = pair.client, pair.server
     listener = listen(server)
     with alone():
-        with claim.control("no connection is open; forty-one are made") as control:
+        with claim.control("no connection is open; some are made") as control:
             connect_seconds(client, listener)
             base = connect_seconds(client, listener)
             control.note("connections a second that one processor can make, by what connect() takes", round(1 / base))
