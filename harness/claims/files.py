@@ -45,6 +45,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from harness.errors import BadInput, ClaimError
 from harness.evidence.types import Change, Claim, Expectation, Source, Verdict
 from harness.files import content as content_of
+from harness.files import is_directory
 from harness.laws.boundaries import Boundary, boundary
 from harness.laws.kernel import KernelVersion
 from harness.laws.releases import ALL, Ranges, intersect, outside, parse, spell, spell_release
@@ -78,7 +79,7 @@ def load(path: str | Path) -> dict[str, Claim]:
     Raises ClaimError, naming file, claim and cure, for whatever is malformed.
     """
     path = Path(path)
-    files = sorted(path.glob("*.toml")) if path.is_dir() else [path]
+    files = sorted(path.glob("*.toml")) if is_directory(path) else [path]
     if not files:
         raise ClaimError(f"{path}: no claim file here (*.toml); set pytest's `tcp_claim_files` to where they are")
     claims: dict[str, Claim] = {}

@@ -120,7 +120,7 @@ def _claims_are_known(check: Check) -> None:
     """BadInput, with the nearest names, for a claim that does not exist: before a machine is started."""
     from harness.claims.files import find, load
 
-    if not check.scenarios.exists():
+    if not files.there_is(check.scenarios):
         raise BadInput(f"{check.scenarios}: there are no scenarios here; name their directory with --scenarios")
     place = check.scenarios / "claims"
     if not any(place.glob("*.toml")):

@@ -131,7 +131,7 @@ def _places(question: Question, stack: ExitStack) -> tuple[list[Path], list[str]
         _nothing_is_started(question, "A and B are directories with evidence")
         return [Path(word) for word in question.words], []
     targets = [None if there else target(word, question) for word, there in zip(question.words, stored, strict=True)]
-    if not question.scenarios.exists():
+    if not files.there_is(question.scenarios):
         raise BadInput(f"{question.scenarios}: there are no scenarios here; name their directory with --scenarios")
     directory = stack.enter_context(files.folder("harness-compare-"))
     from harness.cli.settling import Chosen, sessions

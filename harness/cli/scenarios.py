@@ -11,6 +11,7 @@ import click
 
 from harness import scenarios as where
 from harness.errors import BadInput
+from harness.files import is_directory, is_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,7 +50,7 @@ def scenarios(asks_where: bool, target: Path | None, arguments: tuple[str, ...])
 
 def _run(place: Path, arguments: Iterable[str]) -> None:
     """Become pytest."""
-    if not place.is_dir():
+    if not is_directory(place):
         raise BadInput(f"{place}: there are no scenarios here, and none came with the package; reinstall it")
     words = [_in(place, word) for word in arguments]
     named = any(Path(word.partition("::")[0]).is_relative_to(place) for word in words)
@@ -60,5 +61,5 @@ def _run(place: Path, arguments: Iterable[str]) -> None:
 def _in(place: Path, word: str) -> str:
     """A file of the scenarios, or a test in one, by its whole path; any other word as it is."""
     name = word.partition("::")[0]
-    found = not word.startswith("-") and name.endswith(".py") and (place / name).is_file()
+    found = not word.startswith("-") and name.endswith(".py") and is_file(place / name)
     return str(place / word) if found else word

@@ -103,7 +103,7 @@ def read_directory(directory: Path, claims: Collection[str] | None = None) -> Di
     What an interrupted run left is used: a file that is not whole is left out with a notice, and so is a run.
     BadInput if there is no such directory, or if evidence in it is of another schema.
     """
-    if not directory.is_dir():
+    if not files.is_directory(directory):
         raise BadInput(f"{directory}: no such directory; name one that pytest's --tcp-evidence wrote")
     read_files: list[EvidenceFile] = []
     notices: list[str] = []

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.files import there_is
 from harness.kernels.targets import KERNEL
 from harness.plugin import claims, missing, relay, scheduler, telling, trouble
 from harness.plugin.kernels import RESTARTS, Plan, name_of, plan_of
@@ -56,7 +57,8 @@ def refuse_what_chooses_nothing(config: pytest.Config) -> None:
     if config.getoption("pyargs"):
         return
     for argument in config.args:
-        if not (config.invocation_params.dir / argument.partition("::")[0].partition("[")[0]).exists():
+        place = config.invocation_params.dir / argument.partition("::")[0].partition("[")[0]
+        if not there_is(place):
             raise pytest.UsageError(f"file or directory not found: {argument}")
 
 

@@ -12,6 +12,7 @@ import pytest
 from _pytest.junitxml import xml_key
 
 from harness.errors import ClaimError, HarnessError, WorkerLost
+from harness.files import is_directory
 from harness.plugin import failing, kernels, options
 from harness.plugin.process import is_worker
 
@@ -113,7 +114,7 @@ def claim_places(config: pytest.Config) -> list[Path]:
     """The configured claim files, or the claims/ of the directories that pytest was told to run."""
     configured: list[Path] = options.setting(config, "claim-files")
     arguments = [Path(config.invocation_params.dir, argument.partition("::")[0]) for argument in config.args]
-    beside = [(path if path.is_dir() else path.parent) / "claims" for path in arguments]
+    beside = [(path if is_directory(path) else path.parent) / "claims" for path in arguments]
     return configured or list(dict.fromkeys(place for place in beside if any(place.glob("*.toml"))))
 
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.files import is_directory, is_file
 from harness.plugin.kernels import plan_of
 from harness.plugin.options import setting
 
@@ -96,9 +97,9 @@ def _files(config: pytest.Config) -> Iterator[Path]:
     patterns = config.getini("python_files")
     for argument in config.args:
         place = config.invocation_params.dir / argument.partition("::")[0]
-        if place.is_file():
+        if is_file(place):
             yield place
-        for file in sorted(place.rglob("*.py")):
+        for file in sorted(place.rglob("*.py")) if is_directory(place) else ():
             if any(fnmatch.fnmatch(file.name, pattern) for pattern in patterns):
                 yield file
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import HarnessError
+from harness.files import there_is
 from harness.kernels.targets import FAR, KERNEL, Archived, Built, Remote, Running, Target, Ways, meant
 from harness.plugin import trouble, world
 from harness.plugin.options import PREFIX, in_pytest, key, setting
@@ -186,7 +187,7 @@ def _project_is_found(config: pytest.Config) -> None:
     for name in ("kernel", "keyring", "ssh-config", "packetdrill"):
         values = config.getoption(key(name)) or []
         for value in [values] if isinstance(values, str) else values:
-            if value in config.invocation_params.args and Path(value).exists():
+            if value in config.invocation_params.args and there_is(value):
                 raise pytest.UsageError(
                     f"write {PREFIX}{name}={value}: pytest takes the path by itself for a place of tests"
                 )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import BadInput, MissingProgram
+from harness.files import is_file, there_is
 from harness.plugin import failing, parameter
 from harness.plugin.fixtures import LABS
 from harness.plugin.kernels import is_elsewhere, plan_of
@@ -72,7 +73,7 @@ def _wanted(config: pytest.Config) -> str:
 def _absolute(program: str, directory: Path) -> str:
     """A program by its path, or by its name as a shell finds it."""
     here = Path(os.path.normpath(directory / program))
-    return (None if "/" in program or here.is_file() else shutil.which(program)) or str(here)
+    return (None if "/" in program or is_file(here) else shutil.which(program)) or str(here)
 
 
 def _refuse_scripts(config: pytest.Config) -> None:
@@ -88,7 +89,7 @@ def _check(config: pytest.Config, program: str) -> None:
     from harness.traffic import packetdrill
 
     if not shutil.which(program):
-        what = "it is not a program that can be run" if Path(program).exists() else "there is no such file"
+        what = "it is not a program that can be run" if there_is(program) else "there is no such file"
         raise pytest.UsageError(f"--tcp-packetdrill {program}: {what}; docs/packetdrill.md says how it is built")
     plan = plan_of(config)
     if plan is not None and any(target.is_virtual for target in plan.targets):

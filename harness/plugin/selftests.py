@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.files import is_directory
 from harness.plugin.options import setting
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def _named(config: pytest.Config) -> Iterator[Path]:
 def _chosen(config: pytest.Config) -> Iterator[Path]:
     """The programs among pytest's arguments, and those that a Makefile in a directory among them names."""
     for place in _named(config):
-        files = sorted(place.rglob("*")) if place.is_dir() else [place]
+        files = sorted(place.rglob("*")) if is_directory(place) else [place]
         yield from (file for file in files if is_wanted(config, file))
 
 

@@ -14,6 +14,7 @@ from harness.evidence.codec import decode_settled
 from harness.evidence.directory import EvidenceDirectory
 from harness.evidence.moved import attempts, moved
 from harness.evidence.types import NOT_SETTLED, SAID, WRONG, Comparison, Outcome, Run
+from harness.files import is_directory
 from harness.plugin import by_kernel
 from harness.plugin.claims import EVIDENCE, PACKETS, RUN_AGAIN, claim_places, of_test
 from harness.plugin.options import in_pytest
@@ -201,7 +202,7 @@ class Results:
             return []
         from harness.claims.files import load
 
-        if not all(Path(self.config.invocation_params.dir, argument).is_dir() for argument in self.config.args):
+        if not all(is_directory(Path(self.config.invocation_params.dir, argument)) for argument in self.config.args):
             return []
         names = [name for place in claim_places(self.config) for name in load(place)]
         return [name for name in names if name not in self.evidence.runs]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.files import there_is
 from harness.kernels.project import Project
 from harness.plugin import selftests
 from harness.plugin.options import PREFIX, key, setting
@@ -56,7 +57,7 @@ def _wishes(config: pytest.Config, project: Project) -> Wishes:
     from harness.kernels.world import Wishes
 
     arguments = [Path(config.invocation_params.dir, argument.partition("::")[0]) for argument in project.arguments]
-    tests = [path for path in map(Path, map(os.path.normpath, arguments)) if path.exists()]
+    tests = [path for path in map(Path, map(os.path.normpath, arguments)) if there_is(path)]
     path = [place for place in map(Path, sys.path) if place.is_relative_to(project.root)]
     modules = imports.of_others(tests, project.root, [project.root, *path], image.modules())
     return Wishes(
