@@ -34,11 +34,18 @@ listener: Callable[[str, float, float], None] | None = None
 _GROWING = tenacity.wait_exponential(multiplier=SHORTEST_PAUSE, max=PAUSE)
 
 
-def until(condition: Callable[[], T], *, deadline: float = PATIENCE, what: str = "the condition") -> T:
+def until(
+    condition: Callable[[], T],
+    *,
+    deadline: float = PATIENCE,
+    what: str = "the condition",
+    longest_pause: float = LONGEST_PAUSE,
+) -> T:
     """Call `condition` until it returns something true, and return that.
 
     `deadline` is in seconds; between calls the pause grows from half a millisecond to 20 ms, later to 3 % of the time
     waited, so that a condition met at once costs nothing and a long wait leaves the processor to those it waits for.
+    It is no longer than `longest_pause` seconds: for a condition that does something, and must not do it late.
     Raises NotReady, with `what` and the last value, when the deadline has passed.
     """
     begun = time.monotonic()
@@ -56,7 +63,7 @@ def until(condition: Callable[[], T], *, deadline: float = PATIENCE, what: str =
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_result(lambda value: not value),
         stop=lambda _: time.monotonic() - begun >= deadline,
-        wait=pause,
+        wait=lambda state: min(pause(state), longest_pause),
     )
     select.select([], [], [], SHORTEST_PAUSE)
     try:

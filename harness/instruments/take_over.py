@@ -16,7 +16,7 @@ from harness.traffic import connect, listen
 from harness.traffic.closing import leave_time_wait
 from harness.traffic.connection import establish, wait_for_end
 from harness.traffic.ports import give_ports
-from harness.waiting import let_pass, until
+from harness.waiting import PAUSE, let_pass, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -253,7 +253,8 @@ def watch(trials: Sequence[Trial]) -> None:
         left[:] = [trial for trial in left if not trial.step()]
         return not left
 
-    until(all_ended, deadline=90, what="every TIME-WAIT to be taken over, or given up")
+    # Sooner than a moment is near: a trial that has slept through it is late.
+    until(all_ended, deadline=90, what="every TIME-WAIT to be taken over, or given up", longest_pause=PAUSE)
 
 
 class Succession(NamedTuple):
