@@ -128,16 +128,24 @@ class Server:
 
     def _fork(self, client: socket.socket) -> bool:
         said, ends, _, _ = socket.recv_fds(client, 1 << 16, len(ENDS))
-        while not said.endswith(b"\n"):
-            more = client.recv(1 << 16)
-            if not more:
-                raise ValueError(said)
-            said += more
-        environment = json.loads(said)
-        pid = os.fork()
-        if pid == 0:
-            self._become(client, ends, environment)
-            return True
+        try:
+            while not said.endswith(b"\n"):
+                more = client.recv(1 << 16)
+                if not more:
+                    raise ValueError(said)
+                said += more
+            environment = json.loads(said)
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    self._become(client, ends, environment)
+                except BaseException:
+                    os._exit(1)  # there must not be two servers
+                return True
+        except BaseException:
+            for end in ends:
+                os.close(end)
+            raise
         for end in ends:
             os.close(end)
         worker = Worker(pid, client, os.pidfd_open(pid))
@@ -190,8 +198,9 @@ def work() -> None:
         if not more:
             return
         said += more
-    wanted = said[-200:].decode()
-    model = re.search(r"get_execmodel\('(\w+)'\)", said.decode())
+    # Its last lines.
+    wanted = said[-300:].decode()
+    model = re.search(r"get_execmodel\('(\w+)'\)", wanted)
     name = re.search(r"serve\(io, id='([^']*)'\)", wanted)
     io = init_popen_io(get_execmodel(model[1] if model else "main_thread_only"))
     io.write(b"1")
