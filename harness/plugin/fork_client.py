@@ -12,11 +12,25 @@ import json
 import os
 import signal
 import socket
+import struct
 import sys
 
 TAKEN = b"t"
+# struct ucred of include/linux/socket.h: process, user and group; of who listens, at the moment when he began to.
+CREDENTIALS = struct.Struct("iII")
 # The status of a worker whose server was lost, so that nobody knows how it ended.
 LOST = 1
+
+
+def is_mine(server: socket.socket) -> bool:
+    """Whether who listens is the same user."""
+    credentials = server.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    return bool(CREDENTIALS.unpack(credentials)[1] == os.geteuid())
+
+
+def environment() -> dict[str, str]:
+    """The environment, each byte a character: the server may read it with another encoding."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in os.environb.items()}
 
 
 def main() -> int:
@@ -27,8 +41,12 @@ def main() -> int:
     with socket.socket(socket.AF_UNIX) as server:
         try:
             server.connect(f"\0{name}")
-            socket.send_fds(server, [json.dumps(dict(os.environ)).encode() + b"\n"], [0, 1, 2])
-            taken = server.recv(1)
+            # The name is free once the server has ended, and anybody may take it.
+            if is_mine(server):
+                socket.send_fds(server, [json.dumps(environment()).encode() + b"\n"], [0, 1, 2])
+                taken = server.recv(1)
+            else:
+                taken = b""
         except OSError:
             taken = b""
         if taken != TAKEN:

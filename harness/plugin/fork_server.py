@@ -9,6 +9,7 @@ closed, the server ends, and so do those workers that have not yet. fork_client.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import gc
 import json
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 TAKEN = b"t"
 # struct ucred of include/linux/socket.h: the process, user and group at the other end.
@@ -32,29 +33,21 @@ CREDENTIALS = struct.Struct("iII")
 # Descriptors 0, 1 and 2.
 ENDS = (0, 1, 2)
 KILLED = 128
+# How long a client may take to say what it wants, in seconds.
+SLOW = 20.0
 
 
 def prepare(asked: dict[str, list[str]]) -> None:
-    """Import pytest with the plugins and conftest files that a worker has, and the files of tests.
+    """Import pytest with the plugins and conftest files that a worker has, and what those and the tests need.
 
-    What cannot be imported is left to the workers, who say what is wrong with it.
+    The files of tests are left to the workers: there their warnings are heard, and what is wrong with them is said.
     """
     sys.path = asked["path"]
     from _pytest.config import _prepareconfig
-    from _pytest.pathlib import import_path
 
     # As pytest-xdist's workers do. It is not configured: plugins begin their work there.
     config = _prepareconfig(asked["arguments"], None)
     try:
-        for file in asked["files"]:
-            # A module that skips itself raises what is no Exception.
-            with contextlib.suppress(BaseException):
-                import_path(
-                    Path(file),
-                    mode=config.getoption("importmode"),
-                    root=config.rootpath,
-                    consider_namespace_packages=config.getini("consider_namespace_packages"),
-                )
         from harness.plugin import forks
 
         forks.warm(config)
@@ -93,9 +86,8 @@ class Worker:
 class Server:
     """Becomes a worker for each client that asks, until the process at the terminal is gone."""
 
-    def __init__(self, asked: socket.socket, listener: socket.socket, environment: Mapping[str, str]) -> None:
-        """`environment` is what it began with: what modules have set since stays."""
-        self._asked, self._listener, self._environment = asked, listener, environment
+    def __init__(self, asked: socket.socket, listener: socket.socket, began_with: Began) -> None:
+        self._asked, self._listener, self._began_with = asked, listener, began_with
         self._workers: list[Worker] = []
         self._waiting = selectors.DefaultSelector()
         self._waiting.register(asked, selectors.EVENT_READ)
@@ -108,6 +100,7 @@ class Server:
                 if key.fileobj is self._asked:
                     for worker in self._workers:
                         worker.kill()
+                    for worker in self._workers:
                         os.waitpid(worker.pid, 0)
                     return False
                 if key.fileobj is self._listener:
@@ -127,6 +120,8 @@ class Server:
         return False
 
     def _fork(self, client: socket.socket) -> bool:
+        # One that was stopped in the middle must not stop all.
+        client.settimeout(SLOW)
         said, ends, _, _ = socket.recv_fds(client, 1 << 16, len(ENDS))
         try:
             while not said.endswith(b"\n"):
@@ -134,6 +129,8 @@ class Server:
                 if not more:
                     raise ValueError(said)
                 said += more
+            if len(ends) != len(ENDS):
+                raise ValueError(ends)
             environment = json.loads(said)
             pid = os.fork()
             if pid == 0:
@@ -142,13 +139,20 @@ class Server:
                 except BaseException:
                     os._exit(1)  # there must not be two servers
                 return True
+            try:
+                ended = os.pidfd_open(pid)
+            except OSError:
+                # Nor two workers at the same ends: the client will be Python.
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                raise
         except BaseException:
             for end in ends:
                 os.close(end)
             raise
         for end in ends:
             os.close(end)
-        worker = Worker(pid, client, os.pidfd_open(pid))
+        worker = Worker(pid, client, ended)
         self._workers.append(worker)
         self._waiting.register(worker.ended, selectors.EVENT_READ, worker)
         self._waiting.register(client, selectors.EVENT_READ, worker)
@@ -157,7 +161,7 @@ class Server:
         return False
 
     def _become(self, client: socket.socket, ends: list[int], environment: dict[str, str]) -> None:
-        """In the new process: be what execnet would have started."""
+        """In the new process: be what execnet would have started; what modules have set since the beginning stays."""
         self._waiting.close()
         for worker in self._workers:
             worker.client.close()
@@ -167,10 +171,12 @@ class Server:
         for end, descriptor in zip(ENDS, ends, strict=True):
             os.dup2(descriptor, end)
             os.close(descriptor)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        for name in self._environment.keys() - environment.keys():
-            os.environ.pop(name, None)
-        os.environ.update(dict(environment.items() - self._environment.items()))
+        signal.signal(signal.SIGINT, self._began_with.interrupt)
+        now = {name.encode("latin-1"): value.encode("latin-1") for name, value in environment.items()}
+        before = self._began_with.environment
+        for name in before.keys() - now.keys():
+            os.environb.pop(name, None)
+        os.environb.update(dict(now.items() - before.items()))
         sys.argv = ["-c"]
 
     def _end(self, worker: Worker, what: Any) -> None:
@@ -198,8 +204,8 @@ def work() -> None:
         if not more:
             return
         said += more
-    # Its last lines.
-    wanted = said[-300:].decode()
+    # Its last lines say which model of threads, and which name.
+    wanted = ast.literal_eval(said.decode())[-300:]
     model = re.search(r"get_execmodel\('(\w+)'\)", wanted)
     name = re.search(r"serve\(io, id='([^']*)'\)", wanted)
     io = init_popen_io(get_execmodel(model[1] if model else "main_thread_only"))
@@ -212,21 +218,35 @@ def threads() -> int:
     return len(list(Path("/proc/self/task").iterdir()))
 
 
+@dataclass(frozen=True)
+class Began:
+    """What the process began with, and a worker has as well: variables, and what an interrupt does."""
+
+    environment: dict[bytes, bytes]
+    interrupt: Any
+
+
 def main() -> None:
-    """Import, and serve."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    environment = dict(os.environ)
+    """Import, and serve; where that goes wrong, end: then workers are started, and say what is wrong."""
+    here, began_with = os.getcwd(), Began(dict(os.environb), signal.getsignal(signal.SIGINT))  # noqa: PTH109
+    # Until there are workers an interrupt ends it without a word.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     asked, listener = (socket.socket(fileno=int(word)) for word in sys.argv[1:])
     with asked.makefile() as said:
         line = said.readline()
-    with silence(), contextlib.suppress(Exception, SystemExit):
-        prepare(json.loads(line))
+    with silence():
+        try:
+            prepare(json.loads(line))
+        except BaseException:
+            return
+    os.chdir(here)
     if threads() > 1:
         return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What is here now stays: neither looked through nor copied by the workers' collectors of garbage.
     gc.collect()
     gc.freeze()
-    if Server(asked, listener, environment).serve():
+    if Server(asked, listener, began_with).serve():
         work()
 
 

@@ -4,15 +4,16 @@ A worker of pytest-xdist's takes 1.5 s of a processor for imports, before its fi
 and has 100 MB of its own. execnet starts it as it always does; but what it starts is a program that hands its ends over
 to a server (fork_client, fork_server), and the server has imported all that.
 
-It is for who wishes it: a module may ask as it is imported in which worker it is.
+It is off unless a project asks for it: plugins and conftest files are imported once for all workers. One that asks, as
+it is imported, in which worker that is, or makes a folder that is removed when the process ends, must not ask for it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import importlib
 import json
+import pkgutil
 import secrets
 import shlex
 import socket
@@ -23,12 +24,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.files import is_directory, is_file
 from harness.plugin.kernels import plan_of
 from harness.plugin.options import setting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     import execnet
 
@@ -36,6 +36,8 @@ HERE = Path(__file__).parent
 STARTED, FORKED = HOW = ("started", "forked")
 # From so many workers on.
 MANY = 8
+# A worker of which one of these is said is not like the others.
+APART = ("python", "via", "chdir", "nice", "env", "dont_write_bytecode")
 # What tests, and plugins as they begin, import when they need it.
 LATER = (
     *("cmd", "email.parser", "faulthandler", "pdb"),
@@ -43,6 +45,9 @@ LATER = (
     *("harness.plugin.attendance", "harness.plugin.summary", "harness.plugin.telling"),
     *("hypothesis", "pyroute2", "scapy.layers.inet", "scapy.layers.inet6"),
 )
+# Of our own, what scenarios import; and what is run, not imported.
+OWN = tuple(f"harness.{room}." for room in ("claims", "evidence", "instruments", "lab", "laws", "observe", "traffic"))
+PROGRAMS = ".programs."
 # How long it may take to end, in seconds.
 PATIENCE = 20.0
 
@@ -55,7 +60,7 @@ def begin(config: pytest.Config, specs: Sequence[execnet.XSpec]) -> None:
     how = setting(config, "workers")
     if how not in HOW:
         raise pytest.UsageError(f"tcp_workers must be {' or '.join(HOW)}, not {how!r}")
-    mine = [spec for spec in specs if spec.popen and not (spec.python or spec.via or spec.chdir or spec.nice)]
+    mine = [spec for spec in specs if spec.popen and not any(getattr(spec, word) for word in APART)]
     # What measures which lines of a program are run has to be there before they are.
     if how == STARTED or plan_of(config) is not None or len(mine) < MANY or config.pluginmanager.has_plugin("_cov"):
         return
@@ -66,12 +71,15 @@ def begin(config: pytest.Config, specs: Sequence[execnet.XSpec]) -> None:
         listener.listen(len(mine))
         descriptors = [theirs.fileno(), listener.fileno()]
         argv = [sys.executable, "-P", "-u", str(HERE / "fork_server.py"), *map(str, descriptors)]
-        server = subprocess.Popen(argv, pass_fds=descriptors, stdin=subprocess.DEVNULL)
+        try:
+            server = subprocess.Popen(argv, pass_fds=descriptors, stdin=subprocess.DEVNULL)
+        except OSError:  # no memory, say: it is no condition
+            ours.close()
+            return
     config.add_cleanup(lambda: _end(ours, server))
     asked = {
-        "path": sys.path,
+        "path": [*filter(lambda place: isinstance(place, str), sys.path)],
         "arguments": [str(argument) for argument in config.invocation_params.args],
-        "files": [str(file) for file in _files(config)],
     }
     with contextlib.suppress(OSError):
         ours.sendall(json.dumps(asked).encode() + b"\n")
@@ -82,7 +90,14 @@ def begin(config: pytest.Config, specs: Sequence[execnet.XSpec]) -> None:
 
 def warm(config: pytest.Config) -> None:
     """In the server: import what is imported later, and read what each worker would read for itself."""
-    for name in LATER:
+    import harness
+
+    own = (
+        each.name
+        for each in pkgutil.walk_packages(harness.__path__, "harness.")
+        if each.name.startswith(OWN) and PROGRAMS not in each.name
+    )
+    for name in (*LATER, *own):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     from harness.observe.filters import compile_filter
@@ -90,18 +105,6 @@ def warm(config: pytest.Config) -> None:
 
     malformed(config)
     compile_filter("state established")
-
-
-def _files(config: pytest.Config) -> Iterator[Path]:
-    """The files of tests that the arguments name."""
-    patterns = config.getini("python_files")
-    for argument in config.args:
-        place = config.invocation_params.dir / argument.partition("::")[0]
-        if is_file(place):
-            yield place
-        for file in sorted(place.rglob("*.py")) if is_directory(place) else ():
-            if any(fnmatch.fnmatch(file.name, pattern) for pattern in patterns):
-                yield file
 
 
 def _end(ours: socket.socket, server: subprocess.Popen[bytes]) -> None:

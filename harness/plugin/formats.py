@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # pytest's own results, by the names that its option has, and how one of them is written.
 JUNIT, JUNIT_OPTION = "xmlpath", "--junitxml"
-# The modules that it is written by.
-WRITING_JUNIT = ("junitxml.py", "codecs.py")
+# The module that writes it.
+WRITING_JUNIT = "junitxml.py"
 # Option, and the format of harness.report.formats.
 FORMATS = {"tcp_report": "html", "tcp_ktap": "ktap", "tcp_kcidb": "kcidb"}
 OPTIONS = {form: option.replace("_", "-") for option, form in FORMATS.items()}
@@ -78,7 +78,8 @@ class Junit:
         try:
             return (yield)
         except OSError as error:
-            if Path(traceback.extract_tb(error.__traceback__)[-1].filename).name not in WRITING_JUNIT:
+            frames = traceback.extract_tb(error.__traceback__)
+            if not any(Path(frame.filename).name == WRITING_JUNIT for frame in frames):
                 raise
             why = f"cannot be written: {error.strerror or error}"
             self._told = f"{JUNIT_OPTION} {session.config.getoption(JUNIT)}: {why}"
@@ -110,6 +111,7 @@ class Reports:
             why = crash.message if crash else f"could not be collected: {last_line(report.longreprtext)}"
             self._missing.append(Missing(report.nodeid, why, ran=getattr(report, own_errors.RAN, False)))
 
+    @pytest.hookimpl(tryfirst=True)  # an error of another's at its end leaves out whoever comes later
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write them; one that cannot be written makes the run a failed one."""
         if not self._results.evidence.runs and not self._missing and not self._results.failed:

@@ -115,7 +115,7 @@ SETTINGS = (
     ("lab-capture", "string", "whether the hosts of tests without a claim are captured, to keep the packets of a "
      "failed test: failed or never"),
     ("workers", "string", "whether the workers of pytest -n, where they are eight or more, are forks of one process "
-     "that imports the files of tests: started or forked"),
+     "that imports plugins and conftest files once for all: started or forked"),
 )  # fmt: skip
 DEFAULTS = {"lab-isolation": "first-use", "lab-capture": "failed", "workers": "started"}
 # Settings of before, and the names that they have now.
