@@ -427,12 +427,17 @@ def test_junit_xml_that_cannot_be_written_is_one_line_before_the_first_test(
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")])
-def test_a_disk_that_is_full_when_junit_xml_is_written_is_one_line(run: Run, workers: tuple[str, ...]) -> None:
-    """pytest's own traceback came, and no summary."""
-    ran = run("--junitxml=/dev/full", *workers, kernels=())
+def test_a_disk_that_is_full_when_junit_xml_is_written_is_one_line(
+    run: Run, pytester: pytest.Pytester, workers: tuple[str, ...]
+) -> None:
+    """pytest's own traceback came, and no summary; the other results are there."""
+    # The helper asks for results of its own: the last of two that are named counts.
+    ran = run("--junitxml=/dev/full", "--tcp-ktap=last.ktap", *workers, kernels=())
     assert ran.ret == pytest.ExitCode.USAGE_ERROR
     ran.stdout.fnmatch_lines(["--junitxml /dev/full: cannot be written: No space left on device", "*3 passed*"])
     assert "Traceback" not in ran.stdout.str() + ran.stderr.str()
+    assert (pytester.path / "last.ktap").read_text().startswith("KTAP version 1")
+    assert (pytester.path / "r.html").exists()
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "1"), ("-n", "2")])
