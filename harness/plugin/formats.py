@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # pytest's own results, by the names that its option has, and how one of them is written.
 JUNIT, JUNIT_OPTION = "xmlpath", "--junitxml"
+REPORTS = "harness-reports"
 # The module that writes it.
 WRITING_JUNIT = "junitxml.py"
 # Option, and the format of harness.report.formats.
@@ -35,7 +36,7 @@ def begin(config: pytest.Config, results: Results) -> None:
         refuse_unwritable_junit(config)
         config.pluginmanager.register(Junit(), "harness-junit")
     if named := wanted(config):
-        config.pluginmanager.register(Reports(results, named), "harness-reports")
+        config.pluginmanager.register(Reports(results, named), REPORTS)
 
 
 def refuse_unwritable_junit(config: pytest.Config) -> None:
@@ -85,6 +86,10 @@ class Junit:
             self._told = f"{JUNIT_OPTION} {session.config.getoption(JUNIT)}: {why}"
             if session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.USAGE_ERROR
+            # The error has left out whoever came after it.
+            reports: Reports | None = session.config.pluginmanager.get_plugin(REPORTS)
+            if reports is not None and not reports.is_over:
+                reports.pytest_sessionfinish(session)
             return None
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -101,6 +106,7 @@ class Reports:
         self._files = named
         self._missing: list[Missing] = []
         self._told: list[tuple[str, bool]] = []
+        self.is_over = False
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Note kernels that did not run, and what could not be collected, for no evidence has them; and differences."""
@@ -111,9 +117,9 @@ class Reports:
             why = crash.message if crash else f"could not be collected: {last_line(report.longreprtext)}"
             self._missing.append(Missing(report.nodeid, why, ran=getattr(report, own_errors.RAN, False)))
 
-    @pytest.hookimpl(tryfirst=True)  # an error of another's at its end leaves out whoever comes later
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write them; one that cannot be written makes the run a failed one."""
+        self.is_over = True
         if not self._results.evidence.runs and not self._missing and not self._results.failed:
             self._told = [
                 (f"no claim was run and no test with a lab failed, so there is no {path.name}", False)
