@@ -4,7 +4,7 @@
 WORKERS ?=
 CORES := $(shell nproc 2>/dev/null || echo 2)
 # One takes up to 100 MB.
-WAITING := $(shell awk '/^MemAvailable/ { n = int($$2 / 100000); print (n < 4 ? 4 : n > 56 ? 56 : n) }' /proc/meminfo 2>/dev/null)
+WAITING := $(shell awk '/^MemAvailable/ { n = int($$2 / 100000); print (n < 4 ? 4 : n > 48 ? 48 : n) }' /proc/meminfo 2>/dev/null)
 ARGS ?=
 VENV ?= .venv
 KERNELS ?=

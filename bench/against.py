@@ -83,7 +83,7 @@ MEASURES = {
     ),
     # So many processes as `make scenarios` has in each of them.
     "the suite natively": Measure(
-        (*PYTEST, "scenarios/", "-n", "56", "--dist", "worksteal"),
+        (*PYTEST, "scenarios/", "-n", "48", "--dist", "worksteal"),
         then=(*PYTEST, "scenarios/", "-n", "16", "--dist", "worksteal"),
         seconds=100,
         busy=50,
