@@ -178,3 +178,12 @@ def test_a_folder_goes_with_the_process_however_that_ends(number: signal.Signals
         assert directory.is_dir()
         it.send_signal(number)
     until(lambda: not directory.exists(), what="the folder gone")
+
+
+@pytest.mark.parametrize("words", [("report",), ("claims", "--claims"), ("scenarios",), ("compare", "6.12")])
+def test_a_word_that_is_too_long_to_be_a_path_is_no_traceback(words: tuple[str, ...]) -> None:
+    argv = [sys.executable, "-c", "from harness.cli import main; main()", *words, "9" * 300]
+    ran = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert ran.returncode in (2, 4)
+    assert "Traceback" not in ran.stdout + ran.stderr
+    assert "INTERNALERROR" not in ran.stdout + ran.stderr

@@ -252,7 +252,7 @@ def test_a_conftest_that_fails_is_said(project: pytest.Pytester, mode: str) -> N
     assert "not here" in ran.stdout.str() + ran.stderr.str()
 
 
-def test_a_module_that_moves_moves_each_worker_once(project: pytest.Pytester) -> None:
+def test_a_conftest_may_change_the_directory(project: pytest.Pytester) -> None:
     """A started worker has it imported at its arguments' place, and so has a fork."""
     project.makeconftest(CONFTEST + "import os, tempfile\nos.chdir(tempfile.gettempdir())\n")
     project.runpytest_subprocess("-n", MANY, str(project.path)).assert_outcomes(passed=forks.MANY)
