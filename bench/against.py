@@ -32,6 +32,20 @@ HARNESS = ("-c", "from harness.cli import main; main()")
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--{tcp}evidence", "{work}/evidence")
 IN_A_LAB = "from harness.lab import Lab, pair, lan, isolation; isolation.isolate()\n"
 ROUNDS = 5
+# What a command leaves when it ends, as a machine that ends a moment later, becomes this program's child
+# (PR_SET_CHILD_SUBREAPER, prctl(2)) and is waited for: only then is its processor time counted. When the command itself
+# ended it writes to the descriptor that is its first argument.
+WAITS_FOR_ALL = """import ctypes, os, sys, time
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+first = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ)
+status = os.waitpid(first, 0)[1]
+os.write(int(sys.argv[1]), str(time.perf_counter()).encode())
+try:
+    while True:
+        os.wait()
+except ChildProcessError:
+    sys.exit(abs(os.waitstatus_to_exitcode(status)))
+"""
 # What a process on an idle machine may take beside what it works itself, for waits and for the disk.
 BUSY = 1.5
 
@@ -102,7 +116,7 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run took: seconds, and seconds of a processor, of all processes that it waited for."""
+    """What a run took: seconds, and seconds of a processor, of all its processes."""
 
     seconds: float
     busy: float
@@ -125,13 +139,18 @@ class Side:
         # Options were called --kernel once, and are --tcp-kernel now.
         options = self.checkout / "harness" / "plugin" / "options.py"
         tcp = "tcp-" if options.exists() and "--tcp-" in options.read_text() else ""
-        words = [sys.executable]
+        ended, ends = os.pipe()
+        words = [sys.executable, "-I", "-S", "-c", WAITS_FOR_ALL, str(ends), sys.executable]
         words += [word.replace("{work}", str(self.work)).replace("{tcp}", tcp) for word in argv]
         with tempfile.TemporaryFile("w+") as said:
             began = time.perf_counter()
-            running = subprocess.Popen(words, cwd=self.checkout, env=environment, stdout=said, stderr=said)
-            _, status, usage = os.wait4(running.pid, 0)
-            cost = Cost(time.perf_counter() - began, usage.ru_utime + usage.ru_stime)
+            with os.fdopen(ended) as reads, os.fdopen(ends, "w") as writes:
+                running = subprocess.Popen(
+                    words, cwd=self.checkout, env=environment, stdout=said, stderr=said, pass_fds=[ends]
+                )
+                writes.close()
+                _, status, usage = os.wait4(running.pid, 0)
+                cost = Cost(float(reads.read()) - began, usage.ru_utime + usage.ru_stime)
             running.returncode = os.waitstatus_to_exitcode(status)
             said.seek(0)
             if running.returncode:

@@ -9,6 +9,7 @@ import pytest
 
 from harness.evidence import size
 from harness.instruments.memory import Memory, given_back, grow_repeatedly, receive_memory, socket_cache
+from harness.instruments.turns import alone
 from harness.laws.ranges import at_least, at_most, between
 from harness.observe import sockets
 from harness.traffic import connect, listen
@@ -28,7 +29,7 @@ BYTES = 10_000
 @pytest.mark.claim("limits.memory")
 def test_memory(claim: ClaimRun, pair: Pair) -> None:
     empty, own = Memory.now(pair.client), socket_cache(pair.client)
-    with claim.effect(f"{CONNECTIONS} idle connections, both ends on this machine") as effect:
+    with alone(), claim.effect(f"{CONNECTIONS} idle connections, both ends on this machine") as effect:
         growth, everyone = grow_repeatedly(pair, CONNECTIONS)
         growths = {"slab": size(round(growth.slab)), "objects": growth.objects}
         effect.note("a connection, both ends; the middle of three times", growths)

@@ -72,13 +72,18 @@ def socket_cache(host: Host) -> str:
 
 
 def grow(pair: Pair, connections: int, *, tries: int = TRIES) -> tuple[Growth, Crowd]:
-    """Make so many connections; once more if others on this machine opened or closed many of theirs meanwhile."""
+    """Make so many connections; once more if others on this machine opened or closed many of theirs meanwhile.
+
+    NotReady if they did each of `tries` times.
+    """
     before = steady(pair.client, connections)
     everyone = crowd(pair.client, pair.server, connections)
     after = Memory.now(pair.client)
     disturbed = abs(after.sockets - before.sockets - 2 * connections) > connections // 50
-    if disturbed and tries:
+    if disturbed:
         end(pair, everyone)
+        if not tries:
+            raise NotReady("memory: others on this machine open and close so many connections that ours cannot be told")
         return grow(pair, connections, tries=tries - 1)
     return after.since(before, connections), everyone
 

@@ -96,7 +96,7 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
 
 def pytest_configure(config: pytest.Config) -> None:
     """Markers, whose machine it is, and who collects the results."""
-    from harness.plugin import attendance, baseline, far, formats, hold, progress, skips, summary, telling
+    from harness.plugin import admission, attendance, baseline, far, formats, hold, progress, skips, summary, telling
 
     options.settle(config)
     options.add_markers(config)
@@ -108,6 +108,7 @@ def pytest_configure(config: pytest.Config) -> None:
     packetdrill.begin(config)
     beside.begin(config)
     if is_worker(config):
+        admission.begin(config)
         kernels.guest_folders(config)
         progress.tell_of_waits(config)
         telling.begin(config)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -144,44 +146,61 @@ def keep_asking(
     """Let the clients ask, side by side, for so many seconds; with `stop_at_failure` until each has failed once.
 
     Each asks when its rate says so. One that comes late makes up for it; but when the machine was too busy for longer
-    than half a second, all ask that much later: a burst would be a higher rate, whose TIME-WAIT end later. Returns the
+    than half a second, it asks that much later: a burst would be a higher rate, whose TIME-WAIT end later. Returns the
     beginning, on the monotonic clock; a second call goes on from there, when it is given as `since`. NotReady when
     that has cost 20 seconds in all: what would be measured then is the machine. Where that is what one asks, how far it
     comes in a time, `within` says when to stop, in seconds by the clock, and no delay is too long.
     """
     started = time.monotonic() if since is None else since
+    ended = threading.Event()
+
+    def ask(workload: ShortConnections) -> None:
+        try:
+            _ask_at_its_rate(workload, started, seconds, ended, stop_at_failure=stop_at_failure, within=within)
+        except BaseException:
+            ended.set()
+            raise
+
     try:
-        _ask_by_turns(workloads, started, seconds, stop_at_failure=stop_at_failure, within=within)
+        if len(workloads) == 1:
+            ask(workloads[0])
+        elif workloads:
+            # On a busy machine a request takes long, and another client's must not wait for it.
+            with ThreadPoolExecutor(len(workloads), "asking") as clients:
+                asking = [clients.submit(ask, workload) for workload in workloads]
+                try:
+                    for each in asking:
+                        each.result()
+                finally:
+                    ended.set()
     finally:
         for workload in workloads:
             workload.close()
     return started
 
 
-def _ask_by_turns(
-    workloads: Sequence[ShortConnections],
+def _ask_at_its_rate(
+    workload: ShortConnections,
     started: float,
     seconds: float,
+    ended: threading.Event,
     *,
     stop_at_failure: bool,
     within: float | None,
 ) -> None:
-    asking = list(workloads)
-    while asking:
-        nominal, turn = min((len(workload.results) / workload.rate, i) for i, workload in enumerate(asking))
-        if nominal > seconds:
-            return
-        due = started + nominal + asking[turn].lost
+    """Let a client ask at its rate until that is over, or another one's `ended`."""
+    while (nominal := len(workload.results) / workload.rate) <= seconds and not ended.is_set():
+        due = started + nominal + workload.lost
         let_clock_reach(due)
         now = time.monotonic()
         if within is not None and now - started >= within:
             return
         late = now - due
         if late > TOO_LATE:
-            for workload in workloads:
-                workload.lost += late
-            if within is None and (lost := asking[turn].lost) > TOO_MUCH_LOST:
-                raise NotReady(f"no rate can be kept here: the machine was too busy to ask for {lost:.0f} s in all")
-        asking[turn].ask(started)
-        if stop_at_failure and asking[turn].results[-1][1] != OK:
-            del asking[turn]
+            workload.lost += late
+            if within is None and workload.lost > TOO_MUCH_LOST:
+                lost = f"{workload.lost:.0f} s"
+                raise NotReady(f"no rate can be kept here: the machine was too busy to ask for {lost} in all")
+        workload.ask(started)
+        if stop_at_failure and workload.results[-1][1] != OK:
+            return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -69,6 +70,25 @@ def test_a_side_runs_its_own_harness_with_its_own_cache(tmp_path: Path) -> None:
     assert not kept.exists()
     with pytest.raises(subprocess.CalledProcessError):
         side.run(("-c", "raise SystemExit(3)"))
+
+
+def test_a_process_that_nobody_waits_for_is_counted(tmp_path: Path) -> None:
+    side = Side(tmp_path, tmp_path / "work")
+    # It works when its parent is gone.
+    works = """import os, time
+parent = os.getpid()
+if os.fork():
+    os._exit(0)
+while os.getppid() == parent:
+    pass
+began = time.process_time()
+while time.process_time() < began + 1:
+    pass
+"""
+    began = time.perf_counter()
+    cost = side.run(("-c", works))
+    assert cost.busy >= 1
+    assert cost.seconds <= time.perf_counter() - began - 1
 
 
 def test_new_rows_take_the_place_of_those_of_the_same_name() -> None:
