@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 # Of `ss -m`: what the receive buffer holds (misc/ss.c, print_skmeminfo()).
 RECEIVE_MEMORY = re.compile(r"skmem:\(r(\d+),")
+# How many sockets of others may come or go meanwhile, for each connection: of the middle of three measurements that is
+# half of what is asked of it.
+OTHERS = 0.1
 # How often a measurement is tried that others disturb.
 TRIES = 10
 # The memory is steady when it has been so for four looks and has moved by less than this for a connection, in bytes.
@@ -79,7 +82,7 @@ def grow(pair: Pair, connections: int, *, tries: int = TRIES) -> tuple[Growth, C
     before = steady(pair.client, connections)
     everyone = crowd(pair.client, pair.server, connections)
     after = Memory.now(pair.client)
-    disturbed = abs(after.sockets - before.sockets - 2 * connections) > connections // 50
+    disturbed = abs(after.sockets - before.sockets - 2 * connections) > connections * OTHERS
     if disturbed:
         end(pair, everyone)
         if not tries:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.plugin import kernels
 from harness.plugin.order import waiting_time
 from harness.plugin.process import is_worker
-from harness.simulated import is_simulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -35,13 +35,16 @@ LOAD = Path("/proc/loadavg")
 
 
 def begin(config: pytest.Config) -> None:
-    """In a worker that shares its processors with many, put tests off where there is no room."""
-    if not is_worker(config) or is_simulated():
+    """In a worker that shares its processors with many, put tests off where there is no room.
+
+    One that has a kernel of its own has the processors of that machine for itself.
+    """
+    if not is_worker(config) or kernels.is_elsewhere(config):
         return
     processors = len(os.sched_getaffinity(0))
     workers: int = getattr(config, "workerinput", {}).get("workercount", 1)
     if workers > CROWDED * processors:
-        config.pluginmanager.register(Admission(processors), "harness-admission")
+        config.pluginmanager.register(Admission(processors, wanting), "harness-admission")
 
 
 def wanting() -> int:
@@ -55,7 +58,7 @@ def wanting() -> int:
 class Admission:
     """Puts a test off while others want all processors."""
 
-    def __init__(self, processors: int, others: Callable[[], int] = wanting) -> None:
+    def __init__(self, processors: int, others: Callable[[], int]) -> None:
         self._processors = processors
         self._others = others
         # Not the generator that tests draw from, and another one in each process.

@@ -21,6 +21,7 @@ import signal
 import socket
 import struct
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -212,8 +213,10 @@ def work() -> None:
     io = init_popen_io(get_execmodel(model[1] if model else "main_thread_only"))
     io.write(b"1")
     serve(io, id=name[1] if name else "worker")  # type: ignore[arg-type]
-    # What was said to be done at the end is done; but no module is taken apart: for that each worker would copy what
-    # it has shared with the others so far, all in the same moment, a tenth of a second of a processor each.
+    # Threads are waited for, and what was to be done at the end is done (Py_FinalizeEx); but no module is taken apart:
+    # for that each worker would copy what it has shared with the others so far, all in the same moment, a tenth of a
+    # second of a processor each.
+    threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
     atexit._run_exitfuncs()  # noqa: SLF001
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):

@@ -37,6 +37,29 @@ def test_several_ask_side_by_side_for_a_time(pair: Pair) -> None:
     assert slow.first_failure is fast.first_failure is None
 
 
+def test_a_client_does_not_wait_for_another_ones_answer(pair: Pair) -> None:
+    slow, fast = (ShortConnections(pair.client, [listen(pair.server)], rate) for rate in (20, 50))
+    # Its second SYN comes a second later.
+    drop(pair.server, "S", dport=slow.servers[0].port, first=2, count=1)
+    keep_asking([slow, fast], 1)
+    moments = [moment for moment, _ in slow.results]
+    stall, end = max(itertools.pairwise(moments), key=lambda pair: pair[1] - pair[0])
+    assert end - stall > 0.9
+    assert sum(stall < moment < end for moment, _ in fast.results) > 2
+    assert (slow.lost > 0.5, slow.answered, fast.answered) == (True, 21, 51)
+
+
+def test_the_others_end_with_a_client_that_cannot_go_on(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(short_connections, "TOO_MUCH_LOST", 0.5)
+    slow, fast = (ShortConnections(pair.client, [listen(pair.server)], rate) for rate in (20, 50))
+    drop(pair.server, "S", dport=slow.servers[0].port, first=2, count=1)
+    with pytest.raises(NotReady, match="too busy to ask"):
+        keep_asking([slow, fast], 3600)
+    assert slow.answered < 10
+    assert not slow._open
+    assert not fast._open
+
+
 def test_who_closes_first_is_left_with_time_wait(pair: Pair) -> None:
     asking = ShortConnections(pair.client, [listen(pair.server)], 1000, closer="server")
     keep_asking([asking], 0.01)
