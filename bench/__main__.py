@@ -6,7 +6,7 @@ import os
 import sys
 
 from bench.collecting import collect_only
-from bench.floods import flood_rate
+from bench.floods import flood_rates
 from bench.labs import hosts_in_one, labs_in_sequence, pair_released, pair_up
 from bench.reports import report_of_kernels
 from bench.snapshots import snapshot_of_many
@@ -19,7 +19,7 @@ def main() -> int:
         pair_released(25),
         labs_in_sequence(200),
         hosts_in_one(500),
-        flood_rate(3),
+        *flood_rates(3),
         collect_only(3),
         report_of_kernels(12),
         *snapshot_of_many(200_000),
