@@ -55,9 +55,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (place / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (place / "built").exists():
+            # Pages that are made from the matrix are written beside the others: not into this clone, which may be
+            # somebody else's.
+            copy = place / "clone"
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(ROOT / "docs", copy / "docs")
+            for each in ROOT.iterdir():
+                if each.name != "docs":
+                    (copy / each.name).symlink_to(each)
             command = [sys.executable, "-m", "sphinx", "-q", "-E", "-W", "--keep-going", "-b", "html"]
             command += ["-d", str(place / "trees"), "docs", str(place / "html")]
-            built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+            built = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
             assert built.returncode == 0, built.stderr
             (place / "built").touch()
     return place / "html"

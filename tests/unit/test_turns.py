@@ -1,0 +1,54 @@
+"""Experiments that need the machine for themselves: one at a time, of whatever clone, and none waits for ever."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.errors import NotReady
+from harness.instruments import turns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Another copy of the module, in another place.
+HOLDS = """
+import runpy, sys
+with runpy.run_path(sys.argv[1])["alone"]():
+    print(flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of another clone that has the machine for itself, until its input ends."""
+    copy = tmp_path / "turns.py"
+    copy.write_text(Path(turns.__file__).read_text())
+    command = [sys.executable, "-c", HOLDS, str(copy)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"
+        yield process
+
+
+def test_one_at_a_time_on_the_whole_machine(
+    elsewhere: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(turns, "LONGEST", 0.1)
+        with pytest.raises(NotReady, match="the turn of an experiment"), turns.alone():
+            pass
+    elsewhere.communicate()
+    with turns.alone():
+        pass
+
+
+def test_one_that_is_killed_gives_it_back(elsewhere: subprocess.Popen[bytes]) -> None:
+    elsewhere.kill()
+    with turns.alone():
+        pass
