@@ -218,13 +218,20 @@ def judged(spread: tuple[float, float, float], bound: float) -> str:
 def compare(name: str, measure: Measure, ours: Side, theirs: Side, rounds: int) -> Outcome:
     """Run a command by turns in both checkouts, beginning with the one and with the other."""
     costs: dict[Path, list[Cost]] = {ours.checkout: [], theirs.checkout: []}
-    for side in (ours, theirs):
-        if measure.first:
-            side.run(measure.first)
-    for number in range(rounds):
-        for side in (ours, theirs) if number % 2 else (theirs, ours):
-            argv = measure.argv if side is ours else measure.then or measure.argv
-            costs[side.checkout].append(side.run(argv, measure.without))
+    try:
+        for side in (ours, theirs):
+            if measure.first:
+                side.run(measure.first)
+        for number in range(rounds):
+            for side in (ours, theirs) if number % 2 else (theirs, ours):
+                argv = measure.argv if side is ours else measure.then or measure.argv
+                costs[side.checkout].append(side.run(argv, measure.without))
+    except subprocess.CalledProcessError as error:
+        # What was measured so far may have taken an hour.
+        for checkout, seen in costs.items():
+            for cost in seen:
+                error.add_note(f"{name} in {checkout}: {cost.busy:.2f} s of a processor, {cost.seconds:.2f} s")
+        raise
     return outcome(name, measure, costs[ours.checkout], costs[theirs.checkout])
 
 
@@ -260,7 +267,7 @@ def options() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Measure and print; 1 if a bound is not met."""
+    """Measure and print; 1 if a bound is not met, or a run failed: what was measured before it is said."""
     parser = options()
     asked = parser.parse_args()
     if unknown := [name for name in asked.names if name not in MEASURES]:
@@ -268,16 +275,26 @@ def main() -> int:
     if not (asked.checkout / "harness").is_dir():
         parser.error(f"{asked.checkout}: no checkout of this project, there is no harness/ in it")
     names = asked.names or [name for name, measure in MEASURES.items() if not measure.by_name]
-    outcomes = []
+    outcomes, failed = [], False
     with tempfile.TemporaryDirectory(prefix="tcp-harness-bench-") as work:
         sides = Side(HERE, Path(work, "ours")), Side(asked.checkout.absolute(), Path(work, "theirs"))
         for name in names:
-            outcomes.append(compare(name, MEASURES[name], *sides, asked.rounds))
-            print(outcomes[-1].row, flush=True)
-    new = table(outcomes, asked.checkout)
-    if asked.write:
-        PAGE.write_text(written(PAGE.read_text(), new))
-    return 1 if any("NO" in verdict for one in outcomes for verdict in one.verdicts) else 0
+            try:
+                outcomes.append(compare(name, MEASURES[name], *sides, asked.rounds))
+            except subprocess.CalledProcessError as error:
+                failed = True
+                print(
+                    f"{name}: a run ended with {error.returncode}",
+                    *getattr(error, "__notes__", ()),
+                    sep="\n",
+                    file=sys.stderr,
+                )
+                print(error.output, file=sys.stderr, flush=True)
+            else:
+                print(outcomes[-1].row, flush=True)
+    if asked.write and outcomes:
+        PAGE.write_text(written(PAGE.read_text(), table(outcomes, asked.checkout)))
+    return 1 if failed or any("NO" in verdict for one in outcomes for verdict in one.verdicts) else 0
 
 
 if __name__ == "__main__":

@@ -117,3 +117,20 @@ def test_the_other_checkout_runs_what_it_has_in_its_place(tmp_path: Path) -> Non
     assert [sorted(file.name for file in side.checkout.iterdir()) for side in (ours, theirs)] == [["a"], ["b"]]
     against.compare("x", Measure(("-c", "open('c', 'w')")), ours, theirs, 1)
     assert all((side.checkout / "c").exists() for side in (ours, theirs))
+
+
+def test_what_was_measured_before_a_run_failed_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "theirs" / "harness").mkdir(parents=True)
+    # Theirs is the first of a round.
+    fails = f"import os; print('odd'); raise SystemExit(3 * (os.getcwd() != {str(tmp_path / 'theirs')!r}))"
+    monkeypatch.setattr(against, "MEASURES", {"odd": Measure(("-c", fails)), "even": Measure(("-c", ""))})
+    monkeypatch.setattr(sys, "argv", ["against", str(tmp_path / "theirs"), "--rounds", "1"])
+    assert against.main() == 1
+    said = capsys.readouterr()
+    first, second, *rest = said.err.splitlines()
+    assert first == "odd: a run ended with 3"
+    assert second.startswith(f"odd in {tmp_path}/theirs: 0.")
+    assert rest[0] == "odd"
+    assert said.out.startswith("| even | ")
