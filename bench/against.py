@@ -32,19 +32,23 @@ HARNESS = ("-c", "from harness.cli import main; main()")
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--{tcp}evidence", "{work}/evidence")
 IN_A_LAB = "from harness.lab import Lab, pair, lan, isolation; isolation.isolate()\n"
 ROUNDS = 5
-# What a command leaves when it ends, as a machine that ends a moment later, becomes this program's child
-# (PR_SET_CHILD_SUBREAPER, prctl(2)) and is waited for: only then is its processor time counted. When the command itself
-# ended it writes to the descriptor that is its first argument.
+# Processes that outlive the command (a virtual machine ends a moment later) become children of this program
+# (PR_SET_CHILD_SUBREAPER, prctl(2)) and are waited for, a minute at most: only then is their processor time counted. It
+# writes when the command itself ended to the descriptor that is its first argument.
 WAITS_FOR_ALL = """import ctypes, os, sys, time
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
 first = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ)
 status = os.waitpid(first, 0)[1]
 os.write(int(sys.argv[1]), str(time.perf_counter()).encode())
+until = time.monotonic() + 60
 try:
-    while True:
-        os.wait()
+    while time.monotonic() < until:
+        if os.waitpid(-1, os.WNOHANG) == (0, 0):
+            time.sleep(0.002)
 except ChildProcessError:
-    sys.exit(abs(os.waitstatus_to_exitcode(status)))
+    pass
+code = os.waitstatus_to_exitcode(status)
+sys.exit(code if code >= 0 else 128 - code)
 """
 # What a process on an idle machine may take beside what it works itself, for waits and for the disk.
 BUSY = 1.5
@@ -150,12 +154,12 @@ class Side:
                 )
                 writes.close()
                 _, status, usage = os.wait4(running.pid, 0)
-                cost = Cost(float(reads.read()) - began, usage.ru_utime + usage.ru_stime)
+                ended_at = reads.read()
             running.returncode = os.waitstatus_to_exitcode(status)
             said.seek(0)
             if running.returncode:
                 raise subprocess.CalledProcessError(running.returncode, words, said.read())
-        return cost
+        return Cost(float(ended_at) - began, usage.ru_utime + usage.ru_stime)
 
 
 @dataclass(frozen=True)

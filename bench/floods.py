@@ -18,13 +18,12 @@ from harness.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.lab import Host, Pair
-    from harness.lab.host import Interface
+    from harness.lab import Pair
     from harness.traffic import Listener
 
 # How far a rate may be from the one that is asked for; these shares are asked for of what can be sent.
 NEAR, SHARES = 0.01, (0.01, 0.1, 0.5)
-# trafgen(8) draws each packet and sums it up as it sends it; so does hping3.
+# trafgen(8) fills in random fields and computes the checksum of each packet while it sends; so does hping3.
 TRAFGEN = """{{
   eth(da={there}, sa={here}),
   ipv4(sa={source}, da={address}, ttl=64),
@@ -72,22 +71,19 @@ def by_trafgen(length: float) -> float:
     """The same by trafgen of netsniff-ng, as one process; it sends from a mapped ring, past the device's queue."""
     with flooded() as (network, listener):
         client, server = network.client, network.server
-        (name, here), there = first(client), first(server)[1]
+        here, there = (next(iter(host.interfaces.values())) for host in (client, server))
         packet = TRAFGEN.format(there=there.mac, here=here.mac, source=client.ip, address=server.ip, port=listener.port)
         file = client.lab.directory / "syn.trafgen"
         file.write_text(packet)
-        program = client.start("trafgen", "--dev", name, "--conf", file, "--cpus", 1, "--notouch-irq", "--no-sock-mem")
+        program = client.start(
+            "trafgen", "--dev", here.name, "--conf", file, "--cpus", 1, "--notouch-irq", "--no-sock-mem"
+        )
         try:
             begun = arrived(network)
             until(lambda: arrived(network) > begun, what="trafgen's first SYN")
             return counted(network, length)
         finally:
             program.stop()
-
-
-def first(host: Host) -> tuple[str, Interface]:
-    """The interface of a host that has one, and its name."""
-    return next(iter(host.interfaces.items()))
 
 
 def counted(network: Pair, length: float) -> float:

@@ -56,6 +56,7 @@ def test_cpu_by_rate(claim: ClaimRun, pair: Pair) -> None:
             everyone = connect(client, listen(pair.server, 4 * FEW), 4 * FEW, wait=True)
             # Of three such seconds the cheapest: interrupts for others make one dear as well, and none cheap.
             idle = min(idle_second() for _ in range(3))
+            # As many are open as were made: held against their cost, not that of a quarter of them.
             control.expect("processor seconds", seconds(idle), at_most(many / 2))
             control.expect("connections", len(everyone.sockets), 4 * FEW)
 

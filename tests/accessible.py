@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 SIZES = {"desk": (1280, 900), "phone": (390, 844)}
 # Both colours and both widths, each with each.
 VIEWS = [(size, scheme) for size in SIZES for scheme in ("light", "dark")]
-# Marks of all elements with text of their own the first few that look the same: what contrast follows from, the colour
-# of the text, its size and weight, and of each element around it what is behind it and how much shows through.
+# Marks elements whose contrast is to be looked at: the first few of those that look the same, and all fields. What is
+# the same is what contrast follows from: the colour of the text, its size and weight, and of each element around it
+# what is behind it and how much shows through. What axe-core does not judge uses up no place: what is hidden, and what
+# has a single character.
 SAME = 3
 _MARK = """(same) => {
     const seen = new Map(), around = new Map();
@@ -23,18 +25,24 @@ _MARK = """(same) => {
             const style = getComputedStyle(element);
             around.set(element, [style.backgroundColor, style.backgroundImage, style.opacity, style.filter,
                                  style.mixBlendMode, style.position === "static" ? "" : element.className,
+                                 style.margin.includes("-") ? element.className : "",
+                                 element.matches(":disabled, [aria-disabled=true]"),
                                  behind(element.parentElement)].join("|"));
         }
         return around.get(element);
     };
     for (const element of document.body.querySelectorAll("*")) {
-        if (![...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim())) continue;
+        const text = [...element.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE)
+                                            .map((node) => node.data.trim()).join("");
+        const isField = element.matches("input, select, textarea");
+        if (text.length < 2 && !isField) continue;
+        if (!element.checkVisibility({checkVisibilityCSS: true, checkOpacity: true})) continue;
         const style = getComputedStyle(element);
         const look = [element.localName, style.color, style.fontSize, style.fontWeight, style.textShadow,
                       style.display, behind(element)].join("|");
         const times = seen.get(look) ?? 0;
         seen.set(look, times + 1);
-        if (times < same) element.setAttribute("data-looked-at", "");
+        if (times < same || isField) element.setAttribute("data-looked-at", "");
     }
 }"""
 # Of what axe-core finds, in one line each; the rest stays there.
@@ -52,7 +60,8 @@ _KEYBOARD = """(alike) => {
     const kind = (element) => {
         if (element === document.documentElement) return "";
         if (!kinds.has(element))
-            kinds.set(element, `${kind(element.parentElement)} ${element.localName}.${element.className}`);
+            kinds.set(element, [kind(element.parentElement), element.localName, element.className,
+                                element.getAttribute("style")].join(" "));
         return kinds.get(element);
     };
     const name = (element) => element.outerHTML.slice(0, 120);
@@ -69,8 +78,8 @@ _KEYBOARD = """(alike) => {
         // One of a group is in the order of Tab, and arrows lead to the others.
         if (element.tabIndex < 0 && element.closest("[role=grid], [role=tablist], #matrix")) continue;
         if (element.tabIndex < 0) { faults.push("not reached by Tab: " + name(element)); continue; }
-        const times = tried.get(kind(element)) ?? 0;
-        tried.set(kind(element), times + 1);
+        const times = tried.get(`${kind(element)} #${element.id}`) ?? 0;
+        tried.set(`${kind(element)} #${element.id}`, times + 1);
         if (times >= alike) continue;
         element.blur();
         const unfocused = looks(element);

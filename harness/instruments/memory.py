@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # Of `ss -m`: what the receive buffer holds (misc/ss.c, print_skmeminfo()).
 RECEIVE_MEMORY = re.compile(r"skmem:\(r(\d+),")
-# How many sockets of others may come or go meanwhile, for each connection: of the middle of three measurements that is
-# half of what is asked of it.
+# How many sockets of others may come or go meanwhile, for each connection. limits.memory allows its objects 0.2 of one
+# either way; others may make up half of that.
 OTHERS = 0.1
 # How often a measurement is tried that others disturb.
 TRIES = 10
@@ -77,7 +77,7 @@ def socket_cache(host: Host) -> str:
 def grow(pair: Pair, connections: int, *, tries: int = TRIES) -> tuple[Growth, Crowd]:
     """Make so many connections; once more if others on this machine opened or closed many of theirs meanwhile.
 
-    NotReady if they did each of `tries` times.
+    NotReady if they did so the first time and `tries` times more.
     """
     before = steady(pair.client, connections)
     everyone = crowd(pair.client, pair.server, connections)

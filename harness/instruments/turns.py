@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 MACHINE = Path("/proc/self/ns/uts")
 # In seconds.
-LONGEST = 900.0
+LONGEST, PAUSE = 3600.0, 0.02
 
 
 @contextmanager
 def alone() -> Iterator[None]:
     """Only one experiment at a time is within, of all runs on this machine, whatever copy of the harness they have.
 
-    The others wait, up to a quarter of an hour (NotReady). What does not ask for a turn goes on meanwhile. The lock
-    (flock(2)) is on the UTS namespace, which labs do not have for themselves: anybody can open his own, and the lock
-    ends with the process.
+    The others wait, up to an hour (NotReady). What does not ask for a turn goes on meanwhile. The lock (flock(2)) is on
+    the UTS namespace: labs stay in the machine's, every user may open it, and a lock ends with its process. A container
+    that has its own takes turns only within itself.
     """
     with MACHINE.open() as file:
 
@@ -34,5 +34,8 @@ def alone() -> Iterator[None]:
                 return True
             return False
 
-        until(mine, deadline=LONGEST, what="the turn of an experiment that has the machine for itself")
+        # All look equally often, however long they have waited: whoever came last would be first otherwise.
+        until(
+            mine, deadline=LONGEST, longest_pause=PAUSE, what=f"the turn to have the machine alone (lslocks: {MACHINE})"
+        )
         yield

@@ -2,8 +2,10 @@
 
 Most tests wait for timers of the kernel, so there may be many more workers than processors. But all begin in the same
 moment, and each works most when it begins: of a hundred processes some would be seconds late for what they measure.
-Nothing is shared between workers, nor between runs: each looks for itself at how many processes want a processor, so
-that those of other runs and other programs count as well.
+Nothing is shared between workers, nor between runs: each looks for itself at how many processes want to run, so that
+those of other runs and other programs count as well.
+
+Only a project that asks for workers which are forks (`tcp_workers`) has so many of them.
 """
 
 from __future__ import annotations
@@ -11,44 +13,51 @@ from __future__ import annotations
 import os
 import random
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.errors import NotReady
 from harness.plugin import kernels
+from harness.plugin.forks import FORKED
+from harness.plugin.options import setting
 from harness.plugin.order import waiting_time
 from harness.plugin.process import is_worker
+from harness.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 # How many workers there are for a processor before they get in each other's way.
 CROWDED = 2
-# How long a test is put off at most, in seconds: a share of it, drawn for each, so that where there is never room they
-# still do not begin together.
-PATIENCE = 12.0
-# How long a test waits before a worker lets it look more often, and how often both look, in seconds.
-LONG, SOON, LATER = 20.0, 0.04, 0.12
-# proc_loadavg(5): the fourth field is how many processes and threads want a processor, and how many there are.
+# A worker waits no longer than this in all, in seconds, and a share more of what its tests have taken. It waits for a
+# random part of what it has left: where there is never room, workers still do not begin together.
+PATIENCE, SHARE = 12.0, 0.25
+# How long a test must wait for timers before its worker looks more often whether there is room, and how often both look
+# at least, in seconds.
+LONG, SOON, LATER = 20.0, 0.04, 0.15
+# proc_loadavg(5): the fourth field is how many processes and threads want to run, and how many there are.
 LOAD = Path("/proc/loadavg")
 
 
 def begin(config: pytest.Config) -> None:
     """In a worker that shares its processors with many, put tests off where there is no room.
 
-    One that has a kernel of its own has the processors of that machine for itself.
+    Not in one that has a kernel of its own, nor where it may use some of the machine's processors alone: how many
+    want to run on these is not known.
     """
-    if not is_worker(config) or kernels.is_elsewhere(config):
+    if not is_worker(config) or kernels.kernel_of(config) is not None or setting(config, "workers") != FORKED:
         return
     processors = len(os.sched_getaffinity(0))
     workers: int = getattr(config, "workerinput", {}).get("workercount", 1)
-    if workers > CROWDED * processors:
+    if processors == os.cpu_count() and workers > CROWDED * processors:
         config.pluginmanager.register(Admission(processors, wanting), "harness-admission")
 
 
 def wanting() -> int:
-    """How many others want a processor now; 0 where that cannot be read."""
+    """How many others want to run now; 0 where that cannot be read."""
     try:
         return int(LOAD.read_text().split()[3].partition("/")[0]) - 1
     except (OSError, ValueError, IndexError):
@@ -56,11 +65,12 @@ def wanting() -> int:
 
 
 class Admission:
-    """Puts a test off while others want all processors."""
+    """Puts tests of a worker off while more want to run than there are processors."""
 
     def __init__(self, processors: int, others: Callable[[], int]) -> None:
         self._processors = processors
         self._others = others
+        self._left = PATIENCE
         # Not the generator that tests draw from, and another one in each process.
         self._random = random.Random(os.getpid())
 
@@ -68,10 +78,20 @@ class Admission:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         """Before anything of the test begins: no time of its own is counted yet."""
         self.wait(SOON if waiting_time(item) >= LONG else LATER)
-        return (yield)
+        began = time.monotonic()
+        try:
+            return (yield)
+        finally:
+            self._left = min(PATIENCE, self._left + SHARE * (time.monotonic() - began))
 
     def wait(self, pause: float) -> None:
-        """Look every `pause` seconds whether there is room, for a share of PATIENCE at most."""
-        until = time.monotonic() + self._random.uniform(0, PATIENCE)
-        while self._others() > self._processors and time.monotonic() < until:
-            time.sleep(pause)
+        """Wait until there is room, for a random part of what is left; look every `pause` seconds at least."""
+        began = time.monotonic()
+        with suppress(NotReady):
+            until(
+                lambda: self._others() <= self._processors,
+                deadline=self._random.uniform(0, self._left),
+                what="a processor to be free",
+                longest_pause=pause,
+            )
+        self._left = max(0.0, self._left - (time.monotonic() - began))

@@ -13,6 +13,7 @@ import ast
 import atexit
 import contextlib
 import gc
+import io
 import json
 import os
 import re
@@ -210,16 +211,22 @@ def work() -> None:
     wanted = ast.literal_eval(said.decode())[-300:]
     model = re.search(r"get_execmodel\('(\w+)'\)", wanted)
     name = re.search(r"serve\(io, id='([^']*)'\)", wanted)
-    io = init_popen_io(get_execmodel(model[1] if model else "main_thread_only"))
-    io.write(b"1")
-    serve(io, id=name[1] if name else "worker")  # type: ignore[arg-type]
-    # Threads are waited for, and what was to be done at the end is done (Py_FinalizeEx); but no module is taken apart:
-    # for that each worker would copy what it has shared with the others so far, all in the same moment, a tenth of a
-    # second of a processor each.
-    threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
+    channel = init_popen_io(get_execmodel(model[1] if model else "main_thread_only"))
+    channel.write(b"1")
+    serve(channel, id=name[1] if name else "worker")  # type: ignore[arg-type]
+    # Threads are waited for, what was to be done at the end is done, and files are flushed, as by Py_FinalizeEx(). But
+    # objects that are left are not deleted one by one (no __del__): for that each worker would copy what it has shared
+    # with the others so far, all in the same moment, a tenth of a second of a processor each.
+    with contextlib.suppress(KeyboardInterrupt):
+        threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
     atexit._run_exitfuncs()  # noqa: SLF001
+    # What is frozen since before the fork is not among these.
+    for each in gc.get_objects():
+        if isinstance(each, (io.TextIOWrapper, io.BufferedWriter)):
+            with contextlib.suppress(OSError, ValueError):
+                each.flush()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
     os._exit(0)
 

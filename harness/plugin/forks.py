@@ -5,7 +5,8 @@ and has 100 MB of its own. execnet starts it as it always does; but what it star
 to a server (fork_client, fork_server), and the server has imported all that.
 
 It is off unless a project asks for it: plugins and conftest files are imported once for all workers. One that asks, as
-it is imported, in which worker that is, or makes a folder that is removed when the process ends, must not ask for it.
+it is imported, in which worker that is, or makes a folder that is removed when the process ends, must not ask for it;
+nor one whose objects do something in `__del__` when the process ends: what atexit is told is done, and no more.
 """
 
 from __future__ import annotations

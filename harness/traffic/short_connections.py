@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.errors import NotReady
+from harness.errors import BadInput, NotReady
 from harness.observe import count
 from harness.traffic.connection import check_closer
 from harness.waiting import let_clock_reach
@@ -148,9 +148,13 @@ def keep_asking(
     Each asks when its rate says so. One that comes late makes up for it; but when the machine was too busy for longer
     than half a second, it asks that much later: a burst would be a higher rate, whose TIME-WAIT end later. Returns the
     beginning, on the monotonic clock; a second call goes on from there, when it is given as `since`. NotReady when
-    that has cost 20 seconds in all: what would be measured then is the machine. Where that is what one asks, how far it
-    comes in a time, `within` says when to stop, in seconds by the clock, and no delay is too long.
+    that has cost one of them 20 seconds in all: what would be measured then is the machine. Where that is what one
+    asks, how far it comes in a time, `within` says when to stop, in seconds by the clock, and no delay is too long.
+    BadInput if two of them share a listener.
     """
+    listeners = [listener for workload in workloads for listener in {*map(id, workload.servers)}]
+    if len(listeners) > len({*listeners}):
+        raise BadInput("two clients ask the same listener: each needs its own, or accepts the other's connections")
     started = time.monotonic() if since is None else since
     ended = threading.Event()
 

@@ -119,6 +119,11 @@ def test_a_fault_is_found(browser: Browser, tmp_path: Path) -> None:
         '<p class="pale">pale</p>',
         '<div style="background: #222"><p>dark on dark</p></div>',
         '<div style="opacity: 0.3"><p>nearly not there</p></div>',
+        '<label>a field <input value="some words" style="color: #ccc; background: #fff"></label>',
+        '<label>a list <select style="color: #ccc; background: #fff"><option>a choice</option></select></label>',
+        '<p class="pale">1</p><p class="pale">2</p><p class="pale">3</p><p class="pale">4096</p>',
+        '<div hidden><p class="pale">one</p><p class="pale">two</p><p class="pale">three</p></div>'
+        '<div><p class="pale">four</p></div>',
     ],
 )
 def test_one_pale_text_among_many_is_found(pale: str, browser: Browser, tmp_path: Path) -> None:
@@ -131,6 +136,16 @@ def test_one_pale_text_among_many_is_found(pale: str, browser: Browser, tmp_path
         )
         seen = {fault.partition(":")[0] for fault in faults(open_page(browser, page, "desk", "light"))}
         assert seen & {"color-contrast"} == found
+
+
+def test_one_focus_among_many_that_is_not_seen_is_found(browser: Browser, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    links = '<a class="same" href="#x">a link</a> ' * 50
+    for style, found in (("outline: none", 1), ("", 0)):
+        text = f'<body><main>{links}<a class="same" href="#x" style="{style}">the last</a></main></body>'
+        page.write_text(f'<html lang="en"><head><title>x</title></head>{text}</html>')
+        seen = faults(open_page(browser, page, "desk", "light"))
+        assert [fault.partition(":")[0] for fault in seen].count("no visible focus") == found
 
 
 def test_the_matrix_is_filtered_by_what_is_typed(site: Path, browser: Browser) -> None:

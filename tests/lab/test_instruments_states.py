@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import ProgramFailed
-from harness.instruments.memory import Growth, Memory, receive_memory
+from harness.errors import NotReady, ProgramFailed
+from harness.instruments import memory
+from harness.instruments.memory import Growth, Memory, grow, receive_memory
 from harness.instruments.programs import command
 from harness.instruments.shop import DATABASE, THREADS, Shop, Visit
 from harness.instruments.six_states import SIX_STATES, UNREAD, six_states
@@ -111,6 +113,16 @@ def test_growth_is_what_each_connection_added(pair: Pair) -> None:
     assert growth == Growth((2 << 20) / 100, {"TCP": 2.0})
     assert Growth.middle([growth, Growth(1.0, {"TCP": 9.0}), Growth(9e9, {"TCP": 1.0})]) == growth
     assert Memory.now(pair.client).slab > 0
+
+
+def test_growth_among_others_connections_is_not_told(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = itertools.count(0, 30)
+    monkeypatch.setattr(memory, "steady", lambda *_: Memory(0, 0, {}))
+    monkeypatch.setattr(Memory, "now", lambda _: Memory(2 * 100 + next(looks), 1 << 20, {}))
+    grow(pair, 100)[1].close()
+    with pytest.raises(NotReady, match="ours cannot be told"):
+        grow(pair, 100, tries=1)
+    assert next(looks) == 90
 
 
 def test_receive_memory_is_what_nobody_has_read(pair: Pair) -> None:

@@ -51,13 +51,20 @@ def test_a_client_does_not_wait_for_another_ones_answer(pair: Pair) -> None:
 
 def test_the_others_end_with_a_client_that_cannot_go_on(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(short_connections, "TOO_MUCH_LOST", 0.5)
-    slow, fast = (ShortConnections(pair.client, [listen(pair.server)], rate) for rate in (20, 50))
+    slow = ShortConnections(pair.client, [listen(pair.server)], 20)
+    fast = ShortConnections(pair.client, [listen(pair.server)], 50, per_connection=100_000)
     drop(pair.server, "S", dport=slow.servers[0].port, first=2, count=1)
     with pytest.raises(NotReady, match="too busy to ask"):
         keep_asking([slow, fast], 3600)
     assert slow.answered < 10
-    assert not slow._open
+    assert fast.connections == 1
     assert not fast._open
+
+
+def test_two_clients_of_one_listener_are_refused(pair: Pair) -> None:
+    listener = listen(pair.server)
+    with pytest.raises(BadInput, match="the same listener"):
+        keep_asking([ShortConnections(pair.client, [listener], 20) for _ in range(2)], 1)
 
 
 def test_who_closes_first_is_left_with_time_wait(pair: Pair) -> None:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.plugin import admission
 from harness.plugin.admission import Admission, wanting
+from harness.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
 pytest_plugins = ["pytester"]
-
-PROCESSORS = len(os.sched_getaffinity(0))
 
 
 def seen_one_after_the_other(*counts: int) -> tuple[Iterator[int], Callable[[], int]]:
@@ -47,6 +47,27 @@ def test_those_that_find_no_room_do_not_begin_together(monkeypatch: pytest.Monke
     assert len({*shares}) == 3
 
 
+def test_a_worker_waits_no_longer_than_so_much_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "PATIENCE", 0.2)
+    never = Admission(2, lambda: 9)
+    for _ in range(100):
+        never.wait(0.001)
+    assert never._left < 0.02
+
+
+def test_long_tests_give_a_worker_more_to_wait(pytester: pytest.Pytester) -> None:
+    item = pytester.getitem("def test_func(): pass")
+    never = Admission(2, lambda: 9)
+    never._left = 0.0
+    test = never.pytest_runtest_protocol(item)
+    next(test)
+    began = time.monotonic()
+    until(lambda: time.monotonic() > began + 0.1)
+    with pytest.raises(StopIteration):
+        next(test)
+    assert 0.1 * admission.SHARE <= never._left <= admission.PATIENCE
+
+
 def test_the_numbers_that_tests_draw_are_as_without_it() -> None:
     before = random.getstate()
     Admission(2, lambda: 0).wait(0.001)
@@ -63,19 +84,34 @@ def test_how_many_others_want_a_processor(
     assert wanting() == others
 
 
-@pytest.mark.parametrize(("workers", "waits"), [(2 * PROCESSORS + 1, True), (2 * PROCESSORS, False), (0, False)])
+@pytest.mark.parametrize(
+    ("workers", "how", "processors", "waits"),
+    [
+        (3, "forked", 1, True),
+        (2, "forked", 1, False),
+        (0, "forked", 1, False),
+        (3, "started", 1, False),
+        (3, "forked", 2, False),  # of which it may use one
+    ],
+)
 def test_many_workers_wait_before_their_tests_and_not_in_them(
-    workers: int, waits: bool, pytester: pytest.Pytester
+    workers: int, how: str, processors: int, waits: bool, pytester: pytest.Pytester
 ) -> None:
-    pytester.makeconftest("""
-import time
+    pytester.makeini(f"[pytest]\ntcp_workers = {how}\n")
+    pytester.makeconftest(
+        f"PROCESSORS = {processors}"
+        + """
+import os, time
+os.sched_getaffinity = lambda _: {0}
+os.cpu_count = lambda: PROCESSORS
 from harness.plugin import admission
 pytest_plugins = ["harness.plugin"]
 looks = []
 admission.wanting = lambda: looks.append(time.monotonic()) or (10_000 if len(looks) < 3 else 0)
 admission.PATIENCE = 1e9
 admission.SOON = admission.LATER = 0.001
-""")
+"""
+    )
     pytester.makepyfile(
         """
 import time
