@@ -170,6 +170,7 @@ def _kills() -> Iterator[Fault]:
             )  # fmt: skip
 
 
+# An ordinary user cannot change a whole file system's options (tmpfs has his number among them), but a mount's.
 FAULTS = (
     Fault("none", "nothing fails", "PYTEST", (0,), 8),
     Fault("workers", "nothing fails, with two workers", "PYTEST -n 2", (0,), 8),
@@ -182,11 +183,11 @@ FAULTS = (
         2,
         size="1m",
     ),
-    Fault("read-only", "the place of evidence is read-only", "mount -o remount,ro /mnt/run; PYTEST", (4,)),
+    Fault("read-only", "the place of evidence is read-only", "mount -o remount,bind,ro /mnt/run; PYTEST", (4,)),
     Fault(
         "becomes-read-only",
         "the place of evidence becomes read-only in the third test",
-        "HAPPENS='mount -o remount,ro /mnt/run' PYTEST",
+        "HAPPENS='mount -o remount,bind,ro /mnt/run' PYTEST",
         (4,),
         2,
     ),

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.lab.isolation import in_user_namespace
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -20,13 +22,18 @@ WITHOUT = ("-u", "XDG_RUNTIME_DIR", "-u", "PYTEST_DEBUG_TEMPROOT")
 NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "env", *WITHOUT)
 
 
+def is_root() -> bool:
+    """Whether the tests run as root of the machine, not of the user namespace in which an ordinary user's labs are."""
+    return os.geteuid() == 0 and not in_user_namespace()
+
+
 @contextmanager
 def home_of_nobody() -> Iterator[Path]:
     """A home for the user nobody, whom pytest's own directories for temporary files keep out; skips who is not root.
 
     That user can read what is put there meanwhile, whatever the umask of the tests.
     """
-    if os.geteuid() != 0:
+    if not is_root():
         pytest.skip("the other tests are an ordinary user's already")
     # A TMPDIR of root's own is closed to nobody as well.
     with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:

@@ -7,6 +7,7 @@ Below ROOM it has its current directory `here`, its `home`, `tmp` for temporary 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -112,8 +113,10 @@ def lay(room: Path) -> None:
 
 def run(program: Program, room: Path) -> Ended:
     """Run it; `room` is what is copied to ROOM."""
-    # Where the scenarios have their temporary files (scenarios/conftest.py): in a clone that was used it is there.
-    (PROJECT / "out" / "tmp").mkdir(parents=True, exist_ok=True)
+    # Where the scenarios have their temporary files (scenarios/conftest.py): in a clone that was used it is there, and
+    # in one that is somebody else's they have none.
+    with contextlib.suppress(OSError):
+        (PROJECT / "out" / "tmp").mkdir(parents=True, exist_ok=True)
     words = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--net", "--propagation=private"]
     ordinary = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     asked = {

@@ -25,6 +25,7 @@ from harness.incident.sockets import Direction
 from harness.observe import accept_queue, counters, counting, tally
 from harness.traffic import connect, listen
 from harness.waiting import until
+from tests.nobody import is_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,7 +118,7 @@ def test_both_ways_to_the_sockets_agree(pair: Pair) -> None:
 
 def test_as_nobody(pair: Pair, tmp_path: Path) -> None:
     """An ordinary user sees the namespace that he is in: its queues, counters and sysctls."""
-    if os.geteuid() or not shutil.which("setpriv"):
+    if not is_root() or not shutil.which("setpriv"):
         pytest.skip("needs root, and setpriv, to become nobody")
     listener = listen(pair.server, backlog=5)
     connect(pair.client, listener, 3)

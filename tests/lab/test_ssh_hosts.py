@@ -15,6 +15,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from harness.lab.isolation import in_user_namespace
 from harness.waiting import until
 from tests import plugins
 from tests.claim_file import claim_file
@@ -111,6 +112,8 @@ def far(tmp_path: Path) -> Far:
         pytest.skip("sshd is not installed; on Debian: apt-get install openssh-server")
     if not os.access(shell := pwd.getpwuid(os.geteuid()).pw_shell or "/bin/sh", os.X_OK) or "nologin" in shell:
         pytest.skip("this user has no shell to log in with")
+    if in_user_namespace():
+        pytest.skip("sshd becomes the user that logs in, and a user namespace has one alone")
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # where sshd, as root, shuts its unprivileged half in
     for name in ("host", "user"):

@@ -21,6 +21,7 @@ from harness.errors import BadInput
 from harness.incident import places
 from harness.incident.read import read
 from harness.incident.reading import lines
+from tests.nobody import is_root
 from tests.report import made_evidence
 
 if TYPE_CHECKING:
@@ -317,7 +318,7 @@ def test_an_archive_that_is_damaged_is_read_as_far_as_it_goes(tmp_path: Path, mo
             assert "outputs: cannot be " in " ".join(machine.notices)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user cannot open /proc/kmsg")
+@pytest.mark.skipif(not is_root(), reason="an ordinary user cannot open /proc/kmsg")
 def test_what_waits_in_proc_is_not_read() -> None:
     """/proc/kmsg has nothing more until the kernel prints: `harness diagnose /proc` had no end, and took its lines."""
     names = [Path(place.path).name for place in places.places(Path("/proc"), print, bool)]

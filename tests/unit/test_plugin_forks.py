@@ -16,6 +16,7 @@ import pytest
 from harness.orphans import Process
 from harness.plugin import forks
 from harness.waiting import until
+from tests.nobody import is_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -179,7 +180,7 @@ def test_whoever_is_killed_nothing_is_left(
 
 def test_a_stranger_at_the_name_is_told_nothing(tmp_path: Path) -> None:
     """The name is free when the server has ended: whoever takes it would have our variables and our ends."""
-    if os.geteuid() != 0:
+    if not is_root():
         pytest.skip("only root can be another user as well")
     name = f"test-{os.getpid()}-{tmp_path.name}"
     take = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(chr(0) + sys.argv[1]); s.listen()"
@@ -285,7 +286,7 @@ def test_a_word_that_is_no_way_is_refused(project: pytest.Pytester) -> None:
 
 def test_another_user_is_given_no_worker(tmp_path: Path) -> None:
     """The name of the socket stands in /proc/net/unix; who connects to it must be the same user."""
-    if os.geteuid() != 0:
+    if not is_root():
         pytest.skip("only root can be another user as well")
     name = f"test-{os.getpid()}-{tmp_path.name}"
     ours, theirs = socket.socketpair()

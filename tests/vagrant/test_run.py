@@ -15,9 +15,10 @@ from harness import cli
 from harness.errors import BadInput
 from harness.vagrant import machine_room, places, requirements, run
 from harness.waiting import until
+from tests.nobody import is_root
 
 needs_libvirt = pytest.mark.skipif(
-    os.geteuid() != 0 or any(shutil.which(one, path=requirements.SEARCH_PATH) is None for one in ("libvirtd", "virsh")),
+    not is_root() or any(shutil.which(one, path=requirements.SEARCH_PATH) is None for one in ("libvirtd", "virsh")),
     reason="needs root, and of Debian: apt-get install libvirt-daemon-system libvirt-clients",
 )
 
