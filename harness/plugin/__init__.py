@@ -130,6 +130,8 @@ def pytest_sessionstart(session: pytest.Session) -> Generator[None, None, None]:
 
     attendance.refuse_what_chooses_nothing(session.config)
     claims.refuse_malformed(session.config)
+    if (plan := kernels.plan_of(session.config)) is not None and not is_worker(session.config):
+        counting.begin(session, len(plan.targets))
     with trouble.is_kept(session.config):
         yield
 
@@ -169,8 +171,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node: WorkerController, ids: Sequence[str]) -> None:
-    """Count the tests of all workers."""
-    counting.add(node.config, len(ids))
+    """Count the tests of all kernels."""
+    counting.add(node.config, kernels.name_of(node), len(ids))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

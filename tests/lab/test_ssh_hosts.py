@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -132,6 +133,8 @@ def test_a_host_runs_the_tests_beside_the_running_kernel(far: Far) -> None:
     done = far.run("-v", "-n", "2", "--tcp-kernel", "running", "-k", "not waits", "-rf")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "4 passed, 2 failed" in done.stdout or "2 failed, 4 passed" in done.stdout, done.stdout
+    shares = [int(share) for share in re.findall(r"\[ *(\d+)%\]", done.stdout)]
+    assert shares == [16, 33, 50, 66, 83, 100]
     failed = {line.split()[1] for line in done.stdout.splitlines() if line.startswith("FAILED")}
     assert failed == {"test_far.py::test_is_not_here[running]", "test_far.py::test_is_here[there]"}
     evidence = json.loads((far.project / "out" / "evidence" / "queue.limit.json").read_text(encoding="utf-8"))
