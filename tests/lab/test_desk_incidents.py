@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness.cli import cli
+from harness.desk import out_of_ports
 from harness.desk.catalogue import case_of
 from harness.desk.table import RemedyTable, Worth
 from harness.desk.trying import try_remedies
@@ -39,7 +40,7 @@ from tests.lab.operator_files import said as said_of
 from tests.lab.test_diagnose_incidents import turned_away
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from harness.lab import Lab
 
@@ -349,3 +350,15 @@ def passed(file: Path, *roles: str) -> dict[str, bool]:
         assert seen, ran.stdout
         outcomes[role] = outcomes.get(role, True) and set(seen) == {"PASSED"}
     return outcomes
+
+
+def test_who_is_asked_less_often_on_a_busy_machine_looks_no_better(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def keep_asking(asking: Sequence[ShortConnections], *_: object, **__: object) -> None:
+        """Each has 30 ports, and the second came to 40 requests alone."""
+        for each, requests in zip(asking, (60, 40), strict=True):
+            each.results += [(n / 10, "ok" if n < 30 else "EADDRNOTAVAIL") for n in range(requests)]
+
+    monkeypatch.setattr(out_of_ports, "keep_asking", keep_asking)
+    client = out_of_ports.OutOfPorts(scale=(), notes=())
+    found = out_of_ports.OutOfPorts.side_by_side(lab, {"as it is": client, "starved": client})
+    assert {name: outcome.symptom for name, outcome in found.items()} == {"as it is": 10, "starved": 10}
