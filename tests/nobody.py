@@ -27,6 +27,16 @@ def is_root() -> bool:
     return os.geteuid() == 0 and not in_user_namespace()
 
 
+def skip_without_a_sandbox() -> None:
+    """Skip where bench.probes can have none: it lays an overlay over /.
+
+    In a user namespace what is mounted below / is locked, and the kernel clones no such mount (fs/namespace.c,
+    clone_private_mount()).
+    """
+    if not is_root():
+        pytest.skip("needs root: in a user namespace the kernel lays no overlay over /")
+
+
 @contextmanager
 def home_of_nobody() -> Iterator[Path]:
     """A home for the user nobody, whom pytest's own directories for temporary files keep out; skips who is not root.

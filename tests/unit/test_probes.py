@@ -18,6 +18,7 @@ from bench.probes.sandbox import Ended, Program
 from harness.errors import BadInput
 from harness.orphans import Process
 from tests.fuzz.ways import WAYS
+from tests.nobody import skip_without_a_sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +29,7 @@ PROJECT = Path(__file__).parents[2]
 @pytest.fixture
 def room(tmp_path: Path) -> Path:
     """A room with a file in the directory where programs run."""
+    skip_without_a_sandbox()
     sandbox.lay(tmp_path)
     (tmp_path / "here" / "given").write_text("as it was")
     return tmp_path
@@ -183,6 +185,7 @@ def test_the_same_seed_tries_the_same() -> None:
 
 def test_a_run_of_the_small_project_passes_and_its_evidence_is_found(tmp_path: Path) -> None:
     """Otherwise a result could not be missed."""
+    skip_without_a_sandbox()
     words.project(tmp_path)
     run = words.Typed((sys.executable, "-m", "pytest", "scenarios"), words.OF_A_SESSION)
     assert words.tried(run, tmp_path) == []
