@@ -22,11 +22,8 @@ if TYPE_CHECKING:
 
 # Of `ss -m`: what the receive buffer holds (misc/ss.c, print_skmeminfo()).
 RECEIVE_MEMORY = re.compile(r"skmem:\(r(\d+),")
-# How many sockets of others may come or go meanwhile, for each connection. limits.memory allows its objects 0.2 of one
-# either way; others may make up half of that.
-OTHERS = 0.1
 # How often a measurement is tried that others disturb.
-TRIES = 10
+TRIES = 30
 # The memory is steady when it has been so for four looks and has moved by less than this for a connection, in bytes.
 STEADY = 256
 
@@ -82,7 +79,7 @@ def grow(pair: Pair, connections: int, *, tries: int = TRIES) -> tuple[Growth, C
     before = steady(pair.client, connections)
     everyone = crowd(pair.client, pair.server, connections)
     after = Memory.now(pair.client)
-    disturbed = abs(after.sockets - before.sockets - 2 * connections) > connections * OTHERS
+    disturbed = abs(after.sockets - before.sockets - 2 * connections) > connections // 50
     if disturbed:
         end(pair, everyone)
         if not tries:

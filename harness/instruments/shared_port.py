@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from harness.errors import NotReady
 from harness.laws import before
 from harness.observe import count, counting
 from harness.traffic import Attempts, connect, echo, listen
@@ -110,11 +111,14 @@ class Crowd:
         with counting(service.host) as moved:
             for _ in range(n):
                 self._clients.each += connect(client, service.address).each
-                until(
-                    lambda: self._is_known(stuck(), moved),
-                    deadline=DEADLINE,
-                    what="a client served, stuck or turned away",
-                )
+                try:
+                    until(lambda: self._is_known(stuck(), moved), deadline=DEADLINE, what="what became of a client")
+                except NotReady:
+                    dropped = moved.TcpExt.ListenDrops
+                    raise NotReady(
+                        f"a client served, stuck or turned away: {self.seen()}, {stuck()} stuck, {dropped} SYNs "
+                        f"dropped; not known within {DEADLINE:g} s"
+                    ) from None
 
     def seen(self) -> Became:
         """What became of the clients up to now."""

@@ -41,5 +41,5 @@ class Share:
 
 
 def begin(session: pytest.Session, kernels: int) -> None:
-    """With several kernels."""
+    """With --tcp-kernel, where each kernel's tests are counted."""
     session.config.pluginmanager.register(Share(session, kernels), "harness-share")

@@ -220,9 +220,9 @@ def work() -> None:
     with contextlib.suppress(KeyboardInterrupt):
         threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
     atexit._run_exitfuncs()  # noqa: SLF001
-    # What is frozen since before the fork is not among these.
+    # What is frozen since before the fork is not among these. isinstance() would ask proxies for their __class__.
     for each in gc.get_objects():
-        if isinstance(each, (io.TextIOWrapper, io.BufferedWriter)):
+        if issubclass(type(each), (io.TextIOWrapper, io.BufferedWriter)):
             with contextlib.suppress(OSError, ValueError):
                 each.flush()
     for stream in (sys.stdout, sys.stderr):

@@ -211,13 +211,17 @@ def test_a_worker_that_ends_is_replaced_and_its_test_has_failed(project: pytest.
 
 
 def test_a_worker_does_what_was_to_be_done_at_its_end(project: pytest.Pytester) -> None:
+    # Nobody closes the file.
     last = """import atexit, threading
+    globals().update(log=(HERE / f"log-{number}").open("w"))
+    log.write("said")
     atexit.register((HERE / f"done-{number}").touch)
-    threading.Thread(target=lambda: (time.sleep(0.2), (HERE / f"joined-{number}").touch())).start()"""
+    threading.Thread(target=lambda: (threading.main_thread().join(), (HERE / f"joined-{number}").touch())).start()"""
     project.makepyfile(test_told=TOLD.format(many=MANY, last=last))
     project.runpytest_subprocess("-n", MANY).assert_outcomes(passed=forks.MANY)
     assert all(worker["forked"] for worker in told(project.path))
     assert len([*project.path.glob("done-?")]) == len([*project.path.glob("joined-?")]) == forks.MANY
+    assert [file.read_text() for file in project.path.glob("log-?")] == ["said"] * forks.MANY
 
 
 @pytest.mark.parametrize(

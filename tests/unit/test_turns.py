@@ -34,6 +34,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What stands for the machine here: on the real one somebody may measure."""
     (tmp_path / "machine").touch()
     monkeypatch.setattr(turns, "MACHINE", tmp_path / "machine")
+    monkeypatch.setattr(turns, "LONGEST", 60.0)
     return tmp_path / "machine"
 
 
