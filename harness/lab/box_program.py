@@ -42,6 +42,8 @@ UNDER_WAY, HELD = 10_000, 256 << 20
 # Frames read from one port before others have their turn.
 AT_A_TIME = 64
 SECOND = 1_000_000_000
+# In nanoseconds and tries: how far apart readings of the two clocks may be that are compared.
+TOGETHER, COMPARISONS = 20_000, 5
 # How long a frame waits for room on the cable: so often half a millisecond.
 KNOCKS = 400
 IPV6, HOP_BY_HOP = b"\x86\xdd", 0
@@ -106,9 +108,12 @@ class Done:
 
 @dataclass
 class Port:
-    """An end of the cable: its socket, what is done to frames that leave by it, and who is at the bottleneck."""
+    """An end of the cable: its socket, when a frame last came by it; what is done to frames that leave by it, and who
+    is at the bottleneck.
+    """
 
     socket: _socket.socket
+    last_came: int = 0
     doing: Doing = field(default_factory=Doing)
     chance: Chance = field(default_factory=lambda: Chance(0))
     done: Done = field(default_factory=Done)
@@ -217,8 +222,7 @@ class Box:
 
     def _read(self, port: Port) -> None:
         """Take what has come to a port, each frame with the moment at which the kernel had it."""
-        now = time.monotonic_ns()
-        behind = time.time_ns() - now
+        now, behind = _clocks()
         for _ in range(AT_A_TIME):
             try:
                 frame, beside, _, source = port.socket.recvmsg(self._largest + 1, 64)
@@ -228,10 +232,12 @@ class Box:
                 return
             if source[2] == PACKET_OUTGOING or len(frame) > self._largest or _is_chatter(frame):
                 continue
-            # The time of day may be set meanwhile: a frame is not older than a moment.
-            came = min(now, max(now - SECOND // 10, _stamp(beside, now + behind) - behind))
+            # The time of day may be set meanwhile: a frame is not older than a moment. Two comparisons of the clocks
+            # never agree to the nanosecond: a frame did not come before the frames that were read before it.
+            port.last_came = max(port.last_came, now - SECOND // 10, _stamp(beside, now + behind) - behind)
+            port.last_came = min(now, port.last_came)
             for out in self._ways(port, frame):
-                for moment in out.admit(came):
+                for moment in out.admit(port.last_came):
                     self._put(moment, out, frame)
 
     def _ways(self, came_by: Port, frame: bytes) -> list[Port]:
@@ -278,6 +284,21 @@ def _open(name: str) -> _socket.socket:
     opened.setsockopt(_socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     opened.bind((name, ETH_P_ALL))
     return opened
+
+
+def _clocks() -> tuple[int, int]:
+    """The time of CLOCK_MONOTONIC in nanoseconds, and how far CLOCK_REALTIME, in which stamps are, is ahead of it.
+
+    A process that is stopped between the two readings would take the pause for a part of the difference.
+    """
+    least, known = SECOND, (0, 0)
+    for _ in range(COMPARISONS):
+        before, of_day, now = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
+        if now - before < least or not known[0]:
+            least, known = now - before, (now, of_day - (before + now) // 2)
+        if least <= TOGETHER:
+            break
+    return known
 
 
 def _stamp(beside: list[tuple[int, int, bytes]], otherwise: int) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import BadInput, HarnessError, Unsupported
-from harness.lab import Lab, behind_nat, lan, netem, pair
+from harness.lab import Lab, behind_nat, box_program, lan, netem, pair
 from harness.lab.box_program import Chance
 from harness.lab.line import Line, seeds, share
 from harness.observe import capture, info_of
@@ -253,6 +253,26 @@ def test_the_box_ends_with_its_lab() -> None:
         pid = box.pid
         assert Path(f"/proc/{pid}").exists()
     assert not Path(f"/proc/{pid}").exists()
+
+
+WAVERING = """
+import itertools, runpy, sys, time
+real, ahead = time.time_ns, itertools.cycle([0, 0, 0, 0, 0, 3_000_000])
+time.time_ns = lambda: real() + next(ahead)
+sys.argv[0] = PROGRAM
+runpy.run_path(PROGRAM, run_name="__main__")
+"""
+
+
+def test_clocks_that_never_agree_change_no_order(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A box that is stopped while it compares its clocks takes frames to have come earlier than those before them.
+    wavering = tmp_path / "wavering.py"
+    wavering.write_text(WAVERING.replace("PROGRAM", repr(box_program.__file__)))
+    monkeypatch.setattr(box_program, "__file__", str(wavering))
+    made = pair(lab, delay=0.02, by="box")
+    with datagrams(made.client, made.server, made.cable) as sent:
+        for _ in range(10):
+            assert sent.send(200) == list(range(1, 201))
 
 
 BUILT = """
