@@ -208,6 +208,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None, None, No
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Choose tests, put them in order, and give each its claim."""
     collected.remember(items)
+    if collected.is_to_be_saved():
+        from harness.plugin import ahead
+
+        ahead.prepare(config)
     order.choose(config, items)
     memory.choose(config, items)
     order.order(config, items)

@@ -22,9 +22,14 @@ TO_BE_SAVED = "TCP_HARNESS_TO_BE_SAVED"
 _claims_of: dict[Path, set[str]] = {}
 
 
+def is_to_be_saved() -> bool:
+    """Whether what this process has in its memory after collecting is what each run begins with."""
+    return TO_BE_SAVED in os.environ
+
+
 def remember(items: Sequence[pytest.Item]) -> None:
     """Note the claims of each file, if this is the collection that is saved."""
-    if TO_BE_SAVED in os.environ:
+    if is_to_be_saved():
         for item in items:
             names = {str(marker.args[0]) for marker in item.iter_markers("claim") if marker.args}
             _claims_of.setdefault(item.path, set()).update(names)

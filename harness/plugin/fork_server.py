@@ -51,9 +51,9 @@ def prepare(asked: dict[str, list[str]]) -> None:
     # As pytest-xdist's workers do. It is not configured: plugins begin their work there.
     config = _prepareconfig(asked["arguments"], None)
     try:
-        from harness.plugin import forks
+        from harness.plugin import ahead
 
-        forks.warm(config)
+        ahead.prepare(config)
     finally:
         config._ensure_unconfigure()  # noqa: SLF001
 

@@ -12,9 +12,7 @@ nor one whose objects do something in `__del__` when the process ends: what atex
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
-import pkgutil
 import secrets
 import shlex
 import socket
@@ -39,16 +37,6 @@ STARTED, FORKED = HOW = ("started", "forked")
 MANY = 8
 # A worker of which one of these is said is not like the others.
 APART = ("python", "via", "chdir", "nice", "env", "dont_write_bytecode")
-# What tests, and plugins as they begin, import when they need it.
-LATER = (
-    *("cmd", "email.parser", "faulthandler", "pdb"),
-    *("harness.claims.record", "harness.evidence.directory", "harness.evidence.failed"),
-    *("harness.plugin.attendance", "harness.plugin.summary", "harness.plugin.telling"),
-    *("hypothesis", "pyroute2", "scapy.layers.inet", "scapy.layers.inet6"),
-)
-# Of our own, what scenarios import; and what is run, not imported.
-OWN = tuple(f"harness.{room}." for room in ("claims", "evidence", "instruments", "lab", "laws", "observe", "traffic"))
-PROGRAMS = ".programs."
 # How long it may take to end, in seconds.
 PATIENCE = 20.0
 
@@ -87,25 +75,6 @@ def begin(config: pytest.Config, specs: Sequence[execnet.XSpec]) -> None:
     client = shlex.join([sys.executable, "-I", "-S", str(HERE / "fork_client.py"), name])
     for spec in mine:
         spec.python = client
-
-
-def warm(config: pytest.Config) -> None:
-    """In the server: import what is imported later, and read what each worker would read for itself."""
-    import harness
-
-    own = (
-        each.name
-        for each in pkgutil.walk_packages(harness.__path__, "harness.")
-        if each.name.startswith(OWN) and PROGRAMS not in each.name
-    )
-    for name in (*LATER, *own):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
-    from harness.observe.filters import compile_filter
-    from harness.plugin.claims import malformed
-
-    malformed(config)
-    compile_filter("state established")
 
 
 def _end(ours: socket.socket, server: subprocess.Popen[bytes]) -> None:
