@@ -26,10 +26,13 @@ def guest_programs(config: pytest.Config) -> list[str]:
 
     UsageError where a script reads a file that is not part of the project, and so would not be there.
     """
+    has_scripts = config.getoption("tcp_packetdrill") or setting(config, "packetdrill")
+    if not has_scripts and not config.getoption("tcp_kselftest"):
+        return []
     from harness.traffic import kselftest, packetdrill
 
     wanted: dict[str, None] = {}
-    if config.getoption("tcp_packetdrill") or setting(config, "packetdrill"):
+    if has_scripts:
         wanted |= dict.fromkeys(filter(kselftest.is_here, packetdrill.ALSO))
     if not config.getoption("tcp_kselftest"):
         return list(wanted)
