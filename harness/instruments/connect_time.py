@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from harness.traffic import Listener
 
 ROUNDS = 3
+# Pairs of calls that are compared.
+TURNS = 41
 
 
 def connect_seconds(client: Host, listener: Listener, times: int = 41, *, rounds: int | None = None) -> float:
@@ -49,3 +51,18 @@ def connect_times(client: Host, listener: Listener, times: int = 41, *, options:
             accepted.close()
         listener.accepted.clear()
     return spent
+
+
+def times_as_long(
+    client: Host, listener: Listener, beside: tuple[Host, Listener], *, options: Iterable[Option] = ()
+) -> float:
+    """How many times as much processor time the cheapest connect() takes as the cheapest `beside` it does.
+
+    `beside` are another host and where it connects to. They take turns: what else the machine does, to its caches too,
+    makes both dear.
+    """
+    options, one, other = list(options), list[float](), list[float]()
+    for _ in range(TURNS):
+        one += connect_times(client, listener, 1, options=options)
+        other += connect_times(*beside, 1)
+    return min(one) / min(other)

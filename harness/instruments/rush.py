@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from harness.observe import count, shell, sockets, ss
+from harness.observe import count, counting, shell, sockets, ss
 from harness.traffic.wrk import Wrk
 from harness.waiting import until
 
@@ -22,13 +22,15 @@ class Rush(NamedTuple):
     """What was seen of a rush.
 
     While nginx is busy: `recv_q` and `send_q` of `ss -lnt | grep PORT`, how often the queue `overflowed` by
-    `netstat -s`, and `lengths`, the course of the queue (seconds, connections that wait). Afterwards: how many clients
-    are `served` that did not have to knock twice, and how many `requests` in all.
+    `netstat -s`, how many `resets` (RST) the server sent, and `lengths`, the course of the queue (seconds, connections
+    that wait). Afterwards: how many clients are `served` that did not have to knock twice, and how many `requests` in
+    all.
     """
 
     recv_q: int
     send_q: int
     overflowed: int
+    resets: int
     served: int
     requests: int
     lengths: list[tuple[float, float]]
@@ -44,8 +46,11 @@ def rush(client: Host, nginx: Nginx, connections: int) -> Rush:
     until(lambda: not _clients(client, nginx), deadline=DEADLINE, what=f"no client of port {nginx.port}")
     overflowed, served = shell.number(server, OVERFLOWED), len(nginx.clients())
     nginx.stall()
-    wrk = Wrk(client, nginx.url, connections=connections)
-    lengths = _watch_the_door(client, nginx, connections + 1)
+    # Not later: where this takes seconds the kernel forgets half-open requests, and resets their clients when they ask.
+    with counting(server) as moved:
+        wrk = Wrk(client, nginx.url, connections=connections)
+        lengths = _watch_the_door(client, nginx, connections + 1)
+        resets = moved.Tcp.OutRsts
     (row,) = ss.parse(shell.printed(server, f"ss -lnt | grep {nginx.port}"))
     overflowed = shell.number(server, OVERFLOWED) - overflowed
     nginx.resume()
@@ -53,7 +58,7 @@ def rush(client: Host, nginx: Nginx, connections: int) -> Rush:
     until(lambda: len(nginx.clients()) - served >= admitted, deadline=DEADLINE, what=f"{admitted} clients served")
     at_once = _without_repetition(client, nginx) & set(nginx.clients()[served:])
     load = wrk.stop()
-    return Rush(*row.queues, overflowed, len(at_once), load.requests, lengths)
+    return Rush(*row.queues, overflowed, resets, len(at_once), load.requests, lengths)
 
 
 def _watch_the_door(client: Host, nginx: Nginx, clients: int) -> list[tuple[float, float]]:

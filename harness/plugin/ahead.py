@@ -27,6 +27,7 @@ LATER = (
 OWN = tuple(f"harness.{room}." for room in ("claims", "evidence", "instruments", "lab", "laws", "observe", "traffic"))
 PROGRAMS = ".programs."
 
+
 def prepare(config: pytest.Config) -> None:
     """Import what is imported later, and read and put together what each worker would for itself."""
     import harness

@@ -170,13 +170,13 @@ class Nginx:
 
     def stall(self) -> None:
         """Stop the workers as a blocking call would: the kernel goes on queueing for them."""
-        self._signal_workers(signal.SIGSTOP)
+        _stop(self.workers())
 
     def stall_one(self) -> int:
         """Stop one of the workers; its process id. It waits at its socket then, and takes nothing from it."""
         worker = self.workers()[0]
         until(lambda: self._sockets_of(worker), what="a worker of nginx that waits at its socket")
-        os.kill(worker, signal.SIGSTOP)
+        _stop([worker])
         return worker
 
     def waiting_at(self, worker: int) -> int:
@@ -186,7 +186,8 @@ class Nginx:
 
     def resume(self) -> None:
         """Let the workers run again."""
-        self._signal_workers(signal.SIGCONT)
+        for worker in self.workers():
+            os.kill(worker, signal.SIGCONT)
 
     @property
     def _file(self) -> Path:
@@ -209,10 +210,6 @@ class Nginx:
         }
         return listening & watched
 
-    def _signal_workers(self, number: int) -> None:
-        for worker in self.workers():
-            os.kill(worker, number)
-
     def _start(self) -> Program:
         program = self.host.start("nginx", "-p", self.directory, "-c", self._file)
         program.wait_ready(lambda: program.children() and self._answers(), 20)
@@ -234,3 +231,19 @@ class Nginx:
                 return b"".join(iter(lambda: probe.recv(4096), b"")).startswith(b"HTTP/1.")
             except OSError:
                 return False
+
+
+def _stop(workers: list[int]) -> None:
+    """Stop processes, and wait until each has stopped.
+
+    A process that has not been on a processor since the signal still waits in epoll_wait(2): with EPOLLEXCLUSIVE it is
+    the only one to be woken for the next connection (fs/eventpoll.c, ep_poll_callback()), and takes it with it.
+    """
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    until(lambda: all(_has_stopped(worker) for worker in workers), what="nginx's workers to have stopped")
+
+
+def _has_stopped(process: int) -> bool:
+    """Whether a process is stopped by a signal (proc(5), the third field of stat)."""
+    return Path("/proc", str(process), "stat").read_text().rpartition(")")[2].split()[0] == "T"
