@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from harness.errors import BadInput, NotReady
 from harness.observe import count
 from harness.traffic.connection import check_closer
+from harness.traffic.quick import quick
 from harness.waiting import let_clock_reach
 
 if TYPE_CHECKING:
@@ -145,11 +146,12 @@ def keep_asking(
 ) -> float:
     """Let the clients ask, side by side, for so many seconds; with `stop_at_failure` until each has failed once.
 
-    Each asks when its rate says so. One that comes late makes up for it; but when the machine was too busy for longer
-    than half a second, it asks that much later: a burst would be a higher rate, whose TIME-WAIT end later. Returns the
-    beginning, on the monotonic clock; a second call goes on from there, when it is given as `since`. NotReady when
-    that has cost one of them 20 seconds in all: what would be measured then is the machine. Where that is what one
-    asks, how far it comes in a time, `within` says when to stop, in seconds by the clock, and no delay is too long.
+    Each asks when its rate says so, before other work of the machine where we may (harness.traffic.quick). One that
+    comes late makes up for it; but when the machine was too busy for longer than half a second, it asks that much
+    later: a burst would be a higher rate, whose TIME-WAIT end later. Returns the beginning, on the monotonic clock; a
+    second call goes on from there, when it is given as `since`. NotReady when that has cost one of them 20 seconds in
+    all: what would be measured then is the machine. Where that is what one asks, how far it comes in a time, `within`
+    says when to stop, in seconds by the clock, and no delay is too long.
     BadInput if two of them share a listener.
     """
     listeners = [listener for workload in workloads for listener in {*map(id, workload.servers)}]
@@ -160,7 +162,8 @@ def keep_asking(
 
     def ask(workload: ShortConnections) -> None:
         try:
-            _ask_at_its_rate(workload, started, seconds, ended, stop_at_failure=stop_at_failure, within=within)
+            with quick():
+                _ask_at_its_rate(workload, started, seconds, ended, stop_at_failure=stop_at_failure, within=within)
         except BaseException:
             ended.set()
             raise

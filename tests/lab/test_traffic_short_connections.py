@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,9 @@ import pytest
 from harness.errors import BadInput, NotReady
 from harness.observe import count
 from harness.traffic import drop, listen, short_connections
+from harness.traffic.quick import AHEAD
 from harness.traffic.short_connections import ShortConnections, keep_asking
+from tests.nobody import is_root
 
 if TYPE_CHECKING:
     from harness.lab import Pair
@@ -121,3 +125,24 @@ def test_time_that_the_machine_takes_moves_the_schedule_on_up_to_a_limit(
     with pytest.raises(NotReady, match=r"too busy to ask for \d+ s in all"):
         keep_asking([busy := stopped_for_a_second()], 0.5)
     assert not busy._open
+
+
+@pytest.mark.parametrize("clients", [1, 3])
+def test_who_keeps_a_rate_comes_before_others(pair: Pair, monkeypatch: pytest.MonkeyPatch, clients: int) -> None:
+    asked, usual = ShortConnections.ask, priority()
+    seen: set[int] = set()
+
+    def ask(self: ShortConnections, since: float) -> None:
+        seen.add(priority())
+        asked(self, since)
+
+    monkeypatch.setattr(ShortConnections, "ask", ask)
+    keep_asking([ShortConnections(pair.client, [listen(pair.server)], 100) for _ in range(clients)], 0.1)
+    assert priority() == usual
+    # CAP_SYS_NICE counts in the machine's own user namespace alone.
+    assert seen == {min(usual, AHEAD) if is_root() else usual}
+
+
+def priority() -> int:
+    """This thread's."""
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
