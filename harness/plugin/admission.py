@@ -2,6 +2,7 @@
 
 Most tests wait for timers of the kernel, so there may be many more workers than processors. But all begin in the same
 moment, and each works most when it begins: of a hundred processes some would be seconds late for what they measure.
+What always wants to run, a program of others, is no reason to wait: that shows where waiting was in vain.
 Nothing is shared between workers, nor between runs: each looks for itself at how many processes want to run, so that
 those of other runs and other programs count as well.
 
@@ -12,8 +13,6 @@ from __future__ import annotations
 
 import os
 import random
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,9 +31,9 @@ if TYPE_CHECKING:
 
 # How many workers there are for a processor before they get in each other's way.
 CROWDED = 2
-# A worker waits no longer than this in all, in seconds, and a share more of what its tests have taken. It waits for a
-# random part of what it has left: where there is never room, workers still do not begin together.
-PATIENCE, SHARE = 12.0, 0.25
+# How long a worker waits for room, in seconds, a random part from the half of it on: where there is none, workers still
+# do not begin together. A wait in vain halves it, down to the least; a wait that was not doubles it again.
+PATIENCE, LEAST = 40.0, 0.5
 # How long a test must wait for timers before its worker looks more often whether there is room, and how often both look
 # at least, in seconds.
 LONG, SOON, LATER = 20.0, 0.04, 0.15
@@ -65,12 +64,14 @@ def wanting() -> int:
 
 
 class Admission:
-    """Puts tests of a worker off while more want to run than there are processors."""
+    """Puts tests of a worker off while more want to run than there are processors, besides those that always do."""
 
     def __init__(self, processors: int, others: Callable[[], int]) -> None:
         self._processors = processors
         self._others = others
-        self._left = PATIENCE
+        self._patience = PATIENCE
+        # How many want to run whatever we wait for: as many as did at the best moment of a wait in vain.
+        self._always = 0
         # Not the generator that tests draw from, and another one in each process.
         self._random = random.Random(os.getpid())
 
@@ -78,20 +79,22 @@ class Admission:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         """Before anything of the test begins: no time of its own is counted yet."""
         self.wait(SOON if waiting_time(item) >= LONG else LATER)
-        began = time.monotonic()
-        try:
-            return (yield)
-        finally:
-            self._left = min(PATIENCE, self._left + SHARE * (time.monotonic() - began))
+        return (yield)
 
     def wait(self, pause: float) -> None:
-        """Wait until there is room, for a random part of what is left; look every `pause` seconds at least."""
-        began = time.monotonic()
-        with suppress(NotReady):
-            until(
-                lambda: self._others() <= self._processors,
-                deadline=self._random.uniform(0, self._left),
-                what="a processor to be free",
-                longest_pause=pause,
-            )
-        self._left = max(0.0, self._left - (time.monotonic() - began))
+        """Wait until there is room; look every `pause` seconds at least."""
+        seen = []
+
+        def has_room() -> bool:
+            seen.append(self._others())
+            self._always = min(self._always, seen[-1])
+            return seen[-1] <= self._always + self._processors
+
+        longest = self._random.uniform(self._patience / 2, self._patience)
+        try:
+            until(has_room, deadline=longest, what="a processor to be free", longest_pause=pause)
+        except NotReady:
+            self._always = min(seen)
+            self._patience = max(LEAST, self._patience / 2)
+        else:
+            self._patience = min(PATIENCE, 2 * self._patience)

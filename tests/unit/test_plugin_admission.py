@@ -1,17 +1,16 @@
-"""Where many workers share few processors, a test begins when there is room, or after a share of some seconds."""
+"""Where many workers share few processors, a test begins when there is room, or after some seconds."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.plugin import admission
 from harness.plugin.admission import Admission, wanting
-from harness.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,25 +46,46 @@ def test_those_that_find_no_room_do_not_begin_together(monkeypatch: pytest.Monke
     assert len({*shares}) == 3
 
 
-def test_a_worker_waits_no_longer_than_so_much_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admission, "PATIENCE", 0.2)
-    never = Admission(2, lambda: 9)
-    for _ in range(100):
-        never.wait(0.001)
-    assert never._left < 0.02
+def test_who_waits_in_vain_has_less_patience_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "PATIENCE", 0.08)
+    monkeypatch.setattr(admission, "LEAST", 0.02)
+    counts = itertools.count(100)
+    worker, had = Admission(2, lambda: next(counts)), []
+    for _ in range(4):
+        # More want to run each time: at no moment as few as ever before.
+        counts = itertools.count(100 * next(counts))
+        worker.wait(0.001)
+        had.append(worker._patience)
+    assert had == [0.04, 0.02, 0.02, 0.02]
+    for _ in range(3):
+        counts = itertools.count(0, 0)
+        worker.wait(0.001)
+        had.append(worker._patience)
+    assert had[4:] == [0.04, 0.08, 0.08]
 
 
-def test_long_tests_give_a_worker_more_to_wait(pytester: pytest.Pytester) -> None:
-    item = pytester.getitem("def test_func(): pass")
-    never = Admission(2, lambda: 9)
-    never._left = 0.0
-    test = never.pytest_runtest_protocol(item)
-    next(test)
-    began = time.monotonic()
-    until(lambda: time.monotonic() > began + 0.1)
-    with pytest.raises(StopIteration):
-        next(test)
-    assert 0.1 * admission.SHARE <= never._left <= admission.PATIENCE
+def test_what_always_wants_to_run_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "PATIENCE", 0.05)
+    others = itertools.cycle([9, 6, 8])
+    worker = Admission(2, lambda: next(others))
+    worker.wait(0.001)
+    assert worker._always == 6
+    looked = 0
+
+    def look() -> int:
+        nonlocal looked
+        looked += 1
+        return next(others)
+
+    monkeypatch.setattr(worker, "_others", look)
+    worker._patience = 1e9
+    for _ in range(20):
+        looked = 0
+        worker.wait(0.001)
+        assert looked <= 2  # six and two more may run; nine are one too many
+    others = itertools.cycle([0])
+    worker.wait(0.001)
+    assert worker._always == 0
 
 
 def test_the_numbers_that_tests_draw_are_as_without_it() -> None:
