@@ -281,6 +281,25 @@ def test_assertions_are_rewritten(project: pytest.Pytester) -> None:
     ran.stdout.no_fnmatch_line("*PytestAssertRewriteWarning*")
 
 
+AHEAD = """
+import sys
+import pytest
+from harness.errors import Renamed
+from harness.observe import filters
+
+def test_it():
+    assert filters._grammar.cache_info().currsize == 1
+    assert "harness.claims.kernel" not in sys.modules
+    with pytest.warns(Renamed, match="harness.claims.kernel is harness.laws.kernel now"):
+        import harness.claims.kernel
+"""
+
+
+def test_what_a_first_test_would_put_together_is_there_and_no_name_of_before(project: pytest.Pytester) -> None:
+    project.makepyfile(test_told=AHEAD)
+    project.runpytest_subprocess("-n", MANY, "--dist", "each").assert_outcomes(passed=forks.MANY)
+
+
 def test_a_word_that_is_no_way_is_refused(project: pytest.Pytester) -> None:
     project.makeini("[pytest]\ntcp_workers = spooned\n")
     ran = project.runpytest_subprocess("-n", "2")

@@ -21,7 +21,11 @@ FILES = {
     "pyproject.toml": "[tool.pytest.ini_options]\naddopts = ['--import-mode=importlib']\npythonpath = ['.']\n",
     "helper.py": "VALUE = 1\n",
     "test_value.py": "import helper\n\ndef test_value():\n    assert helper.VALUE == 1\n",
-    "test_other.py": "def test_other():\n    pass\n",
+    # What a first test would put together is part of the machine's state.
+    "test_other.py": (
+        "from harness.observe import filters\n\n"
+        "def test_other():\n    assert filters._grammar.cache_info().currsize == 1\n"
+    ),
 }
 
 
