@@ -46,7 +46,7 @@ def rush(client: Host, nginx: Nginx, connections: int) -> Rush:
     until(lambda: not _clients(client, nginx), deadline=DEADLINE, what=f"no client of port {nginx.port}")
     overflowed, served = shell.number(server, OVERFLOWED), len(nginx.clients())
     nginx.stall()
-    # Not later: where this takes seconds the kernel forgets half-open requests, and resets their clients when they ask.
+    # RSTs are not counted later: after some seconds the kernel forgets half-open requests, and resets those clients.
     with counting(server) as moved:
         wrk = Wrk(client, nginx.url, connections=connections)
         lengths = _watch_the_door(client, nginx, connections + 1)

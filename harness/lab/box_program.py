@@ -235,7 +235,7 @@ class Box:
             # The time of day may be set meanwhile: a frame is not older than a moment. Two comparisons of the clocks
             # never agree to the nanosecond: a frame did not come before the frames that were read before it.
             port.last_came = max(port.last_came, now - SECOND // 10, _stamp(beside, now + behind) - behind)
-            port.last_came = min(now, port.last_came)
+            port.last_came = min(time.monotonic_ns(), port.last_came)
             for out in self._ways(port, frame):
                 for moment in out.admit(port.last_came):
                     self._put(moment, out, frame)

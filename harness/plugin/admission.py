@@ -1,8 +1,8 @@
-"""Where many workers share few processors, a test begins when these have room, or after some seconds.
+"""Where many workers share few processors, a test begins when these have room, or patience is over.
 
 Most tests wait for timers of the kernel, so there may be many more workers than processors. But all begin in the same
 moment, and each works most when it begins: of a hundred processes some would be seconds late for what they measure.
-What always wants to run, a program of others, is no reason to wait: that shows where waiting was in vain.
+What wanted to run all the time is no reason to wait again: a wait in vain shows how many those are.
 Nothing is shared between workers, nor between runs: each looks for itself at how many processes want to run, so that
 those of other runs and other programs count as well.
 
@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 
 # How many workers there are for a processor before they get in each other's way.
 CROWDED = 2
-# How long a worker waits for room, in seconds, a random part from the half of it on: where there is none, workers still
-# do not begin together. A wait in vain halves it, down to the least; a wait that was not doubles it again.
+# How long a worker waits for room, in seconds, a random time between half of this and all of it: where there is none,
+# workers still do not begin together. A wait in vain halves it, down to the least; another doubles it again.
 PATIENCE, LEAST = 40.0, 0.5
+# Of those that always want to run so many for a processor are no reason to wait; more may well be other workers.
+OTHERS = 2
 # How long a test must wait for timers before its worker looks more often whether there is room, and how often both look
 # at least, in seconds.
 LONG, SOON, LATER = 20.0, 0.04, 0.15
@@ -64,13 +66,13 @@ def wanting() -> int:
 
 
 class Admission:
-    """Puts tests of a worker off while more want to run than there are processors, besides those that always do."""
+    """Puts tests of a worker off while more want to run than there are processors, besides some that always do."""
 
     def __init__(self, processors: int, others: Callable[[], int]) -> None:
         self._processors = processors
         self._others = others
         self._patience = PATIENCE
-        # How many want to run whatever we wait for: as many as did at the best moment of a wait in vain.
+        # How many want to run however long we wait: as many as did at the best moment of a wait in vain.
         self._always = 0
         # Not the generator that tests draw from, and another one in each process.
         self._random = random.Random(os.getpid())
@@ -82,7 +84,7 @@ class Admission:
         return (yield)
 
     def wait(self, pause: float) -> None:
-        """Wait until there is room; look every `pause` seconds at least."""
+        """Wait until there is room, or patience is over; look every `pause` seconds at least."""
         seen = []
 
         def has_room() -> bool:
@@ -94,7 +96,7 @@ class Admission:
         try:
             until(has_room, deadline=longest, what="a processor to be free", longest_pause=pause)
         except NotReady:
-            self._always = min(seen)
+            self._always = min(*seen, OTHERS * self._processors)
             self._patience = max(LEAST, self._patience / 2)
         else:
             self._patience = min(PATIENCE, 2 * self._patience)

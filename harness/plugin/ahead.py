@@ -37,11 +37,13 @@ def prepare(config: pytest.Config) -> None:
         for each in pkgutil.walk_packages(harness.__path__, "harness.")
         if each.name.startswith(OWN) and PROGRAMS not in each.name
     )
-    # A module whose name has changed says so when it is imported: to whoever needs it, not here.
+    # A module whose name has changed says so when it is imported: to those who need it, not here.
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         warnings.simplefilter("error", Renamed)
         for name in (*LATER, *own):
-            with contextlib.suppress(ImportError, Renamed):
+            # Whatever is wrong with it, whoever needs it is told.
+            with contextlib.suppress(Exception):
                 importlib.import_module(name)
     from harness.observe.filters import compile_filter
     from harness.plugin.claims import malformed

@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.errors import NotReady
 from harness.observe.queues import accept_queue
 from harness.observe.sockets import sockets, states_at
 from harness.waiting import until
@@ -37,6 +38,8 @@ http {{
     }}
 }}
 """
+# The states of a process that has ended (proc(5)).
+ENDED = "ZX"
 # What a configuration needs beside a server block that is only to be read.
 AROUND = """
 user root;
@@ -237,13 +240,22 @@ def _stop(workers: list[int]) -> None:
     """Stop processes, and wait until each has stopped.
 
     A process that has not been on a processor since the signal still waits in epoll_wait(2): with EPOLLEXCLUSIVE it is
-    the only one to be woken for the next connection (fs/eventpoll.c, ep_poll_callback()), and takes it with it.
+    the only one to be woken for the next connection (fs/eventpoll.c, ep_poll_callback()), and serves it only when it
+    goes on.
+
+    NotReady where one has ended.
     """
-    for worker in workers:
-        os.kill(worker, signal.SIGSTOP)
-    until(lambda: all(_has_stopped(worker) for worker in workers), what="nginx's workers to have stopped")
+    try:
+        for worker in workers:
+            os.kill(worker, signal.SIGSTOP)
+        until(lambda: all(_has_stopped(worker) for worker in workers), what="nginx's workers to have stopped")
+    except (ProcessLookupError, FileNotFoundError):
+        raise NotReady("a worker of nginx that was to be stopped has ended") from None
 
 
 def _has_stopped(process: int) -> bool:
-    """Whether a process is stopped by a signal (proc(5), the third field of stat)."""
-    return Path("/proc", str(process), "stat").read_text().rpartition(")")[2].split()[0] == "T"
+    """Whether a process is stopped by a signal (proc(5), stat, the third field); ProcessLookupError if it has ended."""
+    state = Path("/proc", str(process), "stat").read_text().rpartition(")")[2].split()[0]
+    if state in ENDED:
+        raise ProcessLookupError(process)
+    return state == "T"

@@ -1,4 +1,8 @@
-"""A thread that keeps a rate comes before others that only want to get on with their work."""
+"""A thread that keeps a rate comes before others that only want to get on with their work.
+
+Where the kernel groups processes by session (sched(7), "The autogroup feature") or by control group, it comes before
+the others of its group, and the group has its share as before.
+"""
 
 from __future__ import annotations
 

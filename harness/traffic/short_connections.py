@@ -146,7 +146,7 @@ def keep_asking(
 ) -> float:
     """Let the clients ask, side by side, for so many seconds; with `stop_at_failure` until each has failed once.
 
-    Each asks when its rate says so, before other work of the machine where we may (harness.traffic.quick). One that
+    Each asks when its rate says so, before our other work where we may (harness.traffic.quick). One that
     comes late makes up for it; but when the machine was too busy for longer than half a second, it asks that much
     later: a burst would be a higher rate, whose TIME-WAIT end later. Returns the beginning, on the monotonic clock; a
     second call goes on from there, when it is given as `since`. NotReady when that has cost one of them 20 seconds in

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.errors import BadInput, NotReady
+from harness.instruments import rush as rush_module
 from harness.instruments.accept_queue import begin_handshakes, come_one_by_one, fill, overflow, states
 from harness.instruments.busy_server import serve_in_turns
 from harness.instruments.queue_columns import columns
@@ -104,3 +105,20 @@ def test_columns_of_a_connection(pair: Pair) -> None:
     assert set(columns(pair.server, connection.port)) == {"inet_diag", "ss -nt", "/proc/net/tcp"}
     with pytest.raises(NotReady, match=r"inet_diag shows 0 connections with port 9 of server, not one"):
         columns(pair.server, 9)
+
+
+def test_a_rush_counts_the_resets_of_the_time_in_which_nginx_is_busy(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nginx = Nginx(pair.server, "3000 backlog=100")
+    assert rush(pair.client, nginx, 5).resets == 0
+    watch = rush_module._watch_the_door
+
+    def watch_and_knock_elsewhere(*arguments: Any) -> list[tuple[float, float]]:
+        lengths = watch(*arguments)
+        refused = connect(pair.client, (pair.server.ip, 9), wait=True)
+        assert [each.result for each in refused] == ["ECONNREFUSED"]
+        return lengths
+
+    monkeypatch.setattr(rush_module, "_watch_the_door", watch_and_knock_elsewhere)
+    assert rush(pair.client, nginx, 5).resets == 1

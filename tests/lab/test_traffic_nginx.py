@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.traffic.nginx import Nginx
+from harness.waiting import until
 
 if TYPE_CHECKING:
     from harness.lab import Pair
@@ -28,9 +30,10 @@ def test_who_is_stopped_has_stopped(pair: Pair, *, whole: bool) -> None:
     nginx = Nginx(pair.server, "80 backlog=20", workers=WORKERS)
     processor = min(os.sched_getaffinity(0))
     for worker in nginx.workers():
-        # It gets that processor when nobody else wants it.
+        until(partial(nginx._sockets_of, worker), what="a worker that waits at its socket")
+        # It gets that processor long after whoever wants it more.
         os.sched_setaffinity(worker, {processor})
-        os.sched_setscheduler(worker, os.SCHED_IDLE, os.sched_param(0))
+        os.setpriority(os.PRIO_PROCESS, worker, 19)
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
         try:
             os.sched_setaffinity(busy.pid, {processor})

@@ -66,10 +66,10 @@ def test_who_waits_in_vain_has_less_patience_the_next_time(monkeypatch: pytest.M
 
 def test_what_always_wants_to_run_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "PATIENCE", 0.05)
-    others = itertools.cycle([9, 6, 8])
+    others = itertools.cycle([7, 3, 5])
     worker = Admission(2, lambda: next(others))
     worker.wait(0.001)
-    assert worker._always == 6
+    assert worker._always == 3
     looked = 0
 
     def look() -> int:
@@ -82,10 +82,17 @@ def test_what_always_wants_to_run_is_waited_for_once(monkeypatch: pytest.MonkeyP
     for _ in range(20):
         looked = 0
         worker.wait(0.001)
-        assert looked <= 2  # six and two more may run; nine are one too many
+        assert looked <= 2  # three and two more may run; seven are too many
     others = itertools.cycle([0])
     worker.wait(0.001)
     assert worker._always == 0
+
+
+def test_other_workers_are_not_taken_for_what_always_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "PATIENCE", 0.02)
+    worker = Admission(2, lambda: 50)
+    worker.wait(0.001)
+    assert worker._always == 2 * admission.OTHERS
 
 
 def test_the_numbers_that_tests_draw_are_as_without_it() -> None:

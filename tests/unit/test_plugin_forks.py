@@ -27,7 +27,12 @@ PROJECT = Path(__file__).parents[2]
 CLIENT = Path(forks.__file__).with_name("fork_client.py")
 SERVER = Path(forks.__file__).with_name("fork_server.py")
 MANY = str(forks.MANY)
-CONFTEST = 'pytest_plugins = ["harness.plugin"]\n'
+# Tests are put off on a busy machine: here not for long.
+CONFTEST = """
+from harness.plugin import admission
+pytest_plugins = ["harness.plugin"]
+admission.PATIENCE = 1.0
+"""
 # Each of as many tests as workers waits until all have begun: so that each worker has its own.
 TOLD = """
 import json, os, random, signal, sys, time
