@@ -242,5 +242,6 @@ def test_a_program_has_a_terminal_of_that_size(say: Callable[..., dict[str, Any]
 
 
 def test_ctrl_c_interrupts_what_runs_in_the_terminal(say: Callable[..., dict[str, Any]]) -> None:
-    waits = "trap 'exit 9' INT; echo ready; sleep 600"
+    # An interrupt that comes before the shell has started a program waits for that program's end.
+    waits = "trap 'exit 9' INT; echo ready; while :; do sleep 0.1; done"
     assert run(say, "sh", "-c", waits, size=(20, 80), when=(b"ready", frame(b"i", b"\x03")))[0] == 9

@@ -1,11 +1,12 @@
 """Two kernels of the archive, and a small project whose tests run on them.
 
-Where QEMU is missing or no mirror can be reached, these tests are skipped with that reason. One of them at a time,
-whatever the number of pytest's workers; within VM_SECONDS, if that is set.
+Where QEMU is missing or no mirror can be reached, these tests are skipped with that reason. As many of them at a time
+as there are PLACES, whatever the number of pytest's workers; within VM_SECONDS, if that is set.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import math
@@ -23,10 +24,12 @@ import pytest
 from harness.kernels import places
 from harness.kernels.machine import QEMU
 from harness.kernels.store import Store, Stored
+from harness.waiting import until
 from tests.claim_file import claim_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from typing import IO
 
 # The oldest and the newest that Debian has.
 WANTED = ("5.10", "newest")
@@ -34,6 +37,10 @@ WANTED = ("5.10", "newest")
 # starts them is in a hurry: VM_SECONDS.
 FETCHING, ALL = 1200, float(os.environ.get("VM_SECONDS") or math.inf)
 OVER = f"the {ALL:g} s for tests in virtual machines are over; make test VM_SECONDS={4 * ALL:g} gives them more"
+# A machine takes a core.
+PLACES = min(2, len(os.sched_getaffinity(0)))
+# How long a test may wait for all that come before it, in seconds.
+WAITING = 4 * 3600.0
 # Whatever takes longer hangs.
 ENOUGH = 1800.0
 PROJECT = Path(__file__).parents[2]
@@ -154,9 +161,23 @@ class Project:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """These tests come first, and so to one worker, one after the other; the others do the rest meanwhile."""
-    items.sort(key=lambda item: not item.path.is_relative_to(Path(__file__).parent))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """These tests come first to as many workers as there are places; the others do the rest meanwhile.
+
+    pytest-xdist's worksteal begins with equal shares, one after the other.
+    """
+    here = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
+    others = [item for item in items if not item.path.is_relative_to(Path(__file__).parent)]
+    workers: int = getattr(config, "workerinput", {}).get("workercount", 1)
+    share = len(items) // workers
+    items.clear()
+    for place in range(PLACES):
+        items += here[place::PLACES]
+        if workers >= PLACES:
+            left = max(0, (place + 1) * share - len(items))
+            items += others[:left]
+            del others[:left]
+    items += others
 
 
 @pytest.fixture(scope="session")
@@ -169,21 +190,44 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def one_at_a_time(shared: Path) -> Iterator[None]:
-    """A virtual machine takes a core, so there is one; an autouse fixture of a function, for the lock's sake."""
+def place(shared: Path) -> Iterator[int]:
+    """The number of a place for a test that has machines: a machine takes a core, so there are as many as PLACES.
+
+    An autouse fixture of a function, for the lock's sake. What tests leave in their directories is their place's.
+    """
     if not shutil.which(QEMU):
         pytest.skip(f"{QEMU} is not installed; on Debian: apt-get install qemu-system-x86")
-    with (shared / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    with contextlib.ExitStack() as stack:
+        locks = [stack.enter_context((shared / f"lock-{number}").open("w")) for number in range(PLACES)]
+        free = until(lambda: free_one(locks), deadline=WAITING, what="a place for a machine")
+        assert free is not None
+        yield free.number
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place that a test has."""
+
+    number: int
+
+
+def free_one(locks: Sequence[IO[str]]) -> Place | None:
+    """Take the first place that nobody has; None if all are taken."""
+    for number, lock in enumerate(locks):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return Place(number)
+    return None
 
 
 @pytest.fixture
-def kernels(shared: Path, one_at_a_time: None) -> list[Stored]:
+def kernels(shared: Path, place: int) -> list[Stored]:
     """Two kernels in the cache; the first test brings them, or learns why it cannot."""
     outcome = shared / "kernels.json"
-    if not outcome.exists():
-        outcome.write_text(json.dumps(_bring()))
+    with (shared / "bringing").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not outcome.exists():
+            outcome.write_text(json.dumps(_bring()))
     releases, problem = json.loads(outcome.read_text())
     if problem:
         pytest.skip(problem)
@@ -206,7 +250,7 @@ def _bring() -> tuple[list[str], str]:
 
 
 @pytest.fixture
-def project(shared: Path, kernels: list[Stored]) -> Project:
+def project(shared: Path, kernels: list[Stored], place: int) -> Project:
     """The project; skips when all the time for tests with virtual machines has passed."""
     began = shared / "began"
     if not began.exists():
@@ -214,7 +258,7 @@ def project(shared: Path, kernels: list[Stored]) -> Project:
     until = float(began.read_text()) + ALL
     if time.monotonic() > until:
         pytest.skip(OVER)
-    directory = shared / "project"
+    directory = shared / f"project-{place}"
     if not directory.exists():
         (directory / "claims").mkdir(parents=True)
         (directory / "claims" / "queue.toml").write_text(claim_file(linear="holds"))

@@ -121,9 +121,9 @@ PACKAGES = ("redis-server", "haproxy")
 
 
 @pytest.fixture
-def its_world(shared: Path, kernels: list[Stored], project: Project) -> Project:
+def its_world(shared: Path, kernels: list[Stored], project: Project, place: int) -> Project:
     """A project of its own, made once; `project` looks at the time that is left."""
-    directory = shared / "world"
+    directory = shared / f"world-{place}"
     if not directory.exists():
         (directory / "claims").mkdir(parents=True)
         (directory / "claims" / "queue.toml").write_text(claim_file())
