@@ -37,7 +37,7 @@ scenarios: install ## settle the claims on the running kernel
 	$(RUN) pytest scenarios/ -n $(or $(WORKERS),$(WAITING),16) --dist worksteal $(ARGS)
 
 test: install testing ## the tests of the harness itself; some boot two other kernels, which are fetched to the user's cache
-	$(RUN) pytest tests/ -n $(or $(WORKERS),$(shell expr 2 '*' $(CORES))) --dist worksteal -rs $(ARGS)
+	$(RUN) pytest tests/ -n $(or $(WORKERS),$(shell expr 3 '*' $(CORES))) --dist worksteal -rs $(ARGS)
 
 test-vm: install ## only those that boot other kernels
 	$(RUN) pytest tests/vm $(ARGS)
