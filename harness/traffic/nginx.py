@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -206,11 +207,12 @@ class Nginx:
         """
         listening = {row.inode for row in sockets(self.host, f"state listening sport = :{self.port}")}
         process = Path("/proc", str(worker))
-        watched = {
-            inode_of(process / "fd" / number)
-            for descriptor in process.glob("fdinfo/*")
-            for number in re.findall(r"^tfd: +(\d+)", descriptor.read_text(), re.MULTILINE)
-        }
+        watched = set()
+        for descriptor in process.glob("fdinfo/*"):
+            # A worker that has just begun closes what it has of its parent.
+            with suppress(FileNotFoundError):
+                for number in re.findall(r"^tfd: +(\d+)", descriptor.read_text(), re.MULTILINE):
+                    watched.add(inode_of(process / "fd" / number))
         return listening & watched
 
     def _start(self) -> Program:
