@@ -260,11 +260,17 @@ def written(page: str, new: str, marks: tuple[str, str] = (BEGIN, END)) -> str:
     return before + begin + new + end + after
 
 
-def commit() -> str:
-    """The commit that is checked out, with a + where files of it are changed."""
+def commit(place: Path = HERE) -> str:
+    """The commit that is checked out, with a + where files of it are changed, what is kept here apart."""
     # Also in a clone that is somebody else's.
-    words = ["git", "-c", f"safe.directory={HERE}", "-C", str(HERE), "describe", "--always", "--dirty=+", "--exclude=*"]
-    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+    git = ["git", "-c", f"safe.directory={place}", "-C", str(place)]
+    kept = [f":(exclude){file.relative_to(HERE)}" for file in (SEEN, PAGE)]
+
+    def said(*words: str) -> str:
+        return subprocess.run([*git, *words], check=True, capture_output=True, text=True).stdout.strip()
+
+    is_changed = said("status", "--porcelain", "--untracked-files=no", "--", ".", *kept)
+    return said("describe", "--always", "--exclude=*") + ("+" if is_changed else "")
 
 
 def kernel_of(arguments: Sequence[str]) -> str:

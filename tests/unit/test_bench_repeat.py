@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -203,3 +205,23 @@ def test_the_table_goes_between_the_marks() -> None:
     assert "old" not in page
     with pytest.raises(BadInput, match="reliability"):
         repeat.written("# A page\n", "")
+
+
+def test_what_is_kept_makes_no_other_commit(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True, capture_output=True)
+
+    for file in (repeat.SEEN, repeat.PAGE, repeat.HERE / "harness" / "lab.py"):
+        place = tmp_path / file.relative_to(repeat.HERE)
+        place.parent.mkdir(exist_ok=True)
+        place.write_text("as it was")
+    git("init", "-q")
+    git("add", ".")
+    git("-c", "user.name=x", "-c", "user.email=x@x", "commit", "-q", "-m", "x")
+    clean = repeat.commit(tmp_path)
+    assert re.fullmatch(r"[0-9a-f]{7,}", clean)
+    for file in (repeat.SEEN, repeat.PAGE):
+        (tmp_path / file.relative_to(repeat.HERE)).write_text("another round")
+    assert repeat.commit(tmp_path) == clean
+    (tmp_path / "harness" / "lab.py").write_text("changed")
+    assert repeat.commit(tmp_path) == clean + "+"
