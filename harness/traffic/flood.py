@@ -29,6 +29,8 @@ BATCH = 256
 DISTINCT = 16384
 LONGEST = 120.0
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.05
+# Up to this rate one sender is enough: half of what a processor sends, and has the listener take, in a second.
+OF_ONE_SENDER = 200_000
 
 
 # struct iovec, and struct mmsghdr: a struct msghdr with one of these, padded, and how much of it was sent.
@@ -99,13 +101,19 @@ class Flood:
         self._granted = 0
         self._started = time.monotonic()
         self._ended: float | None = None
-        self.sent = 0
+        # Each sender writes its own.
+        self._sent = [0] * len(senders)
         self._threads = [
-            threading.Thread(target=self._run, args=sender, name=f"flood {i}", daemon=True)
+            threading.Thread(target=self._run, args=(i, *sender), name=f"flood {i}", daemon=True)
             for i, sender in enumerate(senders)
         ]
         for thread in self._threads:
             thread.start()
+
+    @property
+    def sent(self) -> int:
+        """How many frames were sent up to now."""
+        return sum(self._sent)
 
     def _grant(self) -> int | None:
         """How many frames a sender may send now; None when the flood is over."""
@@ -124,17 +132,17 @@ class Flood:
     def _over(self) -> bool:
         return self._stopped or time.monotonic() - self._started >= self._seconds
 
-    def _run(self, sending: socket.socket, batches: Batches) -> None:
+    def _run(self, number: int, sending: socket.socket, batches: Batches) -> None:
         try:
             if self._rate is None:
-                self._send_on(sending.fileno(), batches)
+                self._send_on(number, sending.fileno(), batches)
             else:
-                self._keep_pace(sending.fileno(), batches, self._rate)
+                self._keep_pace(number, sending.fileno(), batches, self._rate / len(self._sent))
         except OSError as error:
             self._error = error
         self._ended = time.monotonic()
 
-    def _send_on(self, fd: int, batches: Batches) -> None:
+    def _send_on(self, number: int, fd: int, batches: Batches) -> None:
         """One of the senders of a flood that nothing holds back."""
         while (granted := self._grant()) is not None:
             while granted and not self._over():
@@ -142,11 +150,10 @@ class Flood:
                 granted -= sent
                 if sent == 0:  # see raw.put()
                     time.sleep(SHORTEST_PAUSE)
-                with self._lock:
-                    self.sent += sent
+                self._sent[number] += sent
 
-    def _keep_pace(self, fd: int, batches: Batches, rate: float) -> None:
-        """The sender of a flood that is held back: to the end, a frame when it is due.
+    def _keep_pace(self, number: int, fd: int, batches: Batches, rate: float) -> None:
+        """A sender of a flood that is held back: to the end, a frame when it is due.
 
         It sleeps once a frame, and does little else: a machine that is emulated takes a hundred times as long for each
         line of this as for the frame. Who looks more often takes the processor from what is flooded, and who sleeps
@@ -165,7 +172,7 @@ class Flood:
             if due > 0:
                 took = batches.send(fd, min(due, BATCH))
                 sent += took
-                self.sent = sent
+                self._sent[number] = sent
                 if took < due:  # more are due; or there was no room, see raw.put()
                     sleep(0 if took else SHORTEST_PAUSE)
                     continue
@@ -227,8 +234,9 @@ def flood(
     template = peer.frame(ports=(1024, port), flags="S", options=SYN_OPTIONS)
     made = list(frames.spoofed(template, host.family, distinct if count is None else min(distinct, count)))
     # A veth delivers on the processor that sends, so at full speed each processor needs a sender of its own. Bounded
-    # in count or held back, one is enough, and no frame goes twice before all have gone once.
-    share = max(1, len(made) // (_processors() if count is None and rate is None else 1))
+    # in count or held back to less than one can send, one is enough, and no frame goes twice before all have gone once.
+    is_fast = count is None and (rate is None or rate > OF_ONE_SENDER)
+    share = max(1, len(made) // (_processors() if is_fast else 1))
     senders = [
         (_packet_socket(host, near), Batches(made[i : i + share])) for i in range(0, len(made) - share + 1, share)
     ]

@@ -1,0 +1,68 @@
+"""The crafted flood: it sends as many as it is told, not faster than it is told, by as many senders as that takes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.errors import BadInput
+from harness.observe import counters
+from harness.traffic import listen
+from harness.traffic.flood import flood
+
+if TYPE_CHECKING:
+    from harness.lab import Pair
+
+SECONDS, RATE = 0.5, 2000
+# The package has the function by that name.
+MODULE = sys.modules[flood.__module__]
+PROCESSORS = len(os.sched_getaffinity(0))
+
+
+def arrived(pair: Pair) -> int:
+    return counters(pair.server).Tcp.InSegs
+
+
+@pytest.mark.parametrize(("one_sender", "senders"), [(RATE, 1), (RATE - 1, PROCESSORS)])
+def test_a_rate_is_not_exceeded_by_however_many_senders(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, one_sender: int, senders: int
+) -> None:
+    monkeypatch.setattr(MODULE, "OF_ONE_SENDER", one_sender)
+    running = flood(pair.server, pair.client, listen(pair.server), seconds=SECONDS, rate=RATE)
+    assert len(running._threads) == senders
+    rate = running.wait()
+    assert rate.sent == running.sent == arrived(pair)
+    # A busy machine sends fewer. Of each sender's share a part of a frame may be due.
+    assert 1 <= rate.sent <= SECONDS * RATE + senders
+    assert rate.seconds >= SECONDS
+
+
+@pytest.mark.parametrize("rate", [None, 1e9])
+def test_so_many_and_no_more_are_sent(pair: Pair, monkeypatch: pytest.MonkeyPatch, rate: float | None) -> None:
+    monkeypatch.setattr(MODULE, "OF_ONE_SENDER", 1)
+    running = flood(pair.server, pair.client, listen(pair.server), count=3000, rate=rate)
+    assert len(running._threads) == 1
+    assert running.wait().sent == arrived(pair) == 3000
+
+
+def test_at_full_speed_each_processor_has_a_sender(pair: Pair) -> None:
+    running = flood(pair.server, pair.client, listen(pair.server), seconds=0.1)
+    assert len(running._threads) == PROCESSORS
+    assert running.wait().sent == arrived(pair) > 0
+
+
+def test_one_that_is_stopped_ends(pair: Pair) -> None:
+    with flood(pair.server, pair.client, listen(pair.server), seconds=100, rate=RATE) as running:
+        assert running.running()
+    assert not running.running()
+    assert running.sent == arrived(pair)
+
+
+def test_one_without_a_bound_is_refused(pair: Pair) -> None:
+    with pytest.raises(BadInput, match=r"a flood needs a bound: count \(packets\) or seconds"):
+        flood(pair.server, pair.client, 80)
+    with pytest.raises(BadInput, match=r"up to 120 seconds, not 121"):
+        flood(pair.server, pair.client, 80, seconds=121)
