@@ -236,10 +236,8 @@ def flood(
     # A veth delivers on the processor that sends, so at full speed each processor needs a sender of its own. Bounded
     # in count or held back to less than one can send, one is enough, and no frame goes twice before all have gone once.
     is_fast = count is None and (rate is None or rate > OF_ONE_SENDER)
-    share = max(1, len(made) // (_processors() if is_fast else 1))
-    senders = [
-        (_packet_socket(host, near), Batches(made[i : i + share])) for i in range(0, len(made) - share + 1, share)
-    ]
+    n = min(_processors() if is_fast else 1, len(made))
+    senders = [(_packet_socket(host, near), Batches(made[i::n])) for i in range(n)]
     running = Flood(senders, count, LONGEST if seconds is None else seconds, rate)
     host.lab.on_close(running.stop)
     return running

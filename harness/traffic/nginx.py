@@ -210,8 +210,11 @@ class Nginx:
         watched = set()
         for descriptor in process.glob("fdinfo/*"):
             # A worker that has just begun closes what it has of its parent.
+            text = ""
             with suppress(FileNotFoundError):
-                for number in re.findall(r"^tfd: +(\d+)", descriptor.read_text(), re.MULTILINE):
+                text = descriptor.read_text()
+            for number in re.findall(r"^tfd: +(\d+)", text, re.MULTILINE):
+                with suppress(FileNotFoundError):
                     watched.add(inode_of(process / "fd" / number))
         return listening & watched
 

@@ -12,6 +12,7 @@ from harness.errors import BadInput
 from harness.observe import counters
 from harness.traffic import listen
 from harness.traffic.flood import flood
+from harness.waiting import until_at_least
 
 if TYPE_CHECKING:
     from harness.lab import Pair
@@ -22,7 +23,9 @@ MODULE = sys.modules[flood.__module__]
 PROCESSORS = len(os.sched_getaffinity(0))
 
 
-def arrived(pair: Pair) -> int:
+def arrived(pair: Pair, n: int) -> int:
+    """How many came, when n have: a busy processor takes the last later than they were sent."""
+    until_at_least(lambda: counters(pair.server).Tcp.InSegs, n, what="frames that arrived")
     return counters(pair.server).Tcp.InSegs
 
 
@@ -34,7 +37,7 @@ def test_a_rate_is_not_exceeded_by_however_many_senders(
     running = flood(pair.server, pair.client, listen(pair.server), seconds=SECONDS, rate=RATE)
     assert len(running._threads) == senders
     rate = running.wait()
-    assert rate.sent == running.sent == arrived(pair)
+    assert rate.sent == running.sent == arrived(pair, rate.sent)
     # A busy machine sends fewer. Of each sender's share a part of a frame may be due.
     assert 1 <= rate.sent <= SECONDS * RATE + senders
     assert rate.seconds >= SECONDS
@@ -45,20 +48,22 @@ def test_so_many_and_no_more_are_sent(pair: Pair, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(MODULE, "OF_ONE_SENDER", 1)
     running = flood(pair.server, pair.client, listen(pair.server), count=3000, rate=rate)
     assert len(running._threads) == 1
-    assert running.wait().sent == arrived(pair) == 3000
+    assert running.wait().sent == arrived(pair, 3000) == 3000
 
 
 def test_at_full_speed_each_processor_has_a_sender(pair: Pair) -> None:
     running = flood(pair.server, pair.client, listen(pair.server), seconds=0.1)
     assert len(running._threads) == PROCESSORS
-    assert running.wait().sent == arrived(pair) > 0
+    # Of those that nothing holds back a busy processor may drop some.
+    assert running.wait().sent >= arrived(pair, 1) > 0
 
 
 def test_one_that_is_stopped_ends(pair: Pair) -> None:
     with flood(pair.server, pair.client, listen(pair.server), seconds=100, rate=RATE) as running:
+        until_at_least(lambda: running.sent, 10, what="frames that were sent")
         assert running.running()
     assert not running.running()
-    assert running.sent == arrived(pair)
+    assert running.sent == arrived(pair, running.sent)
 
 
 def test_one_without_a_bound_is_refused(pair: Pair) -> None:

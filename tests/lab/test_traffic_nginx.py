@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -34,6 +35,9 @@ def test_who_is_stopped_has_stopped(pair: Pair, *, whole: bool) -> None:
         # It gets that processor long after whoever wants it more.
         os.sched_setaffinity(worker, {processor})
         os.setpriority(os.PRIO_PROCESS, worker, 19)
+        # Where sessions have shares, that of nginx's (sched(7), "The autogroup feature").
+        with contextlib.suppress(OSError):
+            Path("/proc", str(worker), "autogroup").write_text("19")
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
         try:
             os.sched_setaffinity(busy.pid, {processor})

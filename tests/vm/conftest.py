@@ -253,10 +253,12 @@ def _bring() -> tuple[list[str], str]:
 def project(shared: Path, kernels: list[Stored], place: int) -> Project:
     """The project; skips when all the time for tests with virtual machines has passed."""
     began = shared / "began"
-    if not began.exists():
-        began.write_text(str(time.monotonic()))
-    until = float(began.read_text()) + ALL
-    if time.monotonic() > until:
+    with (shared / "beginning").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not began.exists():
+            began.write_text(str(time.monotonic()))
+    over = float(began.read_text()) + ALL
+    if time.monotonic() > over:
         pytest.skip(OVER)
     directory = shared / f"project-{place}"
     if not directory.exists():
@@ -265,4 +267,4 @@ def project(shared: Path, kernels: list[Stored], place: int) -> Project:
         (directory / "test_scenario.py").write_text(SCENARIO)
         ini = "[tool.pytest.ini_options]\naddopts = ['--import-mode=importlib']\n"
         (directory / "pyproject.toml").write_text(ini)
-    return Project(directory, kernels, until)
+    return Project(directory, kernels, over)
