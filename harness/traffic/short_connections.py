@@ -146,13 +146,12 @@ def keep_asking(
 ) -> float:
     """Let the clients ask, side by side, for so many seconds; with `stop_at_failure` until each has failed once.
 
-    Each asks when its rate says so, before our other work where we may (harness.traffic.quick). One that
-    comes late makes up for it; but when the machine was too busy for longer than half a second, it asks that much
-    later: a burst would be a higher rate, whose TIME-WAIT end later. Returns the beginning, on the monotonic clock; a
-    second call goes on from there, when it is given as `since`. NotReady when that has cost one of them 20 seconds in
-    all: what would be measured then is the machine. Where that is what one asks, how far it comes in a time, `within`
-    says when to stop, in seconds by the clock, and no delay is too long.
-    BadInput if two of them share a listener.
+    Each asks when its rate says so, before our other work where we may (harness.traffic.quick). One that comes late
+    makes up for it; but when the machine was too busy for longer than half a second, it asks that much later: a burst
+    would be a higher rate, whose TIME-WAIT end later. Returns the beginning, on the monotonic clock; a second call goes
+    on from there, when it is given as `since`. NotReady when that has cost one of them 20 seconds in all: what would be
+    measured then is the machine. Where that is what one asks, how far it comes in a time, `within` says when to stop,
+    in seconds by the clock, and no delay is too long. BadInput if two of them share a listener.
     """
     listeners = [listener for workload in workloads for listener in {*map(id, workload.servers)}]
     if len(listeners) > len({*listeners}):

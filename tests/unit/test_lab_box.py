@@ -74,3 +74,27 @@ def test_a_queue_frees_a_place_whenever_a_frame_has_left(port: Port) -> None:
 )
 def test_a_line_that_does_nothing_is_a_plain_cable(words: dict[str, float], nothing: bool) -> None:
     assert Line(**words).does_nothing is nothing  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("pauses", "ahead"), [((0,), 5000), ((400_000, 0), 5000), ((90_000, 60_000, 80_000) * 2, 35_000)]
+)
+def test_clocks_are_compared_again_where_the_process_was_stopped_between(
+    pauses: tuple[int, ...], ahead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time of day is 5 us ahead; a pause before it is read adds half of itself, and the shortest pause counts."""
+    now, left = 1_000_000, iter(pauses)
+
+    class Stopped:
+        @staticmethod
+        def monotonic_ns() -> int:
+            return now
+
+        @staticmethod
+        def time_ns() -> int:
+            nonlocal now
+            now += next(left)
+            return now + 5000
+
+    monkeypatch.setattr(box_program, "time", Stopped)
+    assert box_program._clocks()[1] == ahead

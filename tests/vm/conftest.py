@@ -167,7 +167,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     pytest-xdist's worksteal begins with equal shares, one after the other.
     """
     here = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
-    others = [item for item in items if not item.path.is_relative_to(Path(__file__).parent)]
+    ours = {*here}
+    others = [item for item in items if item not in ours]
     workers: int = getattr(config, "workerinput", {}).get("workercount", 1)
     share = len(items) // workers
     items.clear()
@@ -199,25 +200,16 @@ def place(shared: Path) -> Iterator[int]:
         pytest.skip(f"{QEMU} is not installed; on Debian: apt-get install qemu-system-x86")
     with contextlib.ExitStack() as stack:
         locks = [stack.enter_context((shared / f"lock-{number}").open("w")) for number in range(PLACES)]
-        free = until(lambda: free_one(locks), deadline=WAITING, what="a place for a machine")
-        assert free is not None
-        yield free.number
+        yield until(lambda: free_one(locks), deadline=WAITING, what="a place for a machine")
 
 
-@dataclass(frozen=True)
-class Place:
-    """A place that a test has."""
-
-    number: int
-
-
-def free_one(locks: Sequence[IO[str]]) -> Place | None:
-    """Take the first place that nobody has; None if all are taken."""
-    for number, lock in enumerate(locks):
+def free_one(locks: Sequence[IO[str]]) -> int:
+    """Take the first place that nobody has: its number, from 1 on; 0 if all are taken."""
+    for number, lock in enumerate(locks, 1):
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return Place(number)
-    return None
+            return number
+    return 0
 
 
 @pytest.fixture

@@ -632,12 +632,15 @@ def test_without_a_network_everything_here_is_skipped_with_the_reason(tmp_path: 
     if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode:
         pytest.skip("no network namespace can be made here")
     argv = [sys.executable, "-m", "pytest", __file__, "-rs", "-k", "in_real_time_too", "-p", "no:cacheprovider"]
+    # As a worker's it would find in the folder that workers share what another run has left.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_XDIST_WORKER"}
     result = subprocess.run(
         [*alone, *argv], cwd=PROJECT, check=False, capture_output=True, text=True,
-        env=os.environ | {places.CACHE: str(tmp_path / "cache")},
+        env=environment | {places.CACHE: str(tmp_path / "cache")},
     )  # fmt: skip
     assert "1 skipped" in result.stdout, result.stdout + result.stderr
     assert re.search(r"SKIPPED .*no archive of kernels can be read: ", result.stdout)
+    assert (tmp_path / "cache").is_dir()  # it was tried
     assert not [
         file for file in (tmp_path / "cache").rglob("*") if file.is_file() and file.suffix not in (".lock", ".json")
     ]
