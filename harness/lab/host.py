@@ -21,7 +21,7 @@ from harness.lab.tracking import ConnectionTracking
 from harness.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from harness.lab.lab import Lab
@@ -33,12 +33,13 @@ Addresses = dict[int, Address]
 NODAD = 0x02  # include/uapi/linux/if_addr.h, IFA_F_NODAD: usable at once
 # No reverse path check; no link-local address, hence no router solicitation and nothing to detect duplicates of.
 QUIET = {
-    "ipv4/conf/all/rp_filter": b"0",
-    "ipv4/conf/default/rp_filter": b"0",
-    "ipv6/conf/all/disable_ipv6": b"0",
-    "ipv6/conf/default/disable_ipv6": b"0",
-    "ipv6/conf/default/addr_gen_mode": b"1",
-    "ipv6/conf/default/accept_ra": b"0",
+    "/proc/sys/net/ipv4": {"conf/all/rp_filter": b"0", "conf/default/rp_filter": b"0"},
+    "/proc/sys/net/ipv6": {
+        "conf/all/disable_ipv6": b"0",
+        "conf/default/disable_ipv6": b"0",
+        "conf/default/addr_gen_mode": b"1",
+        "conf/default/accept_ra": b"0",
+    },
 }
 
 
@@ -230,19 +231,31 @@ class Host:
         lock that all network configuration shares, so what is as it should be is left alone.
         """
         with self:
-            for name, wanted in QUIET.items():
-                with contextlib.suppress(FileNotFoundError):
-                    _settle(f"/proc/sys/net/{name}", wanted)
+            for folder, settings in QUIET.items():
+                with contextlib.suppress(FileNotFoundError), _opened(folder) as inside:
+                    for name, wanted in settings.items():
+                        _settle(inside, name, wanted)
 
 
-def _settle(path: str, wanted: bytes) -> None:
-    """Write what a sysctl has to be, unless it is."""
-    knob = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+@contextlib.contextmanager
+def _opened(folder: str) -> Iterator[int]:
+    """A folder of sysctls: the kernel looks for it among those of all namespaces, one by one (proc_sys_compare())."""
+    opened = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        if os.read(knob, 64).strip() != wanted:
-            os.pwrite(knob, wanted, 0)
+        yield opened
     finally:
-        os.close(knob)
+        os.close(opened)
+
+
+def _settle(folder: int, name: str, wanted: bytes) -> None:
+    """Write what a sysctl has to be, unless it is, or the kernel has none of the name."""
+    with contextlib.suppress(FileNotFoundError):
+        knob = os.open(name, os.O_RDWR | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            if os.read(knob, 64).strip() != wanted:
+                os.pwrite(knob, wanted, 0)
+        finally:
+            os.close(knob)
 
 
 def _hears_itself(datagrams: socket.socket) -> bool:

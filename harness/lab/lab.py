@@ -214,11 +214,12 @@ class Lab:
             self._settle(cable, deadline)
             if cable.hub is not None:
                 cable.hub.wait_open()
-            for host, _ in cable.members[1:]:
-                hub = cable.members[0][0]
+            # Whom the switch does not know yet it sends to all: the first host is known from its first answer on.
+            for host, name in cable.members[1:]:
+                first, first_name = cable.members[0]
                 for family in self._families():
-                    here, there = (self._address_on(each, cable, family) for each in (hub, host))
-                    _exchange((hub, here), (host, there), family, deadline)
+                    here, there = host.address(family, name), first.address(family, first_name)
+                    _exchange((host, here), (first, there), family, deadline)
         for client, server in self._routed:
             for family in self._families():
                 _exchange((client, client.address(family)), (server, server.address(family)), family, deadline)
@@ -247,7 +248,7 @@ class Lab:
         check_mtu(mtu)
         check_offloads(offloads, line)
         for host in hosts:
-            if host not in self.all_hosts.values():
+            if self.all_hosts.get(getattr(host, "name", "")) is not host:
                 raise BadInput(f"{getattr(host, 'name', host)!r} is no host of this lab")
             if hosts.count(host) > 1:
                 raise BadInput(f"host {host.name} is on a cable once, not {hosts.count(host)} times")
@@ -345,9 +346,6 @@ class Lab:
             if member is host:
                 return name
         raise BadInput(f"host {host.name} is not on cable {cable.number}")
-
-    def _address_on(self, host: Host, cable: Cable, family: int) -> str:
-        return host.address(family, self._interface_on(host, cable))
 
     def _default_routes(self, cable: Cable, gateway: Host, interface: str) -> None:
         cable.routed = True

@@ -169,7 +169,7 @@ def test_a_lab_without_traffic_is_not_handed_over(lab: Lab) -> None:
     a, b = lab.hosts("a", "b")
     lab.link(a, b)
     b.run("ip", "route", "add", "blackhole", a.address(socket.AF_INET))
-    with pytest.raises(NotReady, match=r"a datagram from a to b and back.*not met within 0.2 s"):
+    with pytest.raises(NotReady, match=r"a datagram from b to a and back.*not met within 0.2 s"):
         lab.ready(deadline=0.2)
 
 

@@ -58,6 +58,23 @@ def test_a_large_lan_is_ready_between_its_first_host_and_the_others(lan: Callabl
     assert sum(connect(host, listener, wait=True).ask() for host in hosts[1:]) == 39
 
 
+def test_a_switch_that_gets_ready_sends_to_all_once(lab: Lab) -> None:
+    hosts = lab.hosts(*(f"host{i}" for i in range(1, 21)))
+    switch = lab.switch(*hosts)
+    assert switch.hub is not None
+    # It knows a host by its first frame, which may be a report of a multicast group.
+    switch.hub._host.run("ip", "link", "set", "bridge", "type", "bridge", "fdb_flush")
+    own = bytes.fromhex(hosts[10].interfaces["eth0"].mac.replace(":", ""))
+    with capture(hosts[10]) as seen:
+        lab.ready()
+        connect(hosts[0], listen(hosts[10], accept=True), wait=True)
+        until(lambda: any(segment.flags == "A" for segment in seen.segments()), what="a handshake")
+        frames = [packet.frame for packet in seen.packets()]
+    assert sum(frame[:6] == own for frame in frames) > 2
+    of_others = [frame for frame in frames if frame[:6] != own and frame[6:12] != own and not frame[0] & 1]
+    assert len(of_others) <= 1
+
+
 def test_clients_behind_a_gateway_have_its_address(behind_nat: Callable[..., BehindNat]) -> None:
     net = behind_nat(3)
     listener = listen(net.server, answer=echo)
