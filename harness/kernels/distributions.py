@@ -68,6 +68,11 @@ def files_of(distribution: metadata.Distribution) -> Iterator[Path]:
             yield path
 
 
+def has_plugin(distribution: metadata.Distribution) -> bool:
+    """Whether a distribution has a plugin of pytest: then pytest rewrites the assertions of all its modules."""
+    return any(point.group == "pytest11" for point in distribution.entry_points)
+
+
 def modules_of(distribution: metadata.Distribution) -> set[str]:
     """The names of a distribution's modules, as far as it says them: without what stands below."""
     said = (distribution.read_text("top_level.txt") or "").split()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import os
 import re
 import shutil
@@ -28,7 +27,7 @@ from packaging.utils import canonicalize_name
 
 from harness import files
 from harness.errors import BadInput
-from harness.kernels import distributions, places, whole
+from harness.kernels import bytecode, distributions, places, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -262,7 +261,8 @@ def witnesses() -> Iterator[Path]:
     """The files that change when the system would: programs, the interpreter, libraries' lists, and our own code."""
     from harness.kernels import guest
 
-    yield from (Path(__file__), Path(guest.__file__), Path(os.path.realpath(sys.executable)))
+    own = (__file__, bytecode.__file__, guest.__file__)
+    yield from (*map(Path, own), Path(os.path.realpath(sys.executable)))
     for program in PROGRAMS:
         file = where(program)
         if file:
@@ -313,7 +313,7 @@ def _distributions(tree: Tree) -> None:
         for path in distributions.files_of(distribution):
             if LEFT_OUT.search(os.path.relpath(path, str(distribution.locate_file("")))):
                 continue
-            python_file(tree, path)
+            python_file(tree, path, by_pytest=distributions.has_plugin(distribution))
     for site in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
         for pointer in Path(site).glob("*.pth"):
             # That of setuptools imports a module which guests do not have: each interpreter there would complain.
@@ -328,27 +328,18 @@ def _python_files(tree: Tree, directory: Path) -> None:
             python_file(tree, Path(folder, name))
 
 
-def python_file(tree: Tree, path: Path) -> None:
-    """A file; Python source with its compiled form, which the guest takes without looking at times."""
+def python_file(tree: Tree, path: Path, *, by_pytest: bool = False) -> None:
+    """A file; Python source with its compiled form, which the guest takes without looking at the source.
+
+    `by_pytest`: what pytest makes of it as well, as it does with the modules of a distribution that has a plugin.
+    """
     tree.copy(path)
     if path.suffix == ".py":
-        compiled = importlib.util.cache_from_source(str(path))
-        content = _compiled(path)
+        if by_pytest and (made := bytecode.rewritten(str(path))):
+            tree.text(*made)
+        content = bytecode.compiled(path.read_bytes(), str(path), is_checked=False)
         if content:
-            tree.text(compiled, content)
-
-
-def _compiled(source: Path) -> bytes | None:
-    """PEP 552: bytecode that belongs to its source by hash and is not checked."""
-    import importlib._bootstrap_external as bootstrap
-
-    data = source.read_bytes()
-    try:
-        code = compile(data, str(source), "exec", dont_inherit=True, optimize=-1)
-    except (SyntaxError, ValueError):
-        return None
-    made: bytes = bytes(bootstrap._code_to_hash_pyc(code, importlib.util.source_hash(data), False))  # type: ignore[attr-defined]  # noqa: SLF001
-    return made
+            tree.text(bytecode.place_of(str(path)), content)
 
 
 def _nginx_modules(tree: Tree) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import BadInput
+from harness.kernels import bytecode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -83,6 +84,26 @@ class Project:
             found[str(path.relative_to(below))] = file
         return found
 
+    def with_bytecode(self, files: Mapping[str, File]) -> dict[str, File]:
+        """Files of the project by their paths from the root, and of what is Python source the compiled form as well.
+
+        For a machine with this very interpreter, which takes the compiled form as long as the source is what it was.
+        """
+        chosen = [Path(os.path.normpath(self.place / argument.partition("::")[0])) for argument in self.arguments]
+        found = dict(files)
+        for name, file in files.items():
+            path = Path("/", name)
+            if path.suffix != ".py":
+                continue
+            made: tuple[str, bytes | None] | None
+            if by_pytest(path, chosen):
+                made = bytecode.rewritten(str(path))
+            else:
+                made = bytecode.place_of(str(path)), bytecode.compiled(file.content, str(path), is_checked=True)
+            if made and made[1]:
+                found.setdefault(made[0][1:], File(made[1], 0o644))
+        return found
+
     def _files(self) -> Iterator[Path]:
         tracked = self._git("ls-files", "-cz")
         if tracked is None:
@@ -119,6 +140,14 @@ class Project:
         if listed.returncode:
             return None
         return [self.root / os.fsdecode(name) for name in listed.stdout.split(b"\0") if name]
+
+
+def by_pytest(path: Path, chosen: Iterable[Path]) -> bool:
+    """Whether pytest imports a file as it does tests, when it collects what was chosen; without any, everything."""
+    if path.name == "conftest.py" or path.is_relative_to(PACKAGE / "plugin"):
+        return True
+    is_test = path.name.startswith("test_") or path.name.endswith("_test.py")
+    return is_test and any(path.is_relative_to(each) for each in chosen or [Path("/")])
 
 
 def packed(files: Mapping[str, File]) -> bytes:

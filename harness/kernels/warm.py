@@ -143,9 +143,7 @@ def waiting(
                 _bring(machine, project, files)
             else:
                 _bring_changes(machine, project, files, before[2])
-            archive = project_files.packed(also)
-            machine.tell(archive, do="deliver", bytes=len(archive))
-            machine.ready()
+            _deliver(machine, project_files.packed(also))
             stack.pop_all()
             return machine
 
@@ -184,10 +182,9 @@ def _nearest(wanted: _Wanted) -> tuple[IO[bytes], Path, cache.About] | None:
 
 def _bring(machine: VirtualMachine, project: Project, files: Mapping[str, File]) -> None:
     """Deliver the project, with what its tests need beside it, to a machine that has booted."""
-    packed = project_files.packed(files)
-    for archive in (packed,) if project.world is None else (project.world.read_bytes(), packed):
-        machine.tell(archive, do="deliver", bytes=len(archive), path=_path(project))
-        machine.ready()
+    if project.world is not None:
+        _deliver(machine, project.world.read_bytes(), path=_path(project))
+    _deliver(machine, project_files.packed(project.with_bytecode(files)), path=_path(project))
 
 
 def _bring_changes(machine: VirtualMachine, project: Project, files: Mapping[str, File], known: cache.About) -> None:
@@ -198,8 +195,12 @@ def _bring_changes(machine: VirtualMachine, project: Project, files: Mapping[str
     gone = [f"/{path}" for path in sorted({*changed, *known.files} - ({*files} - {*changed}))]
     machine.tell(do="forget", files=gone)
     machine.ready()
-    archive = project_files.packed(changed)
-    machine.tell(archive, do="deliver", bytes=len(archive), path=_path(project))
+    _deliver(machine, project_files.packed(project.with_bytecode(changed)), path=_path(project))
+
+
+def _deliver(machine: VirtualMachine, archive: bytes, **words: object) -> None:
+    """Have a machine unpack an archive."""
+    machine.tell(archive, do="deliver", bytes=len(archive), **words)
     machine.ready()
 
 

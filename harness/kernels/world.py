@@ -21,7 +21,7 @@ import msgspec
 from packaging.utils import canonicalize_name
 
 from harness.errors import BadInput
-from harness.kernels import debian, distributions, image, places
+from harness.kernels import bytecode, debian, distributions, image, places
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -67,7 +67,7 @@ class _Parts:
     def looks(self) -> str:
         """What tells these parts from others that have changed since."""
         total = hashlib.sha256()
-        own = [Path(__file__), Path(debian.__file__), Path(image.__file__)]
+        own = [Path(__file__), *(Path(str(module.__file__)) for module in (bytecode, debian, image))]
         records = [file for distribution in self.distributions for file in distributions.files_of(distribution)]
         dpkg = [debian.STATUS] if (self.programs or self.plan) and debian.STATUS.exists() else []
         for path in (*own, *records, *self.modules, *self.programs, *dpkg):
@@ -190,10 +190,10 @@ def _make(parts: _Parts, place: Path) -> Path:
     """The archive, named by what is in it."""
     with tempfile.TemporaryDirectory() as temporary:
         tree, sizes = image.Tree(), {}
-        for name, files in _python(parts):
+        for name, files, by_pytest in _python(parts):
             before = tree.size()
             for file in files:
-                image.python_file(tree, file)
+                image.python_file(tree, file, by_pytest=by_pytest)
             sizes[name] = tree.size() - before
         before = tree.size()
         _add_programs(tree, parts, Path(temporary))
@@ -206,9 +206,10 @@ def _make(parts: _Parts, place: Path) -> Path:
     return archive
 
 
-def _python(parts: _Parts) -> Iterator[tuple[str, Iterable[Path]]]:
-    yield from ((distribution.name, distributions.files_of(distribution)) for distribution in parts.distributions)
-    yield "modules", parts.modules
+def _python(parts: _Parts) -> Iterator[tuple[str, Iterable[Path], bool]]:
+    for distribution in parts.distributions:
+        yield distribution.name, distributions.files_of(distribution), distributions.has_plugin(distribution)
+    yield "modules", parts.modules, False
 
 
 def _too_large(size: int, sizes: dict[str, int]) -> str:

@@ -1,0 +1,51 @@
+"""Python source, compiled here for a machine that has the same interpreter: there it would take ten times as long."""
+
+from __future__ import annotations
+
+import importlib._bootstrap_external as bootstrap
+import importlib.util
+import io
+import warnings
+from pathlib import Path
+
+
+def place_of(path: str) -> str:
+    """Where an interpreter looks for the compiled form of a file."""
+    return importlib.util.cache_from_source(path)
+
+
+def compiled(source: bytes, path: str, *, is_checked: bool) -> bytes | None:
+    """The compiled form of a file's source, which belongs to it by hash (PEP 552).
+
+    None for source that has errors. Where it is checked, the interpreter compares that hash with the source before it
+    takes it, and source of which the compiler warns has none: whoever imports it is to see the warning.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error" if is_checked else "ignore")
+            code = compile(source, path, "exec", dont_inherit=True, optimize=-1)
+    except (SyntaxError, ValueError, Warning):
+        return None
+    made = bootstrap._code_to_hash_pyc(code, importlib.util.source_hash(source), is_checked)  # type: ignore[attr-defined]  # noqa: SLF001
+    return bytes(made)
+
+
+def rewritten(path: str) -> tuple[str, bytes] | None:
+    """The compiled form of a file as pytest imports it, with its assertions rewritten, and where pytest looks for it.
+
+    pytest does so with tests, conftest files and all modules of a distribution that has a plugin. It compares the hash
+    of the source (_read_pyc()); an older release compares its time, which is another one in a machine, and does it
+    anew. None for source that has errors or is warned of, and where a release of pytest has this elsewhere.
+    """
+    try:
+        from _pytest.assertion import rewrite
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            known, code = rewrite._rewrite_test(Path(path), None)  # type: ignore[arg-type]  # noqa: SLF001
+        made = io.BytesIO()
+        rewrite._write_pyc_fp(made, known, code)  # noqa: SLF001
+        name = Path(path).name.removesuffix(".py") + rewrite.PYC_TAIL
+        return str(rewrite.get_cache_dir(Path(path)) / name), made.getvalue()
+    except (SyntaxError, ValueError, Warning, OSError, ImportError, AttributeError, TypeError):
+        return None
