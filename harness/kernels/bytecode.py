@@ -8,6 +8,9 @@ import io
 import warnings
 from pathlib import Path
 
+# What compiling may end in, whatever the source: errors, what it warns of, and source that is nested too deeply.
+REFUSED = (SyntaxError, ValueError, Warning, RecursionError, MemoryError)
+
 
 def place_of(path: str) -> str:
     """Where an interpreter looks for the compiled form of a file."""
@@ -24,7 +27,7 @@ def compiled(source: bytes, path: str, *, is_checked: bool) -> bytes | None:
         with warnings.catch_warnings():
             warnings.simplefilter("error" if is_checked else "ignore")
             code = compile(source, path, "exec", dont_inherit=True, optimize=-1)
-    except (SyntaxError, ValueError, Warning):
+    except REFUSED:
         return None
     made = bootstrap._code_to_hash_pyc(code, importlib.util.source_hash(source), is_checked)  # type: ignore[attr-defined]  # noqa: SLF001
     return bytes(made)
@@ -47,5 +50,5 @@ def rewritten(path: str) -> tuple[str, bytes] | None:
         rewrite._write_pyc_fp(made, known, code)  # noqa: SLF001
         name = Path(path).name.removesuffix(".py") + rewrite.PYC_TAIL
         return str(rewrite.get_cache_dir(Path(path)) / name), made.getvalue()
-    except (SyntaxError, ValueError, Warning, OSError, ImportError, AttributeError, TypeError):
+    except (*REFUSED, OSError, ImportError, AttributeError, TypeError):
         return None

@@ -48,7 +48,7 @@ def test_pytest_takes_what_was_rewritten_until_the_source_is_another_one(tmp_pat
     assert rewrite._read_pyc(test, Path(made[0])) is None
 
 
-@pytest.mark.parametrize("source", ["def (:\n", "'\\d'\n", "x = 1 is 1\n"])
+@pytest.mark.parametrize("source", ["def (:\n", "'\\d'\n", "x = 1 is 1\n", "\0", f"x = {'-' * 50_000}1\n"])
 def test_what_has_errors_or_is_warned_of_is_left_to_the_machine(tmp_path: Path, source: str) -> None:
     file = tmp_path / "file.py"
     file.write_text(source)
