@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib._bootstrap_external as bootstrap
 import importlib.util
 import io
+import sys
 import warnings
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from pathlib import Path
 REFUSED = (SyntaxError, ValueError, Warning, RecursionError, MemoryError)
 
 
-def place_of(path: str) -> str:
-    """Where an interpreter looks for the compiled form of a file."""
-    return importlib.util.cache_from_source(path)
+def place_of(path: str, tail: str = f".{sys.implementation.cache_tag}.pyc") -> str:
+    """Where the interpreter of a machine looks for the compiled form of a file, whatever is set for the one here."""
+    return str(Path(path).parent / "__pycache__" / (Path(path).name.removesuffix(".py") + tail))
 
 
 def compiled(source: bytes, path: str, *, is_checked: bool) -> bytes | None:
@@ -26,19 +27,20 @@ def compiled(source: bytes, path: str, *, is_checked: bool) -> bytes | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error" if is_checked else "ignore")
-            code = compile(source, path, "exec", dont_inherit=True, optimize=-1)
+            code = compile(source, path, "exec", dont_inherit=True, optimize=0)
+        return bytes(
+            bootstrap._code_to_hash_pyc(code, importlib.util.source_hash(source), is_checked)  # type: ignore[attr-defined]  # noqa: SLF001
+        )
     except REFUSED:
         return None
-    made = bootstrap._code_to_hash_pyc(code, importlib.util.source_hash(source), is_checked)  # type: ignore[attr-defined]  # noqa: SLF001
-    return bytes(made)
 
 
 def rewritten(path: str) -> tuple[str, bytes] | None:
     """The compiled form of a file as pytest imports it, with its assertions rewritten, and where pytest looks for it.
 
-    pytest does so with tests, conftest files and all modules of a distribution that has a plugin. It compares the hash
-    of the source (_read_pyc()); an older release compares its time, which is another one in a machine, and does it
-    anew. None for source that has errors or is warned of, and where a release of pytest has this elsewhere.
+    pytest does so with tests, conftest files and all modules of a distribution that has a plugin. None for source that
+    has errors or is warned of, and for a release of pytest that does not know a file again by the hash of its source
+    (_read_pyc()), or has all this elsewhere.
     """
     try:
         from _pytest.assertion import rewrite
@@ -46,9 +48,10 @@ def rewritten(path: str) -> tuple[str, bytes] | None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             known, code = rewrite._rewrite_test(Path(path), None)  # type: ignore[arg-type]  # noqa: SLF001
+        if not __debug__ or not isinstance(known, bytes):
+            return None
         made = io.BytesIO()
         rewrite._write_pyc_fp(made, known, code)  # noqa: SLF001
-        name = Path(path).name.removesuffix(".py") + rewrite.PYC_TAIL
-        return str(rewrite.get_cache_dir(Path(path)) / name), made.getvalue()
+        return place_of(path, rewrite.PYC_TAIL), made.getvalue()
     except (*REFUSED, OSError, ImportError, AttributeError, TypeError):
         return None

@@ -37,6 +37,7 @@ def command(kernel: Sequence[str], project: Project, mode: Mode | None = None, *
     """This gateway as the value of python= in execnet's word for a worker; `kernel` are the options that say which."""
     words = [*kernel, "--root", str(project.root), "--directory", str(project.place), "--user", str(user)]
     words += [] if project.world is None else ["--world", str(project.world)]
+    words += [] if project.rewritten else ["--not-rewritten"]
     words += [word for place in project.written for word in ("--written", str(place))]
     words += ["--mode", msgspec.json.encode(mode or Mode()).decode()]
     return interpreters.command(__name__, [*words, *project.arguments])
@@ -70,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--directory", type=_path)
     parser.add_argument("--world", type=_path)
     parser.add_argument("--written", action="append", default=[], type=_path)
+    parser.add_argument("--not-rewritten", dest="rewritten", action="store_false")
     parser.add_argument("--mode", type=_mode, default=Mode())
     parser.add_argument("--user", type=int, default=0)
     parser.add_argument("arguments", nargs="*", type=unquote)
@@ -87,7 +89,8 @@ def _mode(value: str) -> Mode:
 def bring_up(asked: argparse.Namespace) -> VirtualMachine:
     """The machine asked for, in which an interpreter waits."""
     mode: Mode = asked.mode
-    project = Project(asked.root, tuple(asked.arguments), asked.directory, tuple(asked.written), asked.world)
+    written = tuple(asked.written)
+    project = Project(asked.root, tuple(asked.arguments), asked.directory, written, asked.world, asked.rewritten)
     with places.writing(places.cache(), "what machines are made of"):
         kept = os.environ.get(interpreters.CONSOLES)
         consoles = Path(kept) if kept else None

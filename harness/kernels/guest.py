@@ -279,7 +279,7 @@ def is_there(path: str, member: tarfile.TarInfo, content: bytes) -> bool:
 def forget(files: list[str]) -> None:
     """Remove files, what was compiled of them, and directories that are empty then.
 
-    Also before a file is replaced: what was compiled of it is told from what would be by its time and size alone.
+    Also before a file is replaced: what was compiled of it here is told from what would be by its time and size alone.
     """
     for file in files:
         directory, name = os.path.split(file)

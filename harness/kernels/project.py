@@ -16,10 +16,12 @@ from harness.errors import BadInput
 from harness.kernels import bytecode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 # Of a project, in bytes: it has to fit into the guest's memory.
 LARGEST = 256 << 20
+# Of what is compiled outside, in bytes: some five seconds on the way.
+MOST_BYTECODE = 16 << 20
 # Never part of a project, unless git has them.
 LEFT_OUT = frozenset(
     {".git", ".venv", "out", ".hypothesis", "node_modules", "__pycache__"}
@@ -49,7 +51,7 @@ class Project:
     """The files that pytest needs elsewhere, and what it is asked to collect there, in which directory of them.
 
     `written` are files and directories that the run itself writes, and no part of it. `world` is an archive of what the
-    tests need beside it (harness.kernels.world).
+    tests need beside it (harness.kernels.world). `rewritten`: pytest rewrites assertions as it does by default.
     """
 
     root: Path
@@ -57,6 +59,7 @@ class Project:
     directory: Path | None = None
     written: tuple[Path, ...] = ()
     world: Path | None = None
+    rewritten: bool = True
 
     @property
     def place(self) -> Path:
@@ -88,19 +91,22 @@ class Project:
         """Files of the project by their paths from the root, and of what is Python source the compiled form as well.
 
         For a machine with this very interpreter, which takes the compiled form as long as the source is what it was.
+        Up to MOST_BYTECODE, tests first: all of it has to go through a slow port.
         """
         chosen = [Path(os.path.normpath(self.place / argument.partition("::")[0])) for argument in self.arguments]
-        found = dict(files)
-        for name, file in files.items():
-            path = Path("/", name)
-            if path.suffix != ".py":
-                continue
-            made: tuple[str, bytes | None] | None
-            if by_pytest(path, chosen):
+        sources = [path for path in (Path("/", name) for name in files) if path.suffix == ".py"]
+        tests = {path for path in sources if self.rewritten and by_pytest(path, chosen)}
+        found, size = dict(files), 0
+        for path in sorted(sources, key=lambda path: (path not in tests, path)):
+            if path in tests:
                 made = bytecode.rewritten(str(path))
             else:
-                made = bytecode.place_of(str(path)), bytecode.compiled(file.content, str(path), is_checked=True)
-            if made and made[1]:
+                content = bytecode.compiled(files[str(path)[1:]].content, str(path), is_checked=True)
+                made = None if content is None else (bytecode.place_of(str(path)), content)
+            if made:
+                size += len(made[1])
+                if size > MOST_BYTECODE:
+                    break
                 found.setdefault(made[0][1:], File(made[1], 0o644))
         return found
 
@@ -142,9 +148,12 @@ class Project:
         return [self.root / os.fsdecode(name) for name in listed.stdout.split(b"\0") if name]
 
 
-def by_pytest(path: Path, chosen: Iterable[Path]) -> bool:
-    """Whether pytest imports a file as it does tests, when it collects what was chosen; without any, everything."""
-    if path.name == "conftest.py" or path.is_relative_to(PACKAGE / "plugin"):
+def by_pytest(path: Path, chosen: Sequence[Path]) -> bool:
+    """Whether pytest imports a file as it does tests, when it collects what was chosen; without any, everything.
+
+    As far as names tell; what else it takes for tests it compiles in the machine.
+    """
+    if path.name == "conftest.py" or path.is_relative_to(PACKAGE / "plugin") or path in chosen:
         return True
     is_test = path.name.startswith("test_") or path.name.endswith("_test.py")
     return is_test and any(path.is_relative_to(each) for each in chosen or [Path("/")])

@@ -165,7 +165,9 @@ class _Wanted:
 def _base(booted: Path, project: Project) -> str:
     """What states must have in common for one to be made from the other: all but the project's files."""
     world = "" if project.world is None else project.world.stem
-    return f"{booted.name}-{_digest(str(project.root), str(project.place), world, *_path(project))[:8]}"
+    rewritten = "" if project.rewritten else "not rewritten"
+    parts = (str(project.root), str(project.place), world, rewritten, *_path(project))
+    return f"{booted.name}-{_digest(*parts)[:8]}"
 
 
 def _nearest(wanted: _Wanted) -> tuple[IO[bytes], Path, cache.About] | None:

@@ -33,7 +33,9 @@ def project_of(config: pytest.Config, targets: Sequence[Target]) -> Project:
     BadInput for a program or a package that cannot be brought; UsageError for one where no machine could have it.
     """
     directory = config.invocation_params.dir
-    project = Project(config.rootpath, tuple(map(str, config.args)), directory, tuple(_written(config)))
+    project = Project(
+        config.rootpath, tuple(map(str, config.args)), directory, tuple(_written(config)), rewritten=_rewrites(config)
+    )
     if any(target.is_virtual for target in targets):
         from harness.kernels import world
 
@@ -42,6 +44,11 @@ def project_of(config: pytest.Config, targets: Sequence[Target]) -> Project:
         for name in config.getoption(key(option)):
             raise pytest.UsageError(f"{PREFIX}{option} {name}: {NO_MACHINE}")
     return project
+
+
+def _rewrites(config: pytest.Config) -> bool:
+    """Whether pytest rewrites assertions, and as it does unless it is told otherwise."""
+    return config.getoption("assertmode", "rewrite") != "plain" and not config.getini("enable_assertion_pass_hook")
 
 
 def _written(config: pytest.Config) -> Iterator[Path]:

@@ -16,6 +16,7 @@ from harness.kernels.hosts import RemoteHost
 from harness.kernels.mode import Mode
 from harness.kernels.project import Project
 from harness.kernels.targets import Archived, Built, Remote, Running, Target, Wanted, Ways, parse, told_apart
+from harness.plugin import world
 from tests.unit.test_kernels_store import image, module
 
 if TYPE_CHECKING:
@@ -200,3 +201,17 @@ def test_all_words_together(tmp_path: Path) -> None:
         Archived(old.release, old.version),
         Archived(new.release, new.version),
     ]
+
+
+@pytest.mark.parametrize(
+    ("mode", "hook", "rewritten"), [("rewrite", False, True), ("plain", False, False), ("rewrite", True, False)]
+)
+def test_a_machine_rewrites_assertions_as_pytest_is_told_to(
+    pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch, mode: str, hook: bool, rewritten: bool
+) -> None:
+    monkeypatch.setattr(pytestconfig.option, "assertmode", mode)
+    monkeypatch.setitem(pytestconfig._inicache, "enable_assertion_pass_hook", hook)
+    project = world.project_of(pytestconfig, [])
+    assert project.rewritten is rewritten
+    words = [unquote(word) for word in shlex.split(unquote(gateway.command(("--release", "6.12"), project)))]
+    assert ("--not-rewritten" in words) is not rewritten
