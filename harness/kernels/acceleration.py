@@ -9,9 +9,10 @@ from pathlib import Path
 from harness.kernels import image, places
 from harness.orphans import die_with_parent
 
-# What QEMU is told for real time with KVM, and without. Emulated processors take turns: while they run at once, one may
-# still find the int3 that another has taken back from the kernel's code (arch/x86/kernel/alternative.c), and the kernel
-# panics. 7.3.4 did with QEMU 7.2, "Oops: int3" in sched_clock_cpu(), as it booted on a busy machine.
+# What QEMU is told for real time with KVM, and without. Emulated processors take turns: 7.3.4 panicked once as it
+# booted in QEMU 7.2 on a busy machine, "Oops: int3" in sched_clock_cpu(). Where they run at once, one can execute
+# the int3 that another has taken back from the kernel's code (arch/x86/kernel/alternative.c). The trace fits; it
+# was not made to happen again.
 KVM = ("-cpu", "host", "-accel", "kvm")
 TCG = ("-cpu", "qemu64,-cx16", "-accel", "tcg,thread=single,tb-size=512")
 # How long the kernel may take until it misses a file system, in seconds: with KVM that is one or two.

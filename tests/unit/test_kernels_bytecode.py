@@ -14,7 +14,7 @@ from harness.kernels import bytecode
 from harness.kernels import project as project_files
 from harness.kernels.project import PACKAGE, Project, by_pytest
 
-# pytest before 9.1 or so knows a file again by its time, which is another one in a machine.
+# An older pytest knows a file again by its time, which is another one in a machine.
 BY_HASH = isinstance(rewrite._rewrite_test(Path(__file__), None)[0], bytes)  # type: ignore[arg-type]
 
 
