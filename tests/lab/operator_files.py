@@ -35,14 +35,19 @@ class Files:
         self.directory = host.lab.directory / f"{host.name}-files"
         self.directory.mkdir(exist_ok=True)
 
-    def snapshot(self, meanwhile: Callable[[], object] = lambda: None) -> Path:
-        """What the program of `harness snapshot` prints; `meanwhile` the incident goes on."""
+    def snapshot(self, meanwhile: Callable[[], object] = lambda: None, *, goes_on: bool = False) -> Path:
+        """What the program of `harness snapshot` prints; `meanwhile` the incident goes on.
+
+        With `goes_on` until the program has ended: on a busy machine its first look may come after the whole incident.
+        """
         script, taken = self.directory / "snapshot.py", self.directory / "snapshot.json"
         script.write_text(program())
         printed: list[str] = []
         run = threading.Thread(target=lambda: printed.append(self._run(script)))
         run.start()
         meanwhile()
+        while goes_on and run.is_alive():
+            meanwhile()
         run.join()
         assert json.loads(printed[0])["namespaces"]
         taken.write_text(printed[0])

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,6 +36,7 @@ from harness.traffic.nginx import Nginx
 from harness.traffic.ports import give_ports
 from harness.traffic.short_connections import ShortConnections, keep_asking
 from harness.waiting import let_pass, until
+from tests.lab.late_requests import ask_late_together
 from tests.lab.operator_files import BETWEEN, Files, diagnosed
 from tests.lab.operator_files import said as said_of
 from tests.lab.test_diagnose_incidents import turned_away
@@ -179,9 +181,10 @@ def has_no_room(lab: Lab) -> Path:
 
 def closes_too_soon(lab: Lab) -> Path:
     """A server behind a proxy that keeps connections for longer."""
-    client, between, server = lan(lab, 3).hosts
-    proxy = Proxy(between, Nginx(server, "8080", keepalive=1))
-    return Files(server).snapshot(lambda: [proxy.ask_late(client, 1.5) for _ in range(2)])
+    client, server, *between = lan(lab, 4).hosts
+    nginx = Nginx(server, "8080", keepalive=1)
+    proxies = [Proxy(host, nginx) for host in between]
+    return Files(server).snapshot(partial(ask_late_together, client, proxies), goes_on=True)
 
 
 def has_clients_with_other_clocks(lab: Lab) -> Path:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,9 +13,9 @@ from harness.instruments.connection_table import ConnectionTable
 from harness.instruments.outside_port import give_one_port
 from harness.instruments.proxy import Proxy
 from harness.instruments.shared_port import Crowd
-from harness.observe import count, counters, states_at
+from harness.observe import count, counters
 from harness.observe.conntrack import statistics
-from harness.traffic import connect, drop, flood, hold, listen
+from harness.traffic import connect, drop, flood, listen
 from harness.traffic.listener import echo
 from harness.traffic.nginx import Nginx
 from harness.traffic.ports import give_ports
@@ -24,6 +24,7 @@ from harness.traffic.wrk import Wrk
 from harness.waiting import let_pass, until
 from scenarios.incidents import firewall, proxies
 from scenarios.incidents.test_one_worker_hangs import CLIENTS, REQUEST, queues
+from tests.lab.late_requests import ask_late_together
 from tests.lab.operator_files import Files, diagnosed, said
 
 if TYPE_CHECKING:
@@ -36,10 +37,10 @@ if TYPE_CHECKING:
 BOTH = pytest.mark.parametrize("way", ["snapshot", "transcript"])
 
 
-def taken(host: Host, way: str, meanwhile: Callable[[], object] = lambda: None) -> Path:
+def taken(host: Host, way: str, meanwhile: Callable[[], object] = lambda: None, *, goes_on: bool = False) -> Path:
     """The files of a host, taken one way or the other."""
     files = Files(host)
-    return files.snapshot(meanwhile) if way == "snapshot" else files.transcript(meanwhile)
+    return files.snapshot(meanwhile, goes_on=goes_on) if way == "snapshot" else files.transcript(meanwhile)
 
 
 def turned_away(client: Host, listener: Listener) -> Callable[[], object]:
@@ -193,19 +194,8 @@ def test_a_server_whose_keep_alive_is_shorter_than_its_proxy_s(lan: Callable[[in
     client, machine, *hosts = lan(4).hosts
     server = Nginx(machine, "8080", keepalive=1)
     proxies = [Proxy(host, server) for host in hosts]
-
-    def ask_each() -> None:
-        """Both late at the same time, and again: the first look at the machine may come late itself."""
-        for _ in range(2):
-            until(lambda: set(states_at(machine, server.port)) <= {"TIME-WAIT"}, what="what was before to end")
-            with contextlib.ExitStack() as held:
-                for host in hosts:
-                    held.enter_context(hold(host, "FA", sport=server.port))
-                assert [each.ask(client) for each in proxies] == [200, 200]
-                let_pass(1.5)
-                assert [each.ask(client) for each in proxies] == [502, 502]
-
-    assert said(diagnosed(taken(machine, way, ask_each))) == [("keep-alive-too-short", server.port)]
+    late = partial(ask_late_together, client, proxies)
+    assert said(diagnosed(taken(machine, way, late, goes_on=True))) == [("keep-alive-too-short", server.port)]
 
 
 @pytest.mark.slow(10)
