@@ -29,6 +29,7 @@ from harness.plugin import (
     parameter,
     relay,
     trouble,
+    unused,
     witness,
 )
 from harness.plugin.fixtures import behind_nat, claim, family, lab, lan, long_form, pair, restrict_family
@@ -261,3 +262,9 @@ def pytest_runtest_makereport(
     kselftest.attach(item, report)
     complaints.attach(item, report)
     return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Leave out of the summary what has nothing to say, and would take its time over it."""
+    unused.leave_out(session.config)
