@@ -37,7 +37,10 @@ def listing(top: str) -> Listing:
             path = os.path.join(place, name)
             about = os.lstat(path)
             found[path] = (about.st_mode,)
-            if not stat.S_ISDIR(about.st_mode):
+            if stat.S_ISCHR(about.st_mode) or stat.S_ISBLK(about.st_mode):
+                # Its times are those of whoever used it last, on the whole machine.
+                found[path] += (about.st_rdev, about.st_ino)
+            elif not stat.S_ISDIR(about.st_mode):
                 found[path] += (about.st_size, about.st_mtime_ns, about.st_ino)
     return found
 

@@ -43,7 +43,13 @@ def ended(room: Path, code: str, *named: str, deadline: float = 60.0, **more: st
     return sandbox.run(program, room)
 
 
-SOUND = ("print('fine')", "open('new', 'w')", "open('/dev/null', 'w').write('x')", "__import__('os').mkdir('d')")
+SOUND = (
+    "print('fine')",
+    "open('new', 'w')",
+    "open('/dev/null', 'w').write('x')",
+    "__import__('os').mkdir('d')",
+    "__import__('os').utime('/dev/full')",
+)
 PLANTED = {
     "a traceback": ("raise ValueError", "traceback"),
     "an internal error": ("print('INTERNALERROR> x')", "traceback"),
