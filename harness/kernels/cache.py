@@ -37,8 +37,8 @@ ABOUT, CONSOLE = ".about", ".console"
 class About(msgspec.Struct, frozen=True):
     """What is known of a file: what it is for, how its machine runs, how many seconds it took to make.
 
-    Of a state with a project also `base`, which says what else it may be made from, and `files`, the digests of those
-    that were delivered, by path.
+    Of a state that was made from another one also `base`, which says from which; where a project was delivered, also
+    `files`, the digests of those by path.
     """
 
     text: str
@@ -174,8 +174,13 @@ def about(file: Path) -> About:
 def usually(mode: str, *, with_project: bool) -> float:
     """How many seconds it took before to make a state, the median; 0 if none of this mode is known."""
     known = (about(file.with_name(file.name.removesuffix(ABOUT))) for file in places.states().glob(f"*{ABOUT}"))
-    took = [each.seconds for each in known if each.mode == mode and bool(each.base) is with_project and each.seconds]
+    took = [each.seconds for each in known if each.mode == mode and _is_meant(each, with_project) and each.seconds]
     return statistics.median(took) if took else 0.0
+
+
+def _is_meant(known: About, with_project: bool) -> bool:
+    """Whether a state is of a machine that has a project, or that has just booted."""
+    return bool(known.files) if with_project else not known.base
 
 
 # What there is.

@@ -10,7 +10,8 @@ virtio serial port: a line of JSON for each thing to do, followed by as many byt
     {"do": "return"}                  end that child, and all that it started: as it was before, but for files
     {"do": "import", "modules": […]}  import these now, so that they need not be imported after each restore
     {"do": "check"}                   say what the kernel lacks that every lab needs
-    {"do": "collect", "argv": […]}    let pytest collect, for the same reason
+    {"do": "collect", "argv": […]}    let pytest collect, for the same reason; say which files were imported by now, but
+                                      for those below the directories `but`
     {"do": "become", …}               become what execnet starts: an interpreter whose input and output are the port
     {"do": "run", "argv": […], …}     run a program whose input and output are the port, in frames
                                       (harness.kernels.terminal)
@@ -569,6 +570,7 @@ def collect(argv: list[str], directory: str) -> tuple[int, str]:
     """Let pytest collect, so that it need not import the project after each restore; its exit code, what it said."""
     import pytest
 
+    os.makedirs(directory, exist_ok=True)
     os.chdir(directory)
     with open("/run/collected", "w") as said:
         keep = os.dup(1)
@@ -583,6 +585,12 @@ def collect(argv: list[str], directory: str) -> tuple[int, str]:
             os.close(keep)
     with open("/run/collected") as said:
         return int(code), said.read()[-500:]
+
+
+def imported(but: list[str]) -> list[str]:
+    """The files of the modules that are in memory, without those below some directories."""
+    files = {str(getattr(module, "__file__", None) or "") for module in list(sys.modules.values())}
+    return sorted(file for file in files if file and not any(file.startswith(f"{place}/") for place in but))
 
 
 def do(port: Port, words: dict[str, Any]) -> dict[str, object]:
@@ -600,7 +608,7 @@ def do(port: Port, words: dict[str, Any]) -> dict[str, object]:
         return {"lacking": lacking()}
     elif what == "collect":
         code, said = collect(words["argv"], words["directory"])
-        return {"code": code, "said": said}
+        return {"code": code, "said": said, "imported": imported(words["but"]) if "but" in words else []}
     elif what == "become":
         become(port.fd, words)
         os._exit(0)

@@ -108,12 +108,13 @@ def arguments(kernel: Stored, mode: Mode) -> list[str]:
 class Answer(msgspec.Struct):
     """What a guest says when it has done something: what went wrong.
 
-    If that was asked: what its kernel lacks, and the exit code of pytest.
+    If that was asked: what its kernel lacks, the exit code of pytest, and which files were imported.
     """
 
     error: str = ""
     lacking: tuple[str, ...] = ()
     code: int = 0
+    imported: tuple[str, ...] = ()
 
 
 class VirtualMachine:

@@ -1,12 +1,12 @@
 """Machines that are ready at once: the states they are restored from, made when they are missing.
 
-Two states a kernel. The first is saved when the system has booted and the libraries are imported; the second is made
-from it when the project, with what its tests need beside it, has been delivered and they have been collected once. Each
-is named for the contents of everything that went into it, wherever that stands.
+Three states a kernel. The first is saved when the system has booted and the libraries are imported; the second is made
+from it when this package is there and imported, unless it is part of the system; the third, from the second, when the
+project, with what its tests need beside it, has been delivered and they have been collected once. Each is named for the
+contents of everything that went into it, wherever that stands.
 
-When a file of the project has changed, the next state is made from the second: there the process that collected ends,
-the one before it, which has seen nothing of the project, takes what has changed, and another one collects. So a changed
-scenario costs seconds, and no boot.
+When a file of the project has changed, the next state is made from the third: harness.kernels.levels says how. So a
+changed scenario costs seconds, and no boot.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ from typing import IO, TYPE_CHECKING
 
 from harness import screen
 from harness.errors import BadInput
-from harness.kernels import cache, guest, image, places, whole
-from harness.kernels import project as project_files
+from harness.kernels import cache, guest, image, levels, places, whole
 from harness.kernels.machine import VirtualMachine, environment, made_with, name_of
 from harness.kernels.mode import LEAST_MEBIBYTES
 from harness.kernels.modules import in_order
-from harness.kernels.project import PACKAGE
+from harness.kernels.project import PACKAGE, packed
 from harness.simulated import IS_SIMULATED
 
 if TYPE_CHECKING:
@@ -53,9 +52,9 @@ LIBRARIES = (
     ),
     *("packaging.specifiers", "tomllib", "difflib", "json", "subprocess", "asyncio", "pdb", "unittest", "doctest"),
 )
-# pytest's exit codes of a collection without errors: some tests, or none.
-COLLECTED = (0, 5)
 WITHOUT_PROJECT = ("-p", "no:harness.plugin", "/var/tmp")
+# Whether the system of a machine has this package: it is installed, and not a directory that somebody works in.
+IS_IN_IMAGE = PACKAGE.is_relative_to(sys.prefix)
 
 
 def start(
@@ -70,24 +69,28 @@ def start(
 
     What its kernel says, from its boot on, is kept in a file of the directory `consoles`.
     """
-    with _booted(kernel, mode, say) as (initrd, booted):
+    with _booted(kernel, mode, say) as booted:
         files = project.files()
-        wanted = _Wanted(project, {path: file.digest for path, file in files.items()}, _base(booted, project))
+        wanted = _Wanted(project, {path: file.digest for path, file in files.items()}, _base(booted.state, project))
         collected = places.states() / wanted.name
 
         def make() -> None:
-            before = _nearest(wanted)
-            with contextlib.nullcontext() if before is None else before[0]:
-                state = booted if before is None else before[1]
-                with VirtualMachine(kernel, mode, initrd=initrd, state=state) as machine:
-                    machine.resume()
-                    if before is None:
-                        _say(say, f"{kernel.release}: delivering the project")
-                        _bring(machine, project, files)
-                    else:
-                        _bring_changes(machine, project, files, before[2])
-                    _collect(machine, project)
-                    machine.save(collected)
+            with contextlib.ExitStack() as stack:
+                before = _nearest(wanted)
+                if before is None:
+                    _say(say, f"{kernel.release}: delivering the project")
+                    state = stack.enter_context(_equipped(booted, project, files))
+                else:
+                    stack.enter_context(before[0])
+                    state = before[1]
+                machine = stack.enter_context(booted.machine(state))
+                machine.resume()
+                if before is None:
+                    levels.bring(machine, project, levels.without_the_package(files))
+                else:
+                    levels.bring_changes(machine, project, files, before[2].files)
+                levels.collect(machine, project)
+                machine.save(collected)
 
         began = time.monotonic()
         with cache.held(collected, make):
@@ -97,8 +100,8 @@ def start(
                 cache.remember(collected, cache.About(text, str(mode), seconds, wanted.base, wanted.digests))
                 _replace_older(collected, text, wanted.base)
                 cache.make_room(cache.limit())
-            console = None if consoles is None else _new_console(consoles, kernel, booted)
-            return VirtualMachine(kernel, mode, initrd=initrd, state=collected, console=console)
+            console = None if consoles is None else _new_console(consoles, kernel, booted.state)
+            return booted.machine(collected, console=console)
 
 
 def _new_console(directory: Path, kernel: Stored, booted: Path) -> Path:
@@ -128,24 +131,37 @@ def waiting(
     A debugger finds it at `gdb`. Nothing is collected there, and no state is saved but that of the kernel that has
     booted.
     """
-    with _booted(kernel, mode, say) as (initrd, booted):
+    with _booted(kernel, mode, say) as booted:
         files = project.files()
-        wanted = _Wanted(project, {path: file.digest for path, file in files.items()}, _base(booted, project))
+        wanted = _Wanted(project, {path: file.digest for path, file in files.items()}, _base(booted.state, project))
         before = _nearest(wanted)
         with contextlib.ExitStack() as stack:
             if before is not None:
                 stack.enter_context(before[0])
-            state = booted if before is None else before[1]
-            machine = VirtualMachine(kernel, mode, initrd=initrd, state=state, gdb=gdb)
+            machine = booted.machine(booted.state if before is None else before[1], gdb=gdb)
             stack.callback(machine.end)
             machine.resume()
             if before is None:
-                _bring(machine, project, files)
+                levels.bring(machine, project, files)
             else:
-                _bring_changes(machine, project, files, before[2])
-            _deliver(machine, project_files.packed(also))
+                levels.replace(machine, project, files, before[2].files)
+            levels.deliver(machine, packed(also))
             stack.pop_all()
             return machine
+
+
+@dataclass(frozen=True)
+class _Booted:
+    """A kernel that has booted: the first file system of its machine, and the state of that."""
+
+    kernel: Stored
+    mode: Mode
+    initrd: Path
+    state: Path
+
+    def machine(self, state: Path, *, gdb: Path | None = None, console: Path | None = None) -> VirtualMachine:
+        """A machine that is restored from a state, this one or one that was made from it."""
+        return VirtualMachine(self.kernel, self.mode, initrd=self.initrd, state=state, gdb=gdb, console=console)
 
 
 @dataclass(frozen=True)
@@ -166,7 +182,7 @@ def _base(booted: Path, project: Project) -> str:
     """What states must have in common for one to be made from the other: all but the project's files."""
     world = "" if project.world is None else project.world.stem
     rewritten = "" if project.rewritten else "not rewritten"
-    parts = (str(project.root), str(project.place), world, rewritten, *_path(project))
+    parts = (str(project.root), str(project.place), world, rewritten, *levels.path(project))
     return f"{booted.name}-{_digest(*parts)[:8]}"
 
 
@@ -182,55 +198,12 @@ def _nearest(wanted: _Wanted) -> tuple[IO[bytes], Path, cache.About] | None:
     return None
 
 
-def _bring(machine: VirtualMachine, project: Project, files: Mapping[str, File]) -> None:
-    """Deliver the project, with what its tests need beside it, to a machine that has booted."""
-    if project.world is not None:
-        _deliver(machine, project.world.read_bytes(), path=_path(project))
-    _deliver(machine, project_files.packed(project.with_bytecode(files)), path=_path(project))
-
-
-def _bring_changes(machine: VirtualMachine, project: Project, files: Mapping[str, File], known: cache.About) -> None:
-    """Deliver what differs to a machine that has the project as it was, to a process that has seen nothing of it."""
-    changed = {path: file for path, file in files.items() if known.files.get(path) != file.digest}
-    machine.tell(do="return")
-    machine.ready()
-    gone = [f"/{path}" for path in sorted({*changed, *known.files} - ({*files} - {*changed}))]
-    machine.tell(do="forget", files=gone)
-    machine.ready()
-    _deliver(machine, project_files.packed(project.with_bytecode(changed)), path=_path(project))
-
-
-def _deliver(machine: VirtualMachine, archive: bytes, **words: object) -> None:
-    """Have a machine unpack an archive."""
-    machine.tell(archive, do="deliver", bytes=len(archive), **words)
-    machine.ready()
-
-
-def _collect(machine: VirtualMachine, project: Project) -> None:
-    """In a process of its own, so that there is one that has seen nothing of the project for the next change."""
-    machine.tell(do="branch")
-    machine.ready()
-    machine.tell(do="collect", argv=list(project.arguments), directory=str(project.place))
-    if machine.ready().code not in COLLECTED:
-        # A module that could not be imported stays in sys.modules when pytest imports by importlib: whoever collects
-        # there again finds it empty, and no error.
-        machine.tell(do="return")
-        machine.ready()
-        machine.tell(do="branch")
-        machine.ready()
-
-
 def _replace_older(state: Path, text: str, base: str) -> None:
     """Remove the states of the same project as it was before, if nobody uses them."""
     for file in places.states().glob(f"{base}-*{cache.ABOUT}"):
         older = file.with_name(file.name.removesuffix(cache.ABOUT))
         if older != state and cache.about(older).text == text:
             cache.remove_unused(older)
-
-
-def _path(project: Project) -> list[str]:
-    """Where modules are to be found beside what the guest's interpreter knows by itself."""
-    return [str(project.root), str(PACKAGE.parent), *(place for place in sys.path[1:] if place)]
 
 
 def boot(kernel: Stored, mode: Mode, *, say: Callable[[str], None] | None = None) -> None:
@@ -245,8 +218,8 @@ def boot(kernel: Stored, mode: Mode, *, say: Callable[[str], None] | None = None
 
 
 @contextlib.contextmanager
-def _booted(kernel: Stored, mode: Mode, say: Callable[[str], None] | None) -> Iterator[tuple[Path, Path]]:
-    """The first file system of a kernel's machine, and its state when it has booted; both stay while the block runs."""
+def _booted(kernel: Stored, mode: Mode, say: Callable[[str], None] | None) -> Iterator[_Booted]:
+    """What a kernel's machine is restored from when it has booted; it stays while the block runs."""
     with contextlib.ExitStack() as stack:
         initrd, key = stack.enter_context(_initrd(kernel))
         _enough_memory(initrd, mode)
@@ -266,6 +239,8 @@ def _booted(kernel: Stored, mode: Mode, say: Callable[[str], None] | None) -> It
                     raise machine.useless(*lacking)
                 machine.tell(do="collect", argv=WITHOUT_PROJECT, directory="/")
                 machine.ready()
+                if IS_IN_IMAGE:
+                    levels.equip(machine)
                 machine.save(booted)
                 image.write(cache.beside(booted, cache.CONSOLE), [machine.whole_console()])
 
@@ -276,7 +251,34 @@ def _booted(kernel: Stored, mode: Mode, say: Callable[[str], None] | None) -> It
             text = kernel.release if of_the_archive else f"{kernel.release}, {kernel.image}"
             cache.remember(booted, cache.About(text, str(mode), seconds))
             cache.make_room(cache.limit())
-        yield initrd, booted
+        yield _Booted(kernel, mode, initrd, booted)
+
+
+@contextlib.contextmanager
+def _equipped(booted: _Booted, project: Project, files: Mapping[str, File]) -> Iterator[Path]:
+    """The state of a machine that has this package, and has imported it; it stays while the block runs."""
+    if IS_IN_IMAGE:
+        yield booted.state
+        return
+    package = {path: file for path, file in files.items() if levels.is_of_the_package(path)}
+    parts = (f"{path} {file.digest}" for path, file in sorted(package.items()))
+    rewritten = "" if project.rewritten else "not rewritten"
+    equipped = places.states() / f"{booted.state.name}-with-{_digest(*parts, '', rewritten, *levels.path())}"
+    began = time.monotonic()
+
+    def make() -> None:
+        with booted.machine(booted.state) as machine:
+            machine.resume()
+            levels.equip(machine, project, package)
+            machine.save(equipped)
+
+    with cache.held(equipped, make):
+        if not cache.beside(equipped, cache.ABOUT).exists():
+            text = f"{booted.kernel.release} with {PACKAGE}"
+            seconds = time.monotonic() - began
+            cache.remember(equipped, cache.About(text, str(booted.mode), seconds, booted.state.name))
+            _replace_older(equipped, text, booted.state.name)
+        yield equipped
 
 
 def _enough_memory(initrd: Path, mode: Mode) -> None:
@@ -336,7 +338,7 @@ def first_files(kernel: Stored, system: Path, digest: str) -> Iterator[tuple[Pat
     for file in ordered:
         modules.text(f"modules/{file.name}", file.read_bytes())
     modules.text("modules/order", "\n".join(file.name for file in ordered))
-    key = _digest(digest, modules.digest(), kernel.image.read_bytes(), Path(__file__).read_bytes(), made_with())
+    key = _digest(digest, modules.digest(), kernel.image.read_bytes(), *_own(), made_with())
     joined = places.images() / f"{kernel.release}-{key}.initrd"
 
     def make() -> None:
@@ -368,6 +370,11 @@ def _system() -> tuple[Path, str]:
     if not cache.beside(system, cache.ABOUT).exists():
         cache.remember(system, cache.About(f"python {sys.executable}"))
     return system, system.stem
+
+
+def _own() -> tuple[bytes, bytes]:
+    """What states are made by here."""
+    return Path(__file__).read_bytes(), Path(levels.__file__).read_bytes()
 
 
 def _digest(*parts: str | bytes) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.kernels import cache, places
+from harness.kernels.project import PACKAGE
 
 from .test_kernels import counts
 
@@ -62,3 +65,54 @@ def test_what_has_changed_is_delivered_and_what_is_gone_is_missed(small: Project
     states = [file.with_name(file.name.removesuffix(cache.ABOUT)) for file in places.states().glob(f"*{cache.ABOUT}")]
     kept = [state for state in states if str(small.directory) in cache.about(state).text]
     assert len(kept) == 2
+
+
+# Says which process has imported a module of the package, and whether it is another one than the test's.
+SAYS = """
+import os
+from harness.observe import loaded
+import plugged
+
+def test_says():
+    assert not f"{loaded.PROCESS} has {loaded.VALUE}, {plugged.VALUE}; another: {loaded.PROCESS != os.getpid()}"
+"""
+LOADED = "import os\nPROCESS, VALUE = os.getpid(), {}\n"
+
+
+@pytest.fixture
+def own_package(small: Project) -> Project:
+    """The same with a package of its own, in which there is a module more."""
+    shutil.copytree(PACKAGE, small.directory / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+    (small.directory / "harness" / "observe" / "loaded.py").write_text(LOADED.format(1))
+    (small.directory / "plugged.py").write_text("VALUE = 1\n")
+    (small.directory / "test_value.py").write_text(SAYS)
+    return small
+
+
+def test_the_package_is_imported_once_and_again_when_it_has_changed(own_package: Project) -> None:
+    """By a process that all later ones are children of; it must not keep what may change with the project."""
+    directory = own_package.directory
+
+    def run() -> tuple[str, ...]:
+        words = (*own_package.on(), "-p", "no:cacheprovider", "test_value.py")
+        ran = own_package.run(*words, PYTHONPATH=str(directory))
+        said = re.search(r"(\d+) has (\w+), (\w+); another: (\w+)", ran.stdout)
+        assert said, ran.stdout + ran.stderr
+        return said.groups()
+
+    first = run()
+    assert first[1:] == ("1", "1", "True")
+    (directory / "test_value.py").write_text(f"{SAYS}\n")
+    assert run() == first
+    # A plugin comes that pytest loads wherever it is started.
+    about = directory / "plugged.egg-info"
+    about.mkdir()
+    (about / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[pytest11]\nplugged = plugged\n")
+    (directory / "harness" / "observe" / "loaded.py").write_text(LOADED.format(2))
+    assert run()[1:] == ("2", "1", "True")
+    # Now it is there when the package is to be imported, and would be as well.
+    (directory / "harness" / "observe" / "loaded.py").write_text(LOADED.format(3))
+    assert run()[1:] == ("3", "1", "False")
+    (directory / "plugged.py").write_text("VALUE = 2\n")
+    assert run()[1:] == ("3", "2", "False")
