@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import html
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.accessible import VIEWS, faults, open_page, too_wide
+from tests.shared import made_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,26 +48,23 @@ CLOSELY = (
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built once for all workers."""
-    place = tmp_path_factory.getbasetemp()
-    place = (place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / "site"
-    place.mkdir(exist_ok=True)
-    with (place / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (place / "built").exists():
-            # Pages that are made from the matrix are written beside the others: not into this clone, which may be
-            # somebody else's.
-            copy = place / "clone"
-            shutil.rmtree(copy, ignore_errors=True)
-            shutil.copytree(ROOT / "docs", copy / "docs")
-            for each in ROOT.iterdir():
-                if each.name != "docs":
-                    (copy / each.name).symlink_to(each)
-            command = [sys.executable, "-m", "sphinx", "-q", "-E", "-W", "--keep-going", "-b", "html"]
-            command += ["-d", str(place / "trees"), "docs", str(place / "html")]
-            built = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
-            assert built.returncode == 0, built.stderr
-            (place / "built").touch()
-    return place / "html"
+    return made_once(tmp_path_factory, "site", build) / "html"
+
+
+def build(place: Path) -> None:
+    """Build the site.
+
+    Pages that are made from the matrix are written beside the others: not into this clone, which may be another user's.
+    """
+    copy = place / "clone"
+    shutil.copytree(ROOT / "docs", copy / "docs")
+    for each in ROOT.iterdir():
+        if each.name != "docs":
+            (copy / each.name).symlink_to(each)
+    command = [sys.executable, "-m", "sphinx", "-q", "-E", "-W", "--keep-going", "-b", "html"]
+    command += ["-d", str(place / "trees"), "docs", str(place / "html")]
+    built = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
 
 
 @pytest.fixture(scope="module")

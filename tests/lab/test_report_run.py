@@ -19,6 +19,7 @@ from harness.report.arrows import Fate
 from harness.report.reproduce import command
 from harness.report.sightings import exchanges
 from harness.report.table import Cell, Table, read
+from tests.shared import made_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,13 +40,16 @@ def pytest_run(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def evidence(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run of some claims left, and its report."""
-    place = tmp_path_factory.mktemp("run") / "evidence"
-    chosen = [word for claim in CLAIMS for word in ("--tcp-claim", claim)]
-    ran = pytest_run(
-        "scenarios", "-q", *chosen, "--tcp-evidence", str(place), "--tcp-report", str(place / "report.html")
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return place
+
+    def make(place: Path) -> None:
+        chosen = [word for claim in CLAIMS for word in ("--tcp-claim", claim)]
+        where = place / "evidence"
+        ran = pytest_run(
+            "scenarios", "-q", *chosen, "--tcp-evidence", str(where), "--tcp-report", str(where / "report.html")
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+
+    return made_once(tmp_path_factory, "run", make) / "evidence"
 
 
 @pytest.fixture(scope="module")

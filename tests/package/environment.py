@@ -67,6 +67,11 @@ def build(place: Path) -> tuple[Path, Path]:
         check=False,
     )
     assert made.returncode == 0, made.stdout + made.stderr
+    return archives_in(place)
+
+
+def archives_in(place: Path) -> tuple[Path, Path]:
+    """The source archive and the wheel in a directory."""
     (source,), (wheel,) = place.glob("*.tar.gz"), place.glob("*.whl")
     return source, wheel
 

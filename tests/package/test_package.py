@@ -9,11 +9,13 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.package.environment import Installed, build, install
+from tests.package.environment import Installed, archives_in, build, install
+from tests.shared import made_once
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = """
@@ -32,13 +34,13 @@ def test_types(pair: Pair) -> None:
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The source archive, and the wheel that is made of it."""
-    return build(tmp_path_factory.mktemp("dist"))
+    return archives_in(made_once(tmp_path_factory, "dist", build))
 
 
 @pytest.fixture(scope="module")
 def installed(archives: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Installed:
     """An environment that has the wheel, and nothing that the wheel does not require."""
-    return install(archives[1], tmp_path_factory.mktemp("fresh"))
+    return Installed(made_once(tmp_path_factory, "fresh", partial(install, archives[1])) / "environment")
 
 
 def test_the_archives_have_what_belongs_in_them_and_no_more(archives: tuple[Path, Path]) -> None:
