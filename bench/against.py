@@ -31,6 +31,18 @@ BEGIN, END = "<!-- measured by bench.against -->\n", "<!-- end -->\n"
 HARNESS = ("-c", "from harness.cli import main; main()")
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--{tcp}evidence", "{work}/evidence")
 IN_A_LAB = "from harness.lab import Lab, pair, lan, isolation; isolation.isolate()\n"
+# Run what follows in a copy of the scenarios, in which one file has another line each time.
+EDIT_A_COPY = """import os, shutil, sys
+copy = "{work}/copy"
+if not os.path.exists(copy):
+    shutil.copytree("scenarios", copy + "/scenarios", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("conftest.py", "pyproject.toml"):
+        shutil.copy(name, copy)
+os.chdir(copy)
+with open("scenarios/test_ports.py", "a") as edited:
+    edited.write("# another line\\n")
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 ROUNDS = 5
 # Processes that outlive the command (a virtual machine ends a moment later) become children of this program
 # (PR_SET_CHILD_SUBREAPER, prctl(2)) and are waited for, a minute at most: only then is their processor time counted. It
@@ -59,8 +71,8 @@ class Measure:
     """A command that both checkouts run, and what is wanted of it.
 
     `seconds` and `busy`, of a processor, are bounds of this checkout, `ratio` is one of the two's processor times.
-    `without` are what is removed from the cache before each run, below it; "" is all of it. `first` runs once before.
-    The other checkout runs `then`, where that is something else.
+    `without` are what is removed from the cache before each run, below it; "" is all of it. `first` runs once before,
+    and then the command itself `warm` times. The other checkout runs `then`, where that is something else.
     """
 
     argv: tuple[str, ...]
@@ -70,6 +82,7 @@ class Measure:
     without: tuple[str, ...] = ()
     first: tuple[str, ...] = ()
     by_name: bool = False
+    warm: int = 0
     then: tuple[str, ...] | None = None
 
 
@@ -87,6 +100,12 @@ MEASURES = {
         (*PYTEST, "scenarios/", "--{tcp}kernel", "6.12", "--{tcp}claim", "tw-reuse.default"),
         seconds=4,
         first=(*PYTEST, "scenarios/", "--{tcp}kernel", "6.12", "--{tcp}claim", "tw-reuse.default"),
+    ),
+    "after an edit": Measure(
+        ("-c", EDIT_A_COPY, *PYTEST, "scenarios/", "--{tcp}kernel", "6.12", "--{tcp}claim", "limits.default-range"),
+        first=(*HARNESS, "kernels", "fetch", "6.12"),
+        warm=1,
+        by_name=True,
     ),
     "collecting": Measure((*PYTEST, "scenarios/", "--collect-only")),
     "a hundred pairs": Measure(("-c", IN_A_LAB + "for _ in range(100):\n  with Lab() as lab: pair(lab)")),
@@ -226,6 +245,8 @@ def compare(name: str, measure: Measure, ours: Side, theirs: Side, rounds: int) 
         for side in (ours, theirs):
             if measure.first:
                 side.run(measure.first)
+            for _ in range(measure.warm):
+                side.run(measure.argv)
         for number in range(rounds):
             for side in (ours, theirs) if number % 2 else (theirs, ours):
                 argv = measure.argv if side is ours else measure.then or measure.argv
