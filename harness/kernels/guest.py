@@ -40,6 +40,7 @@ import sys
 import tarfile
 import termios
 import time
+import traceback
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -577,14 +578,18 @@ def collect(argv: list[str], directory: str) -> tuple[int, str]:
         os.dup2(said.fileno(), 1)
         os.environ[TO_BE_SAVED] = "1"
         try:
-            code = pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", *argv])
+            code = int(pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", *argv]))
+        except (Exception, SystemExit):
+            # A plugin that cannot be loaded, say: whoever runs the tests hears of it.
+            traceback.print_exc()
+            code = 3
         finally:
             del os.environ[TO_BE_SAVED]
             sys.stdout.flush()
             os.dup2(keep, 1)
             os.close(keep)
     with open("/run/collected") as said:
-        return int(code), said.read()[-500:]
+        return code, said.read()[-500:]
 
 
 def imported(but: list[str]) -> list[str]:
@@ -598,7 +603,8 @@ def do(port: Port, words: dict[str, Any]) -> dict[str, object]:
     what = words["do"]
     if what == "deliver":
         unpack(Archive(port, words["bytes"]))
-        sys.path[:0] = [path for path in words.get("path", ()) if path not in sys.path]
+        first = words.get("path", [])
+        sys.path[:] = [*first, *(path for path in sys.path if path not in first)]
     elif what == "import":
         for name in words["modules"]:
             __import__(name)
@@ -642,8 +648,6 @@ def serve(fd: int) -> None:
         try:
             answer = do(port, words)
         except Exception as error:
-            import traceback
-
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"}
         # What is there by now stays: no collection of garbage need look at it again, after any restore.

@@ -11,19 +11,22 @@ from __future__ import annotations
 import dataclasses
 import sys
 import sysconfig
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.kernels.project import PACKAGE, packed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from harness.kernels.machine import VirtualMachine
     from harness.kernels.project import File, Project
 
 # pytest's exit codes of a collection without errors: some tests, or none.
 COLLECTED = (0, 5)
+# The scenarios that an installed package brings: a project like others.
+SCENARIOS = PACKAGE / "bundled"
 # Where pytest finds no test, no conftest file and no settings, and no project can be.
 NOWHERE = "/run/nothing"
 
@@ -35,13 +38,28 @@ def path(project: Project | None = None) -> list[str]:
 
 
 def is_of_the_package(path: str) -> bool:
-    """Whether a file of a project, by its path from the root, is this package's."""
-    return Path("/", path).is_relative_to(PACKAGE)
+    """Whether a file of a project, by its path from the root, is this package's, and none of the scenarios in it."""
+    file = Path("/", path)
+    return file.is_relative_to(PACKAGE) and not file.is_relative_to(SCENARIOS)
+
+
+def of_the_package(files: Mapping[str, File]) -> dict[str, File]:
+    """Those of a project's files that are this package's."""
+    return {path: file for path, file in files.items() if is_of_the_package(path)}
 
 
 def without_the_package(files: Mapping[str, File]) -> dict[str, File]:
     """Those of a project's files that are not this package's."""
     return {path: file for path, file in files.items() if not is_of_the_package(path)}
+
+
+def is_to_be_imported(project: Project | None) -> bool:
+    """Whether the second process imports this package before the project is there.
+
+    Not if the package's own assertions are not to be rewritten; nor where a distribution has an entry point of
+    Hypothesis's: those are loaded when Hypothesis is imported, once, and what tests need may not be there by then.
+    """
+    return (project is None or project.rewritten) and not metadata.entry_points(group="hypothesis")
 
 
 def deliver(machine: VirtualMachine, archive: bytes, **words: object) -> None:
@@ -64,7 +82,7 @@ def equip(machine: VirtualMachine, project: Project | None = None, package: Mapp
         everything = dataclasses.replace(project, arguments=())
         deliver(machine, packed(everything.with_bytecode(package)), path=path())
     branch(machine)
-    if project is not None and not project.rewritten:
+    if not is_to_be_imported(project):
         return
     libraries = {sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib")}
     machine.tell(do="collect", argv=[], directory=NOWHERE, but=[str(PACKAGE), *sorted(libraries)])
@@ -106,12 +124,17 @@ def bring_changes(
     changed, old = _difference(files, known)
     back(machine)
     if package := [path for path in old if is_of_the_package(path)]:
-        back(machine)
-        _forget(machine, package)
-        equip(machine, project, {path: file for path, file in changed.items() if is_of_the_package(path)})
+        equip_anew(machine, project, of_the_package(changed), package)
         changed, old = without_the_package(changed), [path for path in old if not is_of_the_package(path)]
     _forget(machine, old)
     deliver(machine, packed(project.with_bytecode(changed)), path=path(project))
+
+
+def equip_anew(machine: VirtualMachine, project: Project, package: Mapping[str, File], old: Iterable[str]) -> None:
+    """Put another second process in the place of this one: with these files of the package, without the old ones."""
+    back(machine)
+    _forget(machine, old)
+    equip(machine, project, package)
 
 
 def replace(machine: VirtualMachine, project: Project, files: Mapping[str, File], known: Mapping[str, str]) -> None:
@@ -128,7 +151,7 @@ def _difference(files: Mapping[str, File], known: Mapping[str, str]) -> tuple[di
     return changed, sorted({*changed, *known} - ({*files} - {*changed}))
 
 
-def _forget(machine: VirtualMachine, paths: list[str]) -> None:
+def _forget(machine: VirtualMachine, paths: Iterable[str]) -> None:
     machine.tell(do="forget", files=[f"/{path}" for path in paths])
     machine.ready()
 

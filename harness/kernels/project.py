@@ -6,14 +6,15 @@ import hashlib
 import io
 import os
 import subprocess
-import sys
 import tarfile
 from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import BadInput
-from harness.kernels import bytecode
+from harness.kernels import bytecode, distributions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -118,7 +119,7 @@ class Project:
             files = set(tracked) | self._own(self._git("ls-files", "-oz", "--exclude-standard") or ())
         yield from (file for file in sorted(files) if file.is_file() and not self._is_written(file))
         # An editable installation of this package: the image has only the pointer to it.
-        if not PACKAGE.is_relative_to(self.root) and not PACKAGE.is_relative_to(sys.prefix):
+        if not PACKAGE.is_relative_to(self.root) and not is_in_image():
             yield from (
                 file for file in sorted(PACKAGE.rglob("*")) if file.is_file() and "__pycache__" not in file.parts
             )
@@ -146,6 +147,15 @@ class Project:
         if listed.returncode:
             return None
         return [self.root / os.fsdecode(name) for name in listed.stdout.split(b"\0") if name]
+
+
+@cache
+def is_in_image() -> bool:
+    """Whether the system of each machine has this package: it is installed, and not a directory that is worked in."""
+    try:
+        return PACKAGE / "__init__.py" in distributions.files_of(metadata.distribution("tcp-harness"))
+    except metadata.PackageNotFoundError:
+        return False
 
 
 def by_pytest(path: Path, chosen: Sequence[Path]) -> bool:

@@ -27,7 +27,7 @@ from harness.kernels import cache, guest, image, levels, places, whole
 from harness.kernels.machine import VirtualMachine, environment, made_with, name_of
 from harness.kernels.mode import LEAST_MEBIBYTES
 from harness.kernels.modules import in_order
-from harness.kernels.project import PACKAGE, packed
+from harness.kernels.project import PACKAGE, is_in_image, packed
 from harness.simulated import IS_SIMULATED
 
 if TYPE_CHECKING:
@@ -53,8 +53,6 @@ LIBRARIES = (
     *("packaging.specifiers", "tomllib", "difflib", "json", "subprocess", "asyncio", "pdb", "unittest", "doctest"),
 )
 WITHOUT_PROJECT = ("-p", "no:harness.plugin", "/var/tmp")
-# Whether the system of a machine has this package: it is installed, and not a directory that somebody works in.
-IS_IN_IMAGE = PACKAGE.is_relative_to(sys.prefix)
 
 
 def start(
@@ -86,6 +84,9 @@ def start(
                 machine = stack.enter_context(booted.machine(state))
                 machine.resume()
                 if before is None:
+                    if is_in_image() and (package := levels.of_the_package(files)):
+                        # The system may have them as they were when the package was installed.
+                        levels.equip_anew(machine, project, package, package)
                     levels.bring(machine, project, levels.without_the_package(files))
                 else:
                     levels.bring_changes(machine, project, files, before[2].files)
@@ -239,7 +240,7 @@ def _booted(kernel: Stored, mode: Mode, say: Callable[[str], None] | None) -> It
                     raise machine.useless(*lacking)
                 machine.tell(do="collect", argv=WITHOUT_PROJECT, directory="/")
                 machine.ready()
-                if IS_IN_IMAGE:
+                if is_in_image():
                     levels.equip(machine)
                 machine.save(booted)
                 image.write(cache.beside(booted, cache.CONSOLE), [machine.whole_console()])
@@ -257,13 +258,15 @@ def _booted(kernel: Stored, mode: Mode, say: Callable[[str], None] | None) -> It
 @contextlib.contextmanager
 def _equipped(booted: _Booted, project: Project, files: Mapping[str, File]) -> Iterator[Path]:
     """The state of a machine that has this package, and has imported it; it stays while the block runs."""
-    if IS_IN_IMAGE:
+    if is_in_image():
         yield booted.state
         return
-    package = {path: file for path, file in files.items() if levels.is_of_the_package(path)}
-    parts = (f"{path} {file.digest}" for path, file in sorted(package.items()))
-    rewritten = "" if project.rewritten else "not rewritten"
-    equipped = places.states() / f"{booted.state.name}-with-{_digest(*parts, '', rewritten, *levels.path())}"
+    package = levels.of_the_package(files)
+    kind = "imported" if levels.is_to_be_imported(project) else "not imported"
+    base = f"{booted.state.name}-with-{_digest(kind, *levels.path())[:8]}"
+    equipped = (
+        places.states() / f"{base}-{_digest(*(f'{path} {file.digest}' for path, file in sorted(package.items())))}"
+    )
     began = time.monotonic()
 
     def make() -> None:
@@ -276,8 +279,8 @@ def _equipped(booted: _Booted, project: Project, files: Mapping[str, File]) -> I
         if not cache.beside(equipped, cache.ABOUT).exists():
             text = f"{booted.kernel.release} with {PACKAGE}"
             seconds = time.monotonic() - began
-            cache.remember(equipped, cache.About(text, str(booted.mode), seconds, booted.state.name))
-            _replace_older(equipped, text, booted.state.name)
+            cache.remember(equipped, cache.About(text, str(booted.mode), seconds, base))
+            _replace_older(equipped, text, base)
         yield equipped
 
 

@@ -20,7 +20,7 @@ LATE = 1.5
 
 
 def ask_late_together(client: Host, proxies: Sequence[Proxy]) -> None:
-    """A POST through each proxy, and a late one through each at the same time, which the server refuses.
+    """A POST through each proxy; then a late one through each, one after the other at once, which the server refuses.
 
     So the counters of the server move by more than one within any two looks at it.
     """

@@ -33,9 +33,9 @@ class Installed:
         """Run its Python, with nothing of our own environment in the way."""
         return self._run(self.interpreter, words, cwd, variables)
 
-    def harness(self, *words: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    def harness(self, *words: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run its `harness`."""
-        return self._run(self.directory / "bin" / "harness", words, cwd or self.directory, variables)
+        return self._run(self.directory / "bin" / "harness", words, cwd, variables)
 
     def files(self) -> set[Path]:
         """Every file in it."""

@@ -64,8 +64,8 @@ def test_the_wheel_has_every_file_of_the_scenarios(archives: tuple[Path, Path]) 
     assert packed == here
 
 
-def test_it_says_its_version(installed: Installed) -> None:
-    assert installed.harness("--version").stdout == "tcp-harness 0.2.0\n"
+def test_it_says_its_version(installed: Installed, tmp_path: Path) -> None:
+    assert installed.harness("--version", cwd=tmp_path).stdout == "tcp-harness 0.2.0\n"
 
 
 def test_a_claim_is_settled_and_shown_with_what_the_package_brings_alone(installed: Installed, tmp_path: Path) -> None:
