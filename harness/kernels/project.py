@@ -9,12 +9,11 @@ import subprocess
 import tarfile
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import BadInput
-from harness.kernels import bytecode, distributions
+from harness.kernels import bytecode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -152,6 +151,11 @@ class Project:
 @cache
 def is_in_image() -> bool:
     """Whether the system of each machine has this package: it is installed, and not a directory that is worked in."""
+    # Whoever imports the plugin has no machine yet.
+    from importlib import metadata
+
+    from harness.kernels import distributions
+
     try:
         return PACKAGE / "__init__.py" in distributions.files_of(metadata.distribution("tcp-harness"))
     except metadata.PackageNotFoundError:
