@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 LIMIT = "HARNESS_CACHE_LIMIT"
-# In bytes: some twenty kernels, each with a project. On a small disk, so much of it.
+# In bytes: some twelve kernels, each with this package and a project. On a small disk, so much of it.
 DEFAULT_LIMIT, OF_THE_DISK = 20 << 30, 0.25
 _UNITS = {"": 1 << 20, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 # Beside a file: what is known of it (JSON), and what its machine's console said until it was saved.
