@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import BadInput
-from harness.observe.sockets import count, sockets
+from harness.observe import diag, states
+from harness.observe.sockets import sockets
 
 if TYPE_CHECKING:
     from harness.lab.host import Host
@@ -33,4 +35,4 @@ def accept_queue(host: Host, port: int, *, inode: int | None = None) -> AcceptQu
 
 def half_open(host: Host, port: int) -> int:
     """How many connections to a port are in SYN-RECV."""
-    return count(host, f"state syn-recv sport = :{port}")
+    return diag.tally(host, socket.AF_UNSPEC, states.bits("syn-recv"), port=port).total()
