@@ -21,7 +21,7 @@ LATER = (
     *("cmd", "email.parser", "faulthandler", "pdb"),
     *("harness.claims.record", "harness.evidence.directory", "harness.evidence.failed"),
     *("harness.plugin.attendance", "harness.plugin.summary", "harness.plugin.telling"),
-    *("hypothesis", "pyroute2", "scapy.layers.inet", "scapy.layers.inet6"),
+    *("pyroute2", "scapy.layers.inet", "scapy.layers.inet6"),
 )
 # Of our own, what scenarios import; and what is run, not imported.
 OWN = tuple(f"harness.{room}." for room in ("claims", "evidence", "instruments", "lab", "laws", "observe", "traffic"))

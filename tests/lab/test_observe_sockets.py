@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.errors import BadInput
-from harness.observe import TcpInfo, count, end_between, sockets
+from harness.observe import TcpInfo, count, end_between, half_open, sockets
 from harness.observe.sockets import ONE_BY_ONE, states_of
 from harness.observe.tcp_info import decode
 from harness.traffic import RawPeer, connect, drop, listen
@@ -149,6 +149,15 @@ def of_the_family(text: str, host: Host) -> str:
     if host.family == socket.AF_INET:
         return text.replace("HOST", host.ip).replace("NETWORK", re.sub(r"\d+$", "0/24", host.ip))
     return text.replace("HOST", f"[{host.ip}]").replace("NETWORK", f"[{host.ip.partition('::')[0]}::/64]")
+
+
+def test_half_open_requests_of_a_port_are_those_that_ss_shows(busy: Pair) -> None:
+    for port, n in ((8080, 2), (9090, 0), (8081, 0)):
+        shown_by_ss = rows_of_ss(busy.server, "state", "syn-recv", "sport", "=", f":{port}")
+        assert half_open(busy.server, port) == shown_by_ss.total() == n
+    RawPeer(busy.server, busy.client).half_open(9090, 3)
+    until(lambda: half_open(busy.server, 9090) == 3, what="three at the other port")
+    assert half_open(busy.server, 8080) == 2
 
 
 def test_filters_select_what_ss_selects(busy: Pair) -> None:
