@@ -16,7 +16,7 @@ from harness.errors import BadInput, NotReady
 from harness.lab.host import family_of
 from harness.observe.sockets import FourTuple, states_of
 from harness.traffic.connection import abort, check_closer
-from harness.waiting import until
+from harness.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,17 +82,19 @@ def leave_time_wait(
 
 
 def abort_connections(client: Host, listener: Listener, n: int) -> None:
-    """Make n connections, one after another, and end each with RST, which leaves no TIME-WAIT.
+    """Make n connections, a hundred at a time, and end each with RST, which leaves no TIME-WAIT.
 
-    The listener must be one from which nobody else accepts.
+    The listener must be one from which nobody else accepts. NotReady if a connect() fails, or if a hundred take more
+    than PATIENCE.
     """
-    for _ in range(n):
-        with client.socket() as connecting:
-            connecting.connect(listener.address)
-            (accepted,) = listener.accept()
-            abort(connecting)
-        accepted.close()
-        listener.accepted.clear()
+    room = max(1, min(listener.backlog, AT_A_TIME))
+    for made in range(0, n, room):
+        connecting = _connect(client, listener, min(room, n - made), None)
+        accepted = _accept(listener, len(connecting), PATIENCE)
+        for end in connecting:
+            abort(end)
+        for end, _ in accepted:
+            end.close()
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from harness.traffic.connector import CONNECTED, OPEN, connect
 from harness.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
+    import _socket
+
     from harness.lab import Host
     from harness.observe.sockets import Endpoint
     from harness.traffic.listener import Listener
@@ -161,7 +163,7 @@ def unacknowledged(end: socket.socket) -> int:
     return int.from_bytes(buffer, sys.byteorder)
 
 
-def abort(end: socket.socket) -> None:
+def abort(end: _socket.socket) -> None:
     """Close an end with RST in place of FIN."""
     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT_AT_ALL)
     end.close()

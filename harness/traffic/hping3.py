@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 # What hping3 has of the only processor of a machine whose time is simulated, and in turns of how many seconds. It sends
 # for as long as it may, and each second of that costs as much as a second of real work; a real server's attackers have
-# processors of their own. A fifth is still thousands of SYNs a second.
-SHARE, TURN = 0.2, 0.05
+# processors of their own. A tenth is still thousands of SYNs a second.
+SHARE, TURN = 0.1, 0.05
 
 
 def packets_sent(printed: str) -> int:
@@ -33,7 +33,7 @@ class Hping3Flood:
     """`hping3 -S -p PORT --flood` from a host; `with` ends it. hping3 speaks IPv4 only (Unsupported otherwise).
 
     With `spoofed`, each SYN comes from a random address (--rand-source); `count` is its -c, which --flood ignores. In
-    simulated time it runs a fifth of the time.
+    simulated time it runs a tenth of the time.
     """
 
     def __init__(self, host: Host, address: str, port: int, *, spoofed: bool = False, count: int | None = None) -> None:
