@@ -76,10 +76,12 @@ def _never_dropped(view: View) -> bool:
     """Whether this namespace has dropped no packet for want of an entry.
 
     Then a line of the kernel's log is about another namespace: old kernels name none, and new ones give the number of a
-    namespace that is gone to the next (`nf_conntrack_in` counts `drop` in net/netfilter/nf_conntrack_core.c).
+    namespace that is gone to the next (`nf_conntrack_in` counts `drop` in net/netfilter/nf_conntrack_core.c). An entry
+    that clashes with another, as where a gateway has no port left, counts as `drop` and as `insert_failed`.
     """
-    dropped = view.space.counter("conntrack.drop")
-    return isinstance(dropped, Fact) and dropped.value == 0
+    dropped, failed = view.space.counter("conntrack.drop"), view.space.counter("conntrack.insert_failed")
+    clashes = failed.value if isinstance(failed, Fact) else 0
+    return isinstance(dropped, Fact) and dropped.value in (0, clashes)
 
 
 def _tracked(view: View) -> Fact[int] | None:

@@ -272,18 +272,21 @@ def test_the_table_of_tracked_connections(count: int, found: list[tuple[str, Cer
 
 
 @pytest.mark.parametrize(
-    ("count", "dropped", "found"),
+    ("count", "dropped", "clashes", "found"),
     [
-        (10, 0, []),
-        (10, 3, [("conntrack-full", POSSIBLE)]),
-        (1000, 3, [("conntrack-full", CERTAIN)]),
+        (10, 0, 0, []),
+        (10, 3, 0, [("conntrack-full", POSSIBLE)]),
+        (10, 3, 3, []),
+        (10, 5, 3, [("conntrack-full", POSSIBLE)]),
+        (1000, 3, 0, [("conntrack-full", CERTAIN)]),
+        (1000, 5, 3, [("conntrack-full", CERTAIN)]),
     ],
 )
-def test_the_log_is_about_another_namespace_where_nothing_was_dropped(
-    count: int, dropped: int, found: list[tuple[str, Certainty]]
+def test_the_log_is_about_another_namespace_where_nothing_was_dropped_for_want_of_an_entry(
+    count: int, dropped: int, clashes: int, found: list[tuple[str, Certainty]]
 ) -> None:
     """Old kernels name no namespace in that line; new ones give the number of one that is gone to the next."""
-    numbers = {"conntrack.drop": Fact(dropped, HERE)}
+    numbers = {"conntrack.drop": Fact(dropped, HERE), "conntrack.insert_failed": Fact(clashes, HERE)}
     statistics = Sample(HERE, numbers, ("conntrack",), LeftOut.NOTHING, Moment(5.0, Basis.SAID))
     log = ((Told.CONNTRACK_FULL, "nf_conntrack: table full, dropping packet"),)
     assert [each[:2] for each in said(machine(sysctls=tracking(count), told=log, counters=(statistics,)))] == found

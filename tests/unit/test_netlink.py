@@ -10,8 +10,9 @@ from harness.traffic.frames import segment, segment_in
 from harness.traffic.impair import SEGMENT
 
 
-def one(state: int, extra: int = 0, flags: int = 0) -> bytes:
-    return netlink.message(diag.SOCK_DIAG_BY_FAMILY, flags, 1, bytes([2, state]) + bytes(70 + extra))
+def one(state: int, extra: int = 0, flags: int = 0, port: int = 0) -> bytes:
+    body = bytes([2, state, 0, 0]) + port.to_bytes(2, "big") + bytes(66 + extra)
+    return netlink.message(diag.SOCK_DIAG_BY_FAMILY, flags, 1, body)
 
 
 END = netlink.message(netlink.NLMSG_DONE, 0, 1, bytes(4))
@@ -31,7 +32,13 @@ END = netlink.message(netlink.NLMSG_DONE, 0, 1, bytes(4))
 def test_messages_that_are_alike_are_counted_at_once(
     answer: bytes, states: list[int], steady: bool, rest: bytes
 ) -> None:
-    assert diag._alike(answer) == (states, steady, rest)
+    assert diag._alike(answer, b"") == (states, steady, rest)
+
+
+def test_of_a_port_only_its_own_are_counted() -> None:
+    answer = one(1, port=80) + one(6, port=443) + one(3, port=443) + END
+    assert diag._alike(answer, (443).to_bytes(2, "big")) == ([6, 3], True, END)
+    assert diag._alike(answer, (8080).to_bytes(2, "big")) == ([], True, END)
 
 
 @pytest.mark.parametrize(("family", "addresses"), [(2, ("10.0.0.1", "10.0.0.2")), (10, ("fd00::1", "fd00::2"))])
