@@ -141,7 +141,7 @@ class Crowd:
     def _is_known(self, stuck: Callable[[], int], moved: Counting) -> bool:
         """Whether all that have come are served, or stuck, or were turned away (and come again).
 
-        Who hangs is asked only if somebody waits: it costs a hundred times what the clients themselves know.
+        How many are stuck is asked only if somebody waits: that takes reading tables of the kernel.
         """
         now = self.seen()
         if now.in_vain:

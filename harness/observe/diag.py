@@ -40,7 +40,8 @@ REQUEST_OF_ALL = struct.Struct("=xxxB48xIxxxx")
 # struct inet_diag_msg. The ports are in network order, two bytes each; the cookie is one 64-bit number.
 MESSAGE = struct.Struct("=BBBB2s2s16s16sI8sIIIII")
 
-# The beginning of a message: length, type, flags, and after the header the family, the state and the source port.
+# The beginning of a message: length, type, flags, and after the header the family, the state and the source port. The
+# message that ends a dump is shorter than that.
 STATE = struct.Struct("=IHH8xxBxx2s")
 LENGTH = struct.Struct("=IH")
 

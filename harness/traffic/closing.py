@@ -84,8 +84,8 @@ def leave_time_wait(
 def abort_connections(client: Host, listener: Listener, n: int) -> None:
     """Make n connections, a hundred at a time, and end each with RST, which leaves no TIME-WAIT.
 
-    The listener must be one from which nobody else accepts. NotReady if a connect() fails, or if a hundred take more
-    than PATIENCE.
+    The listener must be one from which nobody else accepts. NotReady if a connect() fails, or if a hundred are not
+    accepted within PATIENCE seconds.
     """
     room = max(1, min(listener.backlog, AT_A_TIME))
     for made in range(0, n, room):
@@ -99,7 +99,7 @@ def abort_connections(client: Host, listener: Listener, n: int) -> None:
 
 @contextmanager
 def churn(client: Host, listener: Listener) -> Iterator[None]:
-    """Meanwhile a host makes connections, one after another, and ends each with RST, some thousand a second.
+    """Meanwhile a host makes connections, ten at a time, and ends each with RST, some thousand a second.
 
     The listener must be one from which nobody else accepts.
     """
