@@ -6,16 +6,18 @@ import ctypes
 import errno
 import itertools
 import os
+import signal
 import socket
 import struct
 import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from harness.errors import BadInput
 from harness.traffic import frames
+from harness.traffic.arriving import Arriving, can_arrive
 from harness.traffic.listener import Listener
 from harness.traffic.raw import ETH_P_ALL, SOL_PACKET, SYN_OPTIONS, RawPeer
 
@@ -40,6 +42,17 @@ _HEADER = struct.Struct("=QI4xQQQQi4xI4x")
 _libc = ctypes.CDLL(None, use_errno=True)
 _sendmmsg = _libc.sendmmsg
 _sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
+
+
+class Sender(Protocol):
+    """Somewhere to send a flood's frames from, round and round."""
+
+    @property
+    def at_once(self) -> int:
+        """How many it sends in one call."""
+
+    def send(self, most: int) -> int:
+        """Send up to `most`, and no more than `at_once`; how many were sent, 0 if there was no room."""
 
 
 class Batches:
@@ -71,6 +84,19 @@ class Batches:
 
 
 @dataclass(frozen=True)
+class OnCable:
+    """Frames that leave from a packet socket."""
+
+    socket: socket.socket
+    batches: Batches
+    at_once: int = BATCH
+
+    def send(self, most: int) -> int:
+        """Send up to `most` frames; how many the cable took."""
+        return self.batches.send(self.socket.fileno(), min(most, self.at_once))
+
+
+@dataclass(frozen=True)
 class Rate:
     """What a flood achieved: packets sent, in how many seconds."""
 
@@ -89,9 +115,7 @@ class Flood:
     Made by flood(). `with` stops it at the end of the block; it stops by itself at its bound.
     """
 
-    def __init__(
-        self, senders: Sequence[tuple[socket.socket, Batches]], count: int | None, seconds: float, rate: float | None
-    ) -> None:
+    def __init__(self, senders: Sequence[Sender], count: int | None, seconds: float, rate: float | None) -> None:
         self._count = count
         self._seconds = seconds
         self._rate = rate
@@ -104,7 +128,7 @@ class Flood:
         # Each sender writes its own.
         self._sent = [0] * len(senders)
         self._threads = [
-            threading.Thread(target=self._run, args=(i, *sender), name=f"flood {i}", daemon=True)
+            threading.Thread(target=self._run, args=(i, sender), name=f"flood {i}", daemon=True)
             for i, sender in enumerate(senders)
         ]
         for thread in self._threads:
@@ -115,13 +139,12 @@ class Flood:
         """How many frames were sent up to now."""
         return sum(self._sent)
 
-    def _grant(self) -> int | None:
-        """How many frames a sender may send now; None when the flood is over."""
+    def _grant(self, most: int) -> int | None:
+        """How many of `most` frames a sender may send now; None when the flood is over."""
         with self._lock:
             elapsed = time.monotonic() - self._started
             if self._stopped or elapsed >= self._seconds:
                 return None
-            most = BATCH
             if self._count is not None:
                 most = min(most, self._count - self._granted)
                 if most == 0:
@@ -132,27 +155,29 @@ class Flood:
     def _over(self) -> bool:
         return self._stopped or time.monotonic() - self._started >= self._seconds
 
-    def _run(self, number: int, sending: socket.socket, batches: Batches) -> None:
+    def _run(self, number: int, sender: Sender) -> None:
+        # A signal that comes to this thread would break off what it sends, and nobody could tell how many were sent.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             if self._rate is None:
-                self._send_on(number, sending.fileno(), batches)
+                self._send_on(number, sender)
             else:
-                self._keep_pace(number, sending.fileno(), batches, self._rate / len(self._sent))
+                self._keep_pace(number, sender, self._rate / len(self._sent))
         except OSError as error:
             self._error = error
         self._ended = time.monotonic()
 
-    def _send_on(self, number: int, fd: int, batches: Batches) -> None:
+    def _send_on(self, number: int, sender: Sender) -> None:
         """One of the senders of a flood that nothing holds back."""
-        while (granted := self._grant()) is not None:
+        while (granted := self._grant(sender.at_once)) is not None:
             while granted and not self._over():
-                sent = batches.send(fd, granted)
+                sent = sender.send(granted)
                 granted -= sent
                 if sent == 0:  # see raw.put()
                     time.sleep(SHORTEST_PAUSE)
                 self._sent[number] += sent
 
-    def _keep_pace(self, number: int, fd: int, batches: Batches, rate: float) -> None:
+    def _keep_pace(self, number: int, sender: Sender, rate: float) -> None:
         """A sender of a flood that is held back: to the end, a frame when it is due.
 
         It sleeps once a frame, and does little else: a machine that is emulated takes a hundred times as long for each
@@ -170,7 +195,7 @@ class Flood:
                 break
             due = min(int(elapsed * rate), count) - sent
             if due > 0:
-                took = batches.send(fd, min(due, BATCH))
+                took = sender.send(due)
                 sent += took
                 self._sent[number] = sent
                 if took < due:  # more are due; or there was no room, see raw.put()
@@ -223,6 +248,9 @@ def flood(
     Bounded by `count` packets, or `seconds`, or both; `rate` (packets a second) holds it back. `distinct` is how many
     different (address, port) pairs take part before they repeat: a SYN that repeats while its request still waits
     is a retransmission and makes no new request. Raises BadInput without a bound.
+
+    More than 200,000, and more than that in a second, arrive at the interface of `host` without having been on the
+    cable, where the kernel and the caller's rights allow it: see harness/traffic/arriving.py.
     """
     if count is None and seconds is None:
         raise BadInput("a flood needs a bound: count (packets) or seconds")
@@ -233,11 +261,16 @@ def flood(
     port = to.port if isinstance(to, Listener) else to
     template = peer.frame(ports=(1024, port), flags="S", options=SYN_OPTIONS)
     made = list(frames.spoofed(template, host.family, distinct if count is None else min(distinct, count)))
-    # A veth delivers on the processor that sends, so at full speed each processor needs a sender of its own. Bounded
+    # Frames arrive on the processor that sends, so at full speed each processor needs a sender of its own. Bounded
     # in count or held back to less than one can send, one is enough, and no frame goes twice before all have gone once.
-    is_fast = count is None and (rate is None or rate > OF_ONE_SENDER)
-    n = min(_processors() if is_fast else 1, len(made))
-    senders = [(_packet_socket(host, near), Batches(made[i::n])) for i in range(n)]
+    is_fast = (rate is None or rate > OF_ONE_SENDER) and (count is None or count > OF_ONE_SENDER)
+    n = min(_processors() if is_fast and count is None else 1, len(made))
+    shares = [made[i::n] for i in range(n)]
+    senders: list[Sender]
+    if is_fast and can_arrive():
+        senders = [_arriving(host, share) for share in shares]
+    else:
+        senders = [_on_cable(host, near, share) for share in shares]
     running = Flood(senders, count, LONGEST if seconds is None else seconds, rate)
     host.lab.on_close(running.stop)
     return running
@@ -247,16 +280,27 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _packet_socket(host: Host, near: Host) -> socket.socket:
-    """A socket to send frames with from the end of the cable where `near` is."""
-    cable = host.lab.cable_of(host)
-    (interface,) = (name for member, name in cable.members if member is near)
+def _on_cable(host: Host, near: Host, made: Sequence[bytes]) -> OnCable:
+    """A sender at the end of the cable where `near` is."""
     with near:
         sending = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-    sending.bind((interface, 0))
+    sending.bind((_interface(host, near), 0))
     sending.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
     host.lab.on_close(sending.close)
-    return sending
+    return OnCable(sending, Batches(made))
+
+
+def _arriving(host: Host, made: Sequence[bytes]) -> Arriving:
+    """A sender at the interface of `host` itself, for more than a cable can carry."""
+    arriving = Arriving(host, _interface(host, host), made)
+    host.lab.on_close(arriving.close)
+    return arriving
+
+
+def _interface(host: Host, end: Host) -> str:
+    """The interface of one end of a host's cable."""
+    (interface,) = (name for member, name in host.lab.cable_of(host).members if member is end)
+    return interface
 
 
 __all__ = ["ETH_P_ALL", "Batches", "Flood", "Rate", "flood"]

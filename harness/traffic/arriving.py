@@ -1,0 +1,190 @@
+"""Frames that arrive at an interface without having been sent: a test run of XDP hands them to the kernel's stack.
+
+What a packet socket sends passes the sender's half of a cable and a processor's backlog first, which costs more than a
+SYN costs the listener. Here a BPF program copies the next of some frames into each page that the kernel receives, and
+passes it on to the stack (BPF_PROG_RUN with BPF_F_TEST_XDP_LIVE_FRAMES: net/bpf/test_run.c, since 5.18).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import struct
+import time
+from contextlib import ExitStack
+from functools import cache
+from typing import TYPE_CHECKING
+
+from harness.errors import Unsupported
+from harness.lab.netns import Namespace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.lab import Host
+
+    Buffer = ctypes.Array[ctypes.c_char]
+
+# bpf(2), by architecture; all of them number registers in the lower half of the byte first, as s390x does not.
+BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361}
+MAP_CREATE, MAP_UPDATE, PROG_LOAD, PROG_RUN, LINK_CREATE = 0, 2, 5, 10, 28
+ARRAY, XDP, LIVE_FRAMES, ATTACHED_AS_XDP, XDP_GENERIC = 2, 6, 2, 37, 2
+LOOPBACK = 1
+XDP_DROP, XDP_PASS = 1, 2
+# include/uapi/linux/bpf.h, union bpf_attr, one for each command; struct xdp_md.
+NEW_MAP = struct.Struct("=IIIII")
+NEW_VALUE = struct.Struct("=I4xQQQ")
+NEW_PROGRAM = struct.Struct("=IIQQIIQ")
+NEW_LINK = struct.Struct("=IIII")
+RUN = struct.Struct("=IIIIQQIIIIQQIII4x")
+CONTEXT = struct.Struct("=IIIIII")
+POSITION = struct.Struct("=Q")
+INSTRUCTION = struct.Struct("=BBhi")
+
+# Instructions, and how each says the width of what it moves.
+LOAD, STORE, MOVE, MOVE_NUMBER, ADD, ADD_NUMBER, TIMES = 0x61, 0x63, 0xBF, 0xB7, 0x0F, 0x07, 0x27
+IF_GREATER, IF_BELOW, LOAD_ADDRESS, EXIT = 0x2D, 0xA5, 0x18, 0x95
+WIDTHS = {8: 0x18, 4: 0x00, 2: 0x08, 1: 0x10}
+OF_MAP_VALUE = 2
+
+# A run is not to last much longer than this, in seconds: it does not see that a flood is over.
+LASTS = 0.01
+LEAST, MOST = 256, 1 << 20
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Arriving:
+    """Frames of one length, which arrive at an interface of `host` round and round. Raises Unsupported.
+
+    The host's counters of segments and its packet sockets see them. The counters of its interface, the other end of the
+    cable and what is on the cable do not.
+    """
+
+    def __init__(self, host: Host, interface: str, made: Sequence[bytes]) -> None:
+        length = len(made[0])
+        stride = -(-length // 8) * 8
+        value = POSITION.pack(0) + b"".join(frame.ljust(stride, b"\0") for frame in made)
+        self.at_once = LEAST
+        self._host = host
+        self._length = length
+        self._first = ctypes.create_string_buffer(made[0], length)
+        index = host.interfaces[interface].index
+        self._context = ctypes.create_string_buffer(CONTEXT.pack(0, length, 0, index, 0, 0), CONTEXT.size)
+        with ExitStack() as undo:
+            frames = _call(MAP_CREATE, NEW_MAP.pack(ARRAY, 4, len(value), 1, 0))
+            undo.callback(os.close, frames)
+            key, content = ctypes.create_string_buffer(4), ctypes.create_string_buffer(value, len(value))
+            _call(MAP_UPDATE, NEW_VALUE.pack(frames, ctypes.addressof(key), ctypes.addressof(content), 0))
+            self._program = _load(_copies(frames, len(made), length, stride))
+            undo.callback(os.close, self._program)
+            # The kernel adds a program to a dispatcher at its first use, takes it out after its last one, and waits for
+            # RCU each time (kernel/bpf/dispatcher.c): 24 ms a run. So the program is also in use elsewhere, on an
+            # interface where no packet ever comes.
+            nowhere = Namespace()
+            undo.callback(nowhere.close)
+            link = nowhere.call(
+                lambda: _call(LINK_CREATE, NEW_LINK.pack(self._program, LOOPBACK, ATTACHED_AS_XDP, XDP_GENERIC))
+            )
+            undo.callback(os.close, link)
+            self._close = undo.pop_all()
+
+    def send(self, most: int) -> int:
+        """Let up to `most` frames arrive, no more than `at_once`; how many."""
+        count = min(most, self.at_once)
+        begun = time.monotonic()
+        # The kernel looks for the interface among those of the caller's network namespace.
+        with self._host:
+            _run(self._program, self._first, count, self._context)
+        lasted = time.monotonic() - begun
+        if lasted > LASTS * 2:
+            self.at_once = max(count // 2, LEAST)
+        elif lasted < LASTS / 2 and count == self.at_once:
+            self.at_once = min(count * 8, MOST)
+        return count
+
+    def close(self) -> None:
+        """Let the kernel forget the program and the frames."""
+        self._close.close()
+
+
+@cache
+def can_arrive() -> bool:
+    """Whether this kernel lets frames arrive like this, and lets us: since 5.18, for root of the machine."""
+    try:
+        program = _load(_number(MOVE_NUMBER, 0, XDP_DROP) + INSTRUCTION.pack(EXIT, 0, 0, 0))
+    except (OSError, Unsupported):
+        return False
+    try:
+        # It arrives at this namespace's loopback interface, and is dropped by the program.
+        _run(program, ctypes.create_string_buffer(64), 1, None)
+    except OSError:
+        return False
+    finally:
+        os.close(program)
+    return True
+
+
+def _run(program: int, frame: Buffer, count: int, context: Buffer | None) -> None:
+    size, at = (len(context), ctypes.addressof(context)) if context is not None else (0, 0)
+    data = ctypes.addressof(frame)
+    _call(PROG_RUN, RUN.pack(program, 0, len(frame), 0, data, 0, count, 0, size, 0, at, 0, LIVE_FRAMES, 0, 0))
+
+
+def _load(code: bytes) -> int:
+    """The descriptor of a program."""
+    instructions, licence = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"GPL")
+    at = ctypes.addressof(instructions), ctypes.addressof(licence)
+    return _call(PROG_LOAD, NEW_PROGRAM.pack(XDP, len(code) // INSTRUCTION.size, *at, 0, 0, 0))
+
+
+def _copies(frames: int, count: int, length: int, stride: int) -> bytes:
+    """A program that copies the next of `count` frames into a packet. The map's value: a position, then the frames."""
+    copying = b""
+    at = 0
+    for width, bits in WIDTHS.items():
+        while length - at >= width:
+            copying += INSTRUCTION.pack(LOAD ^ bits, 0 | 5 << 4, POSITION.size + at, 0)  # r0 = frame[at]
+            copying += INSTRUCTION.pack(STORE ^ bits, 2 | 0 << 4, at, 0)  # packet[at] = r0
+            at += width
+    parts = [
+        INSTRUCTION.pack(LOAD_ADDRESS, 5 | OF_MAP_VALUE << 4, 0, frames),  # r5: the value, an address of two parts
+        INSTRUCTION.pack(0, 0, 0, 0),
+        INSTRUCTION.pack(LOAD ^ WIDTHS[8], 6 | 5 << 4, 0, 0),  # r6 = position
+        INSTRUCTION.pack(IF_BELOW, 6, 1, count),
+        _number(MOVE_NUMBER, 6, 0),
+        INSTRUCTION.pack(MOVE, 7 | 6 << 4, 0, 0),
+        _number(ADD_NUMBER, 7, 1),
+        INSTRUCTION.pack(STORE ^ WIDTHS[8], 5 | 7 << 4, 0, 0),  # position = r6 + 1
+        _number(TIMES, 6, stride),
+        INSTRUCTION.pack(ADD, 5 | 6 << 4, 0, 0),
+        copying,
+        _number(MOVE_NUMBER, 0, XDP_PASS),
+        INSTRUCTION.pack(EXIT, 0, 0, 0),
+    ]
+    body = b"".join(parts)
+    begin = [
+        INSTRUCTION.pack(LOAD, 2 | 1 << 4, 0, 0),  # r2: where the packet begins
+        INSTRUCTION.pack(LOAD, 3 | 1 << 4, 4, 0),  # r3: where it ends
+        INSTRUCTION.pack(MOVE, 4 | 2 << 4, 0, 0),
+        _number(ADD_NUMBER, 4, length),
+        # The verifier wants to see that no byte behind the end is written.
+        INSTRUCTION.pack(IF_GREATER, 4 | 3 << 4, len(body) // INSTRUCTION.size, 0),
+    ]
+    return b"".join([*begin, body, _number(MOVE_NUMBER, 0, XDP_DROP), INSTRUCTION.pack(EXIT, 0, 0, 0)])
+
+
+def _number(what: int, register: int, number: int) -> bytes:
+    return INSTRUCTION.pack(what, register, 0, number)
+
+
+def _call(command: int, attributes: bytes) -> int:
+    number = BPF.get(platform.machine())
+    if number is None:
+        raise Unsupported(f"bpf(2): its number on {platform.machine()} is not known here")
+    result: int = _libc.syscall(number, command, attributes, len(attributes))
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"bpf: {os.strerror(error)}")
+    return result
