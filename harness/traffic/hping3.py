@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from harness.lab import Host, Program
 
 
-# What hping3 has of the only processor of a machine whose time is simulated, and in turns of how many seconds. It sends
-# for as long as it may, and each second of that costs as much as a second of real work; a real server's attackers have
-# processors of their own. A tenth is still thousands of SYNs a second.
-SHARE, TURN = 0.1, 0.05
+# What hping3 has of the only processor of a machine whose time is simulated. It sends for as long as it may, and each
+# second of that costs as much as a second of real work; a real server's attackers have processors of their own. A tenth
+# is still thousands of SYNs a second.
+SIMULATED_SHARE = 0.1
+# It stops and goes on by turns of so many seconds.
+TURN = 0.05
 
 
 def packets_sent(printed: str) -> int:
@@ -32,18 +34,21 @@ def packets_sent(printed: str) -> int:
 class Hping3Flood:
     """`hping3 -S -p PORT --flood` from a host; `with` ends it. hping3 speaks IPv4 only (Unsupported otherwise).
 
-    With `spoofed`, each SYN comes from a random address (--rand-source); `count` is its -c, which --flood ignores. In
-    simulated time it runs a tenth of the time.
+    With `spoofed`, each SYN comes from a random address (--rand-source); `count` is its -c, which --flood ignores.
+    `share` is for how much of the time it runs, 1 for all of it; in simulated time it is a tenth at most.
     """
 
-    def __init__(self, host: Host, address: str, port: int, *, spoofed: bool = False, count: int | None = None) -> None:
+    def __init__(
+        self, host: Host, address: str, port: int, *, spoofed: bool = False, count: int | None = None, share: float = 1
+    ) -> None:
         if ":" in address:
             raise Unsupported("hping3 has no IPv6; the crafted flood has")
         options = ["-c", count] if count is not None else []
         options += ["--rand-source"] if spoofed else []
         self.started = time.monotonic()
         self.program: Program = host.start("hping3", *options, "-q", "-S", "-p", port, "--flood", address)
-        self._turns = _Turns(self.program) if is_simulated() else None
+        share = min(share, SIMULATED_SHARE) if is_simulated() else share
+        self._turns = _Turns(self.program, share) if share < 1 else None
 
     def stop(self) -> str:
         """Interrupt it as Ctrl-C does, and return its report."""
@@ -63,18 +68,19 @@ class Hping3Flood:
 class _Turns:
     """Stops a program and lets it go on, by turns, until end()."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, share: float) -> None:
         self._program = program
+        self._share = share
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="turns of hping3", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         while self._program.alive():
-            if self._over.wait(SHARE * TURN):
+            if self._over.wait(self._share * TURN):
                 return
             self._program.signal(signal.SIGSTOP)
-            is_over = self._over.wait((1 - SHARE) * TURN)
+            is_over = self._over.wait((1 - self._share) * TURN)
             self._program.signal(signal.SIGCONT)
             if is_over:
                 return

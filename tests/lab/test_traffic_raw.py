@@ -235,12 +235,15 @@ def test_hping3_floods_and_reports(pair: Pair) -> None:
 
 
 @pytest.mark.ipv4_only("hping3 has no IPv6")
-def test_hping3_leaves_a_machine_of_simulated_time_most_of_its_processor(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("share", "simulated"), [(1, "1"), (0.2, None)])
+def test_hping3_leaves_others_most_of_the_processor(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, share: float, simulated: str | None
 ) -> None:
-    monkeypatch.setenv(IS_SIMULATED, "1")
+    """Where it is to, and in a machine of simulated time."""
+    if simulated is not None:
+        monkeypatch.setenv(IS_SIMULATED, simulated)
     listener = listen(pair.server, 50)
-    with Hping3Flood(pair.client, pair.server.ip, listener.port) as attack:
+    with Hping3Flood(pair.client, pair.server.ip, listener.port, share=share) as attack:
         until(lambda: counters(pair.server).Tcp.InSegs > 1000, what="the flood")
         # Nobody else stops it.
         until(lambda: state_of(attack.program.pid) == "T", what="hping3 to be stopped")
