@@ -15,7 +15,7 @@ from harness.instruments.programs import command
 from harness.laws import queues
 from harness.laws.kernel import running
 from harness.laws.queues import Knobs
-from harness.laws.ranges import at_most, between
+from harness.laws.ranges import at_least, at_most, between
 from harness.observe import count, counters, half_open, shell
 from harness.traffic import RawPeer, flood, listen
 from harness.traffic.closing import churn, leave_time_wait
@@ -166,6 +166,8 @@ def test_netstat_time_wait(claim: ClaimRun, pair: Pair) -> None:
         of_port = f"netstat -ant | grep ':{listener.port} ' | grep TIME_WAIT | wc -l"
         looks = [counted(of_port, f"state time-wait dport = :{listener.port}") for _ in range(3)]
         effect.note("of their port, three times, and by inet_diag", looks)
+        come = effect.delta(server).Tcp.ActiveOpens
+        effect.premise("connections that came and went meanwhile", come, at_least(100))
         # The kernel gives the table out a page at a time, and finds its place again by counting (tcp_seek_last_pos()).
         farthest = max(abs(number - there) for number, there in looks)
         effect.compare("how far from that: at most ten missed or seen twice", farthest, document=at_most(10))

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.instruments.syn_flood import LONGEST, Defence, Services, answer_to_nobody, besieged, visit
+from harness.instruments.syn_flood import (
+    A_SIEGE,
+    LONGEST,
+    SIEGE_RATE,
+    Defence,
+    Services,
+    answer_to_nobody,
+    besieged,
+    visit,
+)
 from harness.instruments.syns import become_known
 from harness.laws import since
 from harness.laws.queues import Knobs
@@ -50,8 +59,9 @@ def defend(claim: ClaimRun, lan: Callable[[int], Lan], name: str, defence: Defen
     if services.client.family == socket.AF_INET:  # hping3 has no IPv6
         answer_to_nobody(services.hosts[name], services.client)
         with claim.effect(f"hping3 -S --flood --rand-source, {CLIENTS} clients: {name}") as effect:
-            with besieged(services.client, services.listeners[name]):
+            with besieged(services.client, services.listeners[name]) as siege:
                 served = visit(services.client, {name: services.listeners[name]}, CLIENTS)
+                effect.premise(SIEGE_RATE, siege.rate, A_SIEGE)
             effect.compare(f"clients served, of {CLIENTS}", served[name], document=CLIENTS, kernel=HARDLY_ANY)
     services.open()
     with claim.control("no flood") as control:

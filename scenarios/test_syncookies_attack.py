@@ -43,7 +43,7 @@ def attacks(pair: Pair, *rates: int) -> Iterator[tuple[str, Listener, AbstractCo
     if pair.server.family == socket.AF_INET:
         answer_to_nobody(pair.server, pair.client)
         listener = service(pair, 1)
-        yield "hping3 -S --flood --rand-source", listener, besieged(pair.client, listener)
+        yield "hping3 -S --flood --rand-source", listener, besieged(pair.client, listener, share=1)
 
 
 def wait_until_full(phase: LivePhase, pair: Pair) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.diagnosis.findings import Certainty, Finding, reason
+from harness.diagnosis.ports import gateway_ports
 from harness.diagnosis.thresholds import THRESHOLDS
 from harness.diagnosis.view import reasons_of, rising
 from harness.incident.facts import Fact
@@ -52,12 +53,12 @@ def conntrack(view: View) -> Iterator[Finding]:
     tracked, most = _tracked(view), view.sysctl(f"{NETFILTER}max")
     share = tracked.value / most if tracked and most else 0.0
     dropped = [view.rose(f"conntrack.{name}") for name in ("drop", "early_drop")]
-    told = [] if _never_dropped(view) else view.told(Told.CONNTRACK_FULL)
+    told = [] if _is_of_others(view) else view.told(Told.CONNTRACK_FULL)
     full = THRESHOLDS["conntrack-full"].reached(share)
     nearly = THRESHOLDS["conntrack-nearly"].reached(share)
     if not (full or nearly or told):
         return
-    reasons = reasons_of(*dropped) if full or nearly else []
+    reasons = reasons_of(*dropped) if full or nearly else _why_dropped(view)
     if tracked and most:
         reasons.insert(0, reason(f"{tracked.value} connections are tracked, of at most {most}", tracked.source))
     reasons += [*told, *_most_of_it(view)]
@@ -72,16 +73,33 @@ def conntrack(view: View) -> Iterator[Finding]:
     yield Finding(CONNTRACK, what, sure, view.table("nf_conntrack_max"), tuple(reasons))
 
 
-def _never_dropped(view: View) -> bool:
-    """Whether this namespace has dropped no packet for want of an entry.
+def _is_of_others(view: View) -> bool:
+    """Whether a line of the kernel's log about a full table is about another namespace's.
 
-    Then a line of the kernel's log is about another namespace: old kernels name none, and new ones give the number of a
-    namespace that is gone to the next (`nf_conntrack_in` counts `drop` in net/netfilter/nf_conntrack_core.c). An entry
-    that clashes with another, as where a gateway has no port left, counts as `drop` and as `insert_failed`.
+    Old kernels name no namespace there, and new ones give the number of a namespace that is gone to the next. This one
+    has dropped nothing for want of an entry (`nf_conntrack_in` counts `drop`, net/netfilter/nf_conntrack_core.c). Or it
+    is a gateway without a port, whose new entries clash with others, which counts as `drop` and as `insert_failed`.
+    Without such a gateway the two numbers settle nothing: `insert_failed` counts clashes that were resolved as well.
     """
-    dropped, failed = view.space.counter("conntrack.drop"), view.space.counter("conntrack.insert_failed")
-    clashes = failed.value if isinstance(failed, Fact) else 0
-    return isinstance(dropped, Fact) and dropped.value in (0, clashes)
+    dropped, failed = _drops_and_clashes(view)
+    if dropped is None:
+        return False
+    clashes = failed.value if failed else 0
+    return dropped.value == 0 or (clashes >= dropped.value and any(gateway_ports(view)))
+
+
+def _drops_and_clashes(view: View) -> tuple[Fact[int] | None, Fact[int] | None]:
+    dropped, failed = (view.space.counter(f"conntrack.{name}") for name in ("drop", "insert_failed"))
+    return dropped if isinstance(dropped, Fact) else None, failed if isinstance(failed, Fact) else None
+
+
+def _why_dropped(view: View) -> list[Reason]:
+    """How many packets were dropped, and how many of them may have been so for another cause than a full table."""
+    dropped, failed = _drops_and_clashes(view)
+    if not (dropped and failed and failed.value):
+        return []
+    says = f"{dropped.value} packets were dropped, and {failed.value} new entries clashed with others, which may be why"
+    return [reason(says, dropped.source, failed.source)]
 
 
 def _tracked(view: View) -> Fact[int] | None:

@@ -150,6 +150,8 @@ class Crowd:
                 # A SYN is answered although the queue is full: the client is connected, the server still waits for its
                 # ACK.
                 waiting += half_open(self._service.host, self._service.address[1])
+            # Who has come to be stuck meanwhile is in vain as well: that is asked last.
+            now = self.seen()
             if now.in_vain > waiting:
                 return False
         return not now.outside or now.outside <= moved.TcpExt.ListenDrops

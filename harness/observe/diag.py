@@ -108,7 +108,7 @@ def find(
 
 
 def tally(host: Host, family: int, states: int, *, port: int | None = None) -> Counter[int]:
-    """How many TCP sockets of a host, or of one of its ports, are in each of these states: dump() not taken apart."""
+    """How many TCP sockets of a host, or of one of its ports, are in each of these states: a dump, only counted."""
     return _survey(host, family, states, 0, b"" if port is None else port.to_bytes(2, "big"))[0]
 
 

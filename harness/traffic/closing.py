@@ -84,15 +84,17 @@ def leave_time_wait(
 def abort_connections(client: Host, listener: Listener, n: int) -> None:
     """Make n connections, a hundred at a time, and end each with RST, which leaves no TIME-WAIT.
 
-    The listener must be one from which nobody else accepts. NotReady if a connect() fails, or if a hundred are not
-    accepted within PATIENCE seconds.
+    The listener must be one from which nobody else accepts. NotReady if connect() fails at once, or if what is
+    connecting, a hundred or as many as its backlog if that is less, is not accepted within PATIENCE seconds.
     """
     room = max(1, min(listener.backlog, AT_A_TIME))
     for made in range(0, n, room):
         connecting = _connect(client, listener, min(room, n - made), None)
-        accepted = _accept(listener, len(connecting), PATIENCE)
-        for end in connecting:
-            abort(end)
+        try:
+            accepted = _accept(listener, len(connecting), PATIENCE)
+        finally:
+            for end in connecting:
+                abort(end)
         for end, _ in accepted:
             end.close()
 

@@ -9,18 +9,14 @@ import time
 from typing import TYPE_CHECKING
 
 from harness.errors import ProgramFailed, Unsupported
-from harness.simulated import is_simulated
 
 if TYPE_CHECKING:
     from harness.lab import Host, Program
 
 
-# What hping3 has of the only processor of a machine whose time is simulated. It sends for as long as it may, and each
-# second of that costs as much as a second of real work; a real server's attackers have processors of their own. A tenth
-# is still thousands of SYNs a second.
-SIMULATED_SHARE = 0.1
-# It stops and goes on by turns of so many seconds.
-TURN = 0.05
+# It stops and goes on by turns of so many seconds: a place of a full queue that becomes free while it stands still is
+# free for up to so long, and a client may get it.
+TURN = 0.01
 
 
 def packets_sent(printed: str) -> int:
@@ -35,7 +31,8 @@ class Hping3Flood:
     """`hping3 -S -p PORT --flood` from a host; `with` ends it. hping3 speaks IPv4 only (Unsupported otherwise).
 
     With `spoofed`, each SYN comes from a random address (--rand-source); `count` is its -c, which --flood ignores.
-    `share` is for how much of the time it runs, 1 for all of it; in simulated time it is a tenth at most.
+    `share` is for how much of the time it runs, 1 for all of it: it sends for as long as it may, and takes a processor
+    for that, while a real server's attackers have processors of their own.
     """
 
     def __init__(
@@ -47,7 +44,6 @@ class Hping3Flood:
         options += ["--rand-source"] if spoofed else []
         self.started = time.monotonic()
         self.program: Program = host.start("hping3", *options, "-q", "-S", "-p", port, "--flood", address)
-        share = min(share, SIMULATED_SHARE) if is_simulated() else share
         self._turns = _Turns(self.program, share) if share < 1 else None
 
     def stop(self) -> str:

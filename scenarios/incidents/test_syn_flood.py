@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.instruments.syn_flood import (
+    A_SIEGE,
+    SIEGE_RATE,
     SYN_RECV,
     SYNS_TO_LISTEN,
     Defence,
@@ -131,10 +133,11 @@ def test_hping3(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
         control.expect("clients served", visit(client, {"": service}, CLIENTS, patience=None)[""], CLIENTS)
         control.expect("SYN_RECV, SYNs dropped", (syn_recv(server), syns_dropped(server)), (0, 0))
     with claim.effect("hping3 -S --flood --rand-source, no defence; clients knock twice") as effect:
-        with besieged(client, service):
+        with besieged(client, service) as siege:
             looks, before = Counter(syn_recv(server) for _ in range(5)), syns_dropped(server)
             served = visit(client, {"": service}, CLIENTS)[""]
             grew = syns_dropped(server) - before
+            effect.premise(SIEGE_RATE, siege.rate, A_SIEGE)
         effect.compare(f"clients served, of {CLIENTS}", served, document=HARDLY_ANY)
         effect.compare(LOOKS, max(looks.values()), document=at_least(4))
         effect.compare(DROPPED, grew, document=at_least(1000))
@@ -143,10 +146,11 @@ def test_hping3(claim: ClaimRun, lan: Callable[[int], Lan]) -> None:
             shell.printed(server, "echo 1 > /proc/sys/net/ipv4/tcp_syncookies")
         else:  # before 4.6 the initial namespace alone has it
             server.sysctl[COOKIES] = 1
-        with besieged(client, service):
+        with besieged(client, service) as siege:
             before = syns_dropped(server)
             served = visit(client, {"": service}, CLIENTS, patience=None)[""]
             grew = syns_dropped(server) - before
+            effect.premise(SIEGE_RATE, siege.rate, A_SIEGE)
         effect.compare(f"clients served, of {CLIENTS}", served, document=CLIENTS)
         if since("cookies-are-no-drops"):
             effect.compare(DROPPED, grew, document=0)

@@ -10,7 +10,6 @@ import pytest
 from harness.errors import BadInput, NotReady
 from harness.lab import IPV4
 from harness.observe import accept_queue, capture, counters, counting, half_open, sockets
-from harness.simulated import IS_SIMULATED
 from harness.traffic import SYN_OPTIONS, RawPeer, connect, echo, flood, frames, listen
 from harness.traffic.hping3 import Hping3Flood
 from harness.waiting import until
@@ -235,15 +234,9 @@ def test_hping3_floods_and_reports(pair: Pair) -> None:
 
 
 @pytest.mark.ipv4_only("hping3 has no IPv6")
-@pytest.mark.parametrize(("share", "simulated"), [(1, "1"), (0.2, None)])
-def test_hping3_leaves_others_most_of_the_processor(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch, share: float, simulated: str | None
-) -> None:
-    """Where it is to, and in a machine of simulated time."""
-    if simulated is not None:
-        monkeypatch.setenv(IS_SIMULATED, simulated)
+def test_hping3_leaves_others_most_of_the_processor(pair: Pair) -> None:
     listener = listen(pair.server, 50)
-    with Hping3Flood(pair.client, pair.server.ip, listener.port, share=share) as attack:
+    with Hping3Flood(pair.client, pair.server.ip, listener.port, share=0.2) as attack:
         until(lambda: counters(pair.server).Tcp.InSegs > 1000, what="the flood")
         # Nobody else stops it.
         until(lambda: state_of(attack.program.pid) == "T", what="hping3 to be stopped")

@@ -276,7 +276,8 @@ def test_the_table_of_tracked_connections(count: int, found: list[tuple[str, Cer
     [
         (10, 0, 0, []),
         (10, 3, 0, [("conntrack-full", POSSIBLE)]),
-        (10, 3, 3, []),
+        (10, 3, 3, [("conntrack-full", POSSIBLE)]),
+        (10, 3, 4, [("conntrack-full", POSSIBLE)]),
         (10, 5, 3, [("conntrack-full", POSSIBLE)]),
         (1000, 3, 0, [("conntrack-full", CERTAIN)]),
         (1000, 5, 3, [("conntrack-full", CERTAIN)]),
@@ -290,6 +291,18 @@ def test_the_log_is_about_another_namespace_where_nothing_was_dropped_for_want_o
     statistics = Sample(HERE, numbers, ("conntrack",), LeftOut.NOTHING, Moment(5.0, Basis.SAID))
     log = ((Told.CONNTRACK_FULL, "nf_conntrack: table full, dropping packet"),)
     assert [each[:2] for each in said(machine(sysctls=tracking(count), told=log, counters=(statistics,)))] == found
+
+
+@pytest.mark.parametrize(("dropped", "clashes", "full"), [(80, 80, False), (80, 90, False), (81, 80, True)])
+def test_at_a_gateway_without_ports_what_clashed_is_no_full_table(dropped: int, clashes: int, full: bool) -> None:
+    """An entry that clashed with another may have been resolved, and its packet not dropped."""
+    flow = Tracked("tcp", "TIME_WAIT", Endpoint("203.0.113.5", 443), 100, HERE, seen_as="203.0.113.1", ports=100)
+    numbers = {"conntrack.drop": dropped, "conntrack.insert_failed": clashes}
+    counted = (sample(dict.fromkeys(numbers, 0), 1.0), sample(numbers, 9.0))
+    log = ((Told.CONNTRACK_FULL, "nf_conntrack: table full, dropping packet"),)
+    found = said(machine(conntrack=(tracked(flow),), told=log, counters=counted, sysctls=tracking(10)))
+    assert ("conntrack-full" in [each[0] for each in found]) is full
+    assert "gateway-ports-used-up" in [each[0] for each in found]
 
 
 def tracking(count: int) -> dict[str, str]:

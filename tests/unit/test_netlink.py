@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from harness.lab import netlink
 from harness.observe import diag
 from harness.traffic.frames import segment, segment_in
 from harness.traffic.impair import SEGMENT
+
+if TYPE_CHECKING:
+    from harness.lab import Host
 
 
 def one(state: int, extra: int = 0, flags: int = 0, port: int = 0) -> bytes:
@@ -39,6 +44,21 @@ def test_of_a_port_only_its_own_are_counted() -> None:
     answer = one(1, port=80) + one(6, port=443) + one(3, port=443) + END
     assert diag._alike(answer, (443).to_bytes(2, "big")) == ([6, 3], True, END)
     assert diag._alike(answer, (8080).to_bytes(2, "big")) == ([], True, END)
+
+
+def test_of_a_port_only_its_own_are_counted_where_messages_differ_in_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And an interruption that only the second answer tells of makes the whole unsteady."""
+    interrupted = one(6, port=443, flags=netlink.NLM_F_DUMP_INTR)
+    answers = [
+        one(1, port=80) + one(3, extra=8, port=443) + one(3, port=443),
+        one(1, extra=8, port=443) + interrupted + END,
+    ]
+    monkeypatch.setattr(diag, "_converse", lambda _host, _request, take: [take(answer) for answer in answers])
+    nobody: Host = None  # type: ignore[assignment]
+    counted, _, steady = diag._survey_once(nobody, b"", 0, (443).to_bytes(2, "big"))
+    assert counted == {3: 2, 1: 1, 6: 1}
+    assert not steady
+    assert diag._survey_once(nobody, b"", 0, b"")[0] == {3: 2, 1: 2, 6: 1}
 
 
 @pytest.mark.parametrize(("family", "addresses"), [(2, ("10.0.0.1", "10.0.0.2")), (10, ("fd00::1", "fd00::2"))])
