@@ -18,6 +18,7 @@ from harness.lab.host import IPV4, IPV6, Host, Interface
 from harness.lab.hub import Hub, check_offloads
 from harness.lab.line import check_mtu, line_of
 from harness.lab.machine import MachineSysctls, turns
+from harness.lab.procfs import Procfs
 from harness.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class Lab:
         self._undo.callback(self.machine_sysctl.restore)
         self.directory.mkdir()
         self._undo.callback(shutil.rmtree, self.directory, ignore_errors=True)
+        self.procfs = Procfs()
+        self._undo.callback(self.procfs.close)
 
     def __enter__(self) -> Lab:
         return self
