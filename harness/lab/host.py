@@ -33,8 +33,8 @@ Addresses = dict[int, Address]
 NODAD = 0x02  # include/uapi/linux/if_addr.h, IFA_F_NODAD: usable at once
 # No reverse path check; no link-local address, hence no router solicitation and nothing to detect duplicates of.
 QUIET = {
-    "/proc/sys/net/ipv4": {"conf/all/rp_filter": b"0", "conf/default/rp_filter": b"0"},
-    "/proc/sys/net/ipv6": {
+    "sys/net/ipv4": {"conf/all/rp_filter": b"0", "conf/default/rp_filter": b"0"},
+    "sys/net/ipv6": {
         "conf/all/disable_ipv6": b"0",
         "conf/default/disable_ipv6": b"0",
         "conf/default/addr_gen_mode": b"1",
@@ -230,17 +230,18 @@ class Host:
         A new namespace takes IPv4's per-interface settings from the machine (devinet_init_net()). Each write takes the
         lock that all network configuration shares, so what is as it should be is left alone.
         """
+        procfs = self.lab.procfs.folder()
         with self:
             for folder, settings in QUIET.items():
-                with contextlib.suppress(FileNotFoundError), _opened(folder) as inside:
+                with contextlib.suppress(FileNotFoundError), _opened(folder, procfs) as inside:
                     for name, wanted in settings.items():
                         _settle(inside, name, wanted)
 
 
 @contextlib.contextmanager
-def _opened(folder: str) -> Iterator[int]:
-    """A folder of sysctls: the kernel looks for it among those of all namespaces, one by one (proc_sys_compare())."""
-    opened = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def _opened(folder: str, procfs: int) -> Iterator[int]:
+    """A folder of sysctls, found once: the kernel looks for it among those of other namespaces (harness.lab.procfs)."""
+    opened = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=procfs)
     try:
         yield opened
     finally:

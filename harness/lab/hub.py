@@ -47,9 +47,7 @@ class Hub:
             path = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
             path.write_text("1") if path.exists() else None
         if self.by != "box":
-            netlink = self._host.netlink()
-            netlink.tell(rtnetlink.bridge("bridge", mtu))
-            netlink.tell(rtnetlink.up(self._index("bridge")))
+            self._host.netlink().tell(rtnetlink.bridge("bridge", mtu))
 
     def plug(self, host: Host, interface: str, mac: str) -> tuple[Namespace, str]:
         """Connect a new interface of a host; the port at its far end, with its namespace."""
@@ -64,13 +62,19 @@ class Hub:
         return self._host.namespace, port
 
     def open(self) -> None:
-        """Let frames pass, when all ports are there; wait_open() is when they do."""
+        """Let frames pass, when all ports are there and hosts have their addresses; wait_open() is when they do.
+
+        A bridge that is up sends the report of each host, that it listens to its own IPv6 address, to all ports; and
+        goes through all ports whenever one gets or loses its far end (br_port_state_selection()).
+        """
         if self.by == "box":
             self._box = Box(
                 self._host.namespace, self._ports, self._mtu, self._host.lab.directory / f"{self._host.name}.err"
             )
-        elif self.by == "netem":
+            return
+        if self.by == "netem":
             netem.without_chatter(self._host.namespace, self._ports)
+        self._host.netlink().tell(rtnetlink.up(self._index("bridge")))
 
     def wait_open(self) -> None:
         """Wait until frames pass."""

@@ -30,6 +30,10 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 MS_NOSUID, MS_NODEV, MS_REC, MS_SLAVE = 0x2, 0x4, 0x4000, 0x80000
+FSOPEN_CLOEXEC, FSCONFIG_CMD_CREATE, FSMOUNT_CLOEXEC = 0x1, 6, 0x1
+MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 0x2, 0x4, 0x8
+# include/uapi/asm-generic/unistd.h, since Linux 5.2; the C library has no names for them before its version 2.36
+SYS_FSOPEN, SYS_FSCONFIG, SYS_FSMOUNT = 430, 431, 432
 # include/uapi/linux/sockios.h, and struct ifreq with its flags (include/uapi/linux/if.h)
 SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1
 INTERFACE_FLAGS = struct.Struct("16sh22x")
@@ -100,6 +104,28 @@ def new_network() -> int:
 def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
     """mount(2); OSError if the kernel refuses."""
     _checked("mount", source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), data.encode())
+
+
+def new_procfs() -> int:
+    """A file descriptor of the root of an instance of procfs that is mounted nowhere, and ends with the descriptor.
+
+    Its /proc/sys is that of whoever looks, as in any other. OSError where the kernel refuses it.
+    """
+    made = _called(SYS_FSOPEN, b"proc", FSOPEN_CLOEXEC)
+    try:
+        _called(SYS_FSCONFIG, made, FSCONFIG_CMD_CREATE, None, None, 0)
+        return _called(SYS_FSMOUNT, made, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
+    finally:
+        os.close(made)
+
+
+def _called(number: int, *arguments: object) -> int:
+    """A system call by its number: what it returns."""
+    returned = int(_libc.syscall(ctypes.c_long(number), *arguments))
+    if returned < 0:
+        refused = ctypes.get_errno()
+        raise OSError(refused, f"system call {number}: {os.strerror(refused)}")
+    return returned
 
 
 def _unshare(flags: int) -> None:

@@ -18,6 +18,7 @@ from harness.lab.host import IPV4, IPV6, Host, Interface
 from harness.lab.hub import Hub, check_offloads
 from harness.lab.line import check_mtu, line_of
 from harness.lab.machine import MachineSysctls, turns
+from harness.lab.procfs import Procfs
 from harness.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class Lab:
         self._undo.callback(self.machine_sysctl.restore)
         self.directory.mkdir()
         self._undo.callback(shutil.rmtree, self.directory, ignore_errors=True)
+        self.procfs = Procfs()
+        self._undo.callback(self.procfs.close)
 
     def __enter__(self) -> Lab:
         return self
@@ -292,6 +295,8 @@ class Lab:
             )
             host.add_interface(interface, cable.offloads)
             cable.members.append((host, name))
+        if cable.hub is not None:
+            cable.hub.open()
 
     def _paired(self, cable: Cable, ends: list[tuple[Host, str]]) -> list[tuple[Namespace, str]]:
         """A veth between two hosts: each end's far end is the other."""
@@ -304,9 +309,7 @@ class Lab:
         """A port for each host, with something in the middle that moves frames between them."""
         hub = cable.hub = Hub(Host(self, f"switch{cable.number}"), cable.mtu, cable.line)
         self._undo.callback(hub.close, [host.name for host, _ in ends])
-        far_ends = [hub.plug(host, name, cable.mac(n)) for n, (host, name) in enumerate(ends, start=1)]
-        hub.open()
-        return far_ends
+        return [hub.plug(host, name, cable.mac(n)) for n, (host, name) in enumerate(ends, start=1)]
 
     def _introduce(self, cable: Cable) -> None:
         for i, (host, name) in enumerate(cable.members):

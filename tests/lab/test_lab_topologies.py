@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.lab import IPV6, behind_router, pair
+from harness.lab import IPV6, Host, behind_router, pair
 from harness.observe import capture, counters
 from harness.traffic import connect, drop, echo, listen
 from harness.waiting import until
@@ -73,6 +73,27 @@ def test_a_switch_that_gets_ready_sends_to_all_once(lab: Lab) -> None:
     assert sum(frame[:6] == own for frame in frames) > 2
     of_others = [frame for frame in frames if frame[:6] != own and frame[6:12] != own and not frame[0] & 1]
     assert len(of_others) <= 1
+
+
+def test_a_switch_takes_nothing_from_hosts_that_do_not_have_their_addresses_yet(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each sends a report of its multicast groups then, which would go to all others."""
+    hosts, flags = lab.hosts("a", "b"), []
+    add = Host.add_interface
+
+    def look(host: Host, *arguments: Any) -> None:
+        add(host, *arguments)
+        flags.append(flags_of_the_bridge())
+
+    def flags_of_the_bridge() -> str:
+        (switch,) = lab.cables
+        assert switch.hub is not None
+        return switch.hub._host.run("ip", "-o", "link", "show", "bridge").stdout.split("<")[1].split(">")[0]
+
+    monkeypatch.setattr(Host, "add_interface", look)
+    lab.switch(*hosts)
+    assert ["UP" in each.split(",") for each in (*flags, flags_of_the_bridge())] == [False, False, True]
 
 
 def test_clients_behind_a_gateway_have_its_address(behind_nat: Callable[..., BehindNat]) -> None:
