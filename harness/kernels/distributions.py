@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import email
 import importlib.util
+import inspect
 import os
 import sysconfig
 from functools import cache
@@ -15,6 +18,7 @@ from packaging.utils import canonicalize_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
+    from email.message import Message
 
     from packaging.utils import NormalizedName
 
@@ -96,8 +100,15 @@ def module_files(name: str) -> tuple[Path, list[Path]] | None:
 
 @cache
 def owners() -> Mapping[str, list[str]]:
-    """The distributions that each module of the path is of, by the first part of its name."""
-    return metadata.packages_distributions()
+    """The distributions that each module of the path is of, by the first part of its name.
+
+    As metadata.packages_distributions() has it, which takes five times as long: it makes a path of each file.
+    """
+    found: dict[str, list[str]] = {}
+    for distribution in metadata.distributions():
+        for name in _top_level(distribution):
+            found.setdefault(name, []).append(_headers(distribution)["Name"])
+    return found
 
 
 @cache
@@ -122,12 +133,45 @@ def _all_below(place: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted(names))
 
 
+def _top_level(distribution: metadata.Distribution) -> set[str]:
+    """The names of a distribution's modules: as it says them, or as its files have them."""
+    said = (distribution.read_text("top_level.txt") or "").split()
+    if said:
+        return set(said)
+    listed = distribution.read_text("RECORD")
+    if listed is None:
+        files = [str(file) for file in distribution.files or ()]
+    else:
+        files = [line[0] for line in csv.reader(listed.splitlines()) if line]
+    return {
+        top if below else inspect.getmodulename(top) or ""
+        for top, _, below in (file.partition("/") for file in files if file.endswith(".py"))
+    }
+
+
+def _headers(distribution: metadata.Distribution) -> Message | metadata.PackageMetadata:
+    """What a distribution says of itself, but for its description."""
+    text = distribution.read_text("METADATA")
+    return distribution.metadata if text is None else _parsed(text.partition("\n\n")[0])
+
+
+@cache
+def _parsed(text: str) -> Message:
+    return email.message_from_string(text)
+
+
 def _requirements(distribution: metadata.Distribution) -> Iterator[Requirement]:
-    for line in distribution.requires or ():
-        try:
-            yield Requirement(line)
-        except InvalidRequirement:  # of a distribution that is older than the rules
-            continue
+    is_described = distribution.read_text("METADATA") is not None
+    lines = _headers(distribution).get_all("Requires-Dist") if is_described else distribution.requires
+    return (found for line in lines or () if (found := _requirement(line)) is not None)
+
+
+@cache
+def _requirement(line: str) -> Requirement | None:
+    try:
+        return Requirement(line)
+    except InvalidRequirement:  # of a distribution that is older than the rules
+        return None
 
 
 def _applies(requirement: Requirement, extra: str) -> bool:

@@ -27,6 +27,7 @@ import ctypes
 import fcntl
 import gc
 import importlib
+import importlib.util
 import io
 import json
 import os
@@ -78,8 +79,9 @@ TO_BE_SAVED = "TCP_HARNESS_TO_BE_SAVED"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 libc = ctypes.CDLL(None, use_errno=True)
-# Source that the host sends each time, and its code.
+# Source that the host sends each time, and its code; what is sent through execnet also by the name that it has there.
 COMPILED: dict[str, CodeType] = {}
+SENT: dict[tuple[str, str, str], CodeType] = {}
 
 
 def mount_all() -> None:
@@ -549,7 +551,7 @@ def start(descriptors: tuple[int, int, int], argv: list[str], *, has_terminal: b
 
 def run(source: str) -> None:
     """Execute what execnet sends: a module of its own, which is compiled already, and some lines after it."""
-    names: dict[str, object] = {"__name__": "__main__", "sys": sys}
+    names: dict[str, object] = {"__name__": "__main__", "sys": sys, "compile": compile_once}
     for known, code in COMPILED.items():
         if source.startswith(known):
             source = source[len(known) :]
@@ -558,13 +560,28 @@ def run(source: str) -> None:
 
 
 def compile_bootstrap() -> None:
-    """Compile what execnet will send, once for all: in a guest that takes a good part of a second."""
+    """Compile what execnet will send, once for all: in a guest that takes a good part of a second.
+
+    First a module of its own, then pytest-xdist's of a worker. Where that is another one than the host's, or is not
+    there, what comes is compiled when it comes.
+    """
     import inspect
 
     from execnet import gateway_base
 
     source = inspect.getsource(gateway_base)
     COMPILED[source] = compile(source, "<execnet>", "exec", dont_inherit=True)
+    # Not imported: pytest rewrites the assertions of its plugins when it imports them.
+    plugin = importlib.util.find_spec("xdist")
+    for directory in (plugin and plugin.submodule_search_locations) or ():
+        with contextlib.suppress(OSError), open(f"{directory}/remote.py", encoding="utf-8") as file:
+            source, name = file.read() + "\n", file.name
+            SENT[source, name, "exec"] = compile(source, name, "exec")
+
+
+def compile_once(source: str, name: str, mode: str) -> CodeType:
+    """What compile() is in execnet's own module, which has the same __future__ imports as this one."""
+    return SENT.get((source, name, mode)) or compile(source, name, mode)
 
 
 def collect(argv: list[str], directory: str) -> tuple[int, str]:

@@ -6,6 +6,10 @@ mode says, and KVM where KVM really works.
 
 Nothing has a name in a shared place: the port and the monitor are socket pairs, the console is a file without a name.
 QEMU dies with the thread that started it, also when that is killed.
+
+A state is a file of two parts: the machine's memory as it is, with holes where it was never used, and behind it what
+QEMU writes of the rest. A machine that is restored maps the first, so that only what it looks at is read; what it
+writes stays its own. One that is to be saved has its memory in a file without a name, from which it is copied.
 """
 
 from __future__ import annotations
@@ -44,6 +48,8 @@ if TYPE_CHECKING:
 QEMU = "qemu-system-x86_64"
 # In lines, and so many bytes are looked at for them.
 CONSOLE_SHOWN, MUCH = 25, 1 << 20
+# What QEMU writes of a state, and reads of it, is all but memory that is shared with us.
+WITHOUT_MEMORY = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
 # How long a guest may be silent while it is brought up, in seconds in which it had its turn.
 BOOT = 180.0
 
@@ -132,9 +138,11 @@ class VirtualMachine:
         state: Path | None = None,
         gdb: Path | None = None,
         console: Path | None = None,
+        is_to_be_saved: bool = False,
     ) -> None:
         self.kernel = kernel
         self.mode = mode
+        self._memory_size = mode.memory << 20
         # As long as the machine, or for good where somebody wants it; what stands there already is of its boot.
         self.console: IO[bytes] = tempfile.TemporaryFile() if console is None else console.open("a+b")  # noqa: SIM115
         self._console_is_at = console
@@ -149,9 +157,22 @@ class VirtualMachine:
         # QEMU takes a descriptor for a file only if it may do what QEMU would have opened it for.
         said = os.open(f"/proc/self/fd/{self.console.fileno()}", os.O_WRONLY | os.O_APPEND)
         port, control = theirs.fileno(), monitor.fileno()
-        descriptors = [port, control, said]
+        # What a machine is made of stays where it is as long as there is the machine (harness.kernels.cache).
+        self._made_of = [cache.held_if_there(file) for file in (kernel.image, initrd)]
+        self._state = None if state is None else cache.held_if_there(state)
+        self._memory = self._memory_of(is_to_be_saved)
+        holder = self._memory or self._state
+        assert holder is not None
+        descriptors = [port, control, said, holder.fileno()]
+        kept_apart = "on" if self._memory else "off"
         words = [
             *arguments(kernel, mode),
+            *(
+                "-object",
+                f"memory-backend-file,id=memory,size={self._memory_size},share={kept_apart}"
+                f",mem-path=/proc/self/fd/{holder.fileno()}",
+            ),
+            *("-machine", "memory-backend=memory"),
             *("-initrd", str(initrd)),
             *("-add-fd", f"fd={said},set=1", "-chardev", "file,id=console,path=/dev/fdset/1,append=on"),
             *("-serial", "chardev:console"),
@@ -161,12 +182,10 @@ class VirtualMachine:
         ]
         if gdb is not None:
             words += ["-chardev", f"socket,id=gdb,path={gdb},server=on,wait=off", "-gdb", "chardev:gdb"]
-        # What a machine is made of stays where it is as long as there is the machine (harness.kernels.cache).
-        self._made_of = [cache.held_if_there(file) for file in (kernel.image, initrd)]
-        self._state = None if state is None else cache.held_if_there(state)
         if self._state is not None:
+            os.lseek(self._state.fileno(), self._memory_size, os.SEEK_SET)
             descriptors.append(self._state.fileno())
-            words += ["-incoming", f"fd:{self._state.fileno()}"]
+            words += ["-incoming", "defer"]
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the machine
         self.process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.errors, pass_fds=descriptors,
@@ -175,6 +194,22 @@ class VirtualMachine:
         os.close(said)
         theirs.close()
         monitor.close()
+
+    def _memory_of(self, is_to_be_saved: bool) -> IO[bytes] | None:
+        """A file for the memory of a machine that boots, or that is to be saved; None: its state's can be mapped.
+
+        QEMU opens what it maps for writing, which it does not do; and refuses a file that is shorter than the memory
+        before it says that this is no state.
+        """
+        if self._state is not None and not is_to_be_saved:
+            is_whole = os.fstat(self._state.fileno()).st_size > self._memory_size
+            if is_whole and os.access(self._state.name, os.W_OK):
+                return None
+        memory = os.fdopen(os.memfd_create("memory"), "r+b")
+        if self._state is not None:
+            copy_data(self._state.fileno(), memory.fileno(), self._memory_size)
+        memory.truncate(self._memory_size)
+        return memory
 
     def __enter__(self) -> VirtualMachine:
         return self
@@ -191,7 +226,7 @@ class VirtualMachine:
         self.process.wait()
         self._loop.run(self._disconnect())
         self._loop.close()
-        for file in (self.port, self.monitor, self.console, self.errors, *self._made_of, self._state):
+        for file in (self.port, self.monitor, self.console, self.errors, *self._made_of, self._state, self._memory):
             if file is not None:
                 file.close()
 
@@ -275,12 +310,15 @@ class VirtualMachine:
     # Its state.
 
     def save(self, file: Path) -> None:
-        """Stop the machine and write its state; the file appears whole."""
+        """Stop the machine, which was made for that, and write its state; the file appears whole."""
         part = file.with_name(f".{file.name}.part")
         try:
             with places.writing(file.parent, "a machine's state"):
                 with part.open("wb") as out:
+                    out.seek(self._memory_size)
                     self._converse(self._save(out.fileno()))
+                    assert self._memory is not None
+                    copy_data(self._memory.fileno(), out.fileno(), self._memory_size)
                 part.replace(file)
         finally:
             part.unlink(missing_ok=True)
@@ -288,6 +326,7 @@ class VirtualMachine:
     async def _save(self, fd: int) -> None:
         control = await self._connected()
         await control.execute("stop")
+        await control.execute("migrate-set-capabilities", WITHOUT_MEMORY)
         await control.execute("migrate-set-parameters", {"max-bandwidth": 20 << 30})
         control.send_fd_scm(fd)
         await control.execute("getfd", {"fdname": "state"})
@@ -320,6 +359,9 @@ class VirtualMachine:
 
     async def _resume(self) -> None:
         control = await self._connected()
+        if self._state is not None:
+            await control.execute("migrate-set-capabilities", WITHOUT_MEMORY)
+            await control.execute("migrate-incoming", {"uri": f"fd:{self._state.fileno()}"})
         while True:
             status: Any = await control.execute("query-status")
             if status["status"] != "inmigrate":
@@ -377,6 +419,23 @@ class VirtualMachine:
             with contextlib.suppress(Exception):  # whatever is left of a connection to a QEMU that was killed
                 control = await self._connecting
                 await control.disconnect()
+
+
+def copy_data(source: int, target: int, size: int) -> None:
+    """Copy so many bytes from a file's beginning to another's, but for its holes."""
+    end = 0
+    while end < size:
+        try:
+            begin = os.lseek(source, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing more but a hole
+                return
+            raise
+        end = min(size, os.lseek(source, begin, os.SEEK_HOLE))
+        if begin < end:
+            os.lseek(target, begin, os.SEEK_SET)
+        while begin < end:
+            begin += os.sendfile(target, source, begin, end - begin)
 
 
 def environment(extra: Sequence[str] = ()) -> dict[str, str]:

@@ -81,7 +81,7 @@ def start(
                 else:
                     stack.enter_context(before[0])
                     state = before[1]
-                machine = stack.enter_context(booted.machine(state))
+                machine = stack.enter_context(booted.machine(state, is_to_be_saved=True))
                 machine.resume()
                 if before is None:
                     if is_in_image() and (package := levels.of_the_package(files)):
@@ -160,9 +160,14 @@ class _Booted:
     initrd: Path
     state: Path
 
-    def machine(self, state: Path, *, gdb: Path | None = None, console: Path | None = None) -> VirtualMachine:
+    def machine(
+        self, state: Path, *, gdb: Path | None = None, console: Path | None = None, is_to_be_saved: bool = False
+    ) -> VirtualMachine:
         """A machine that is restored from a state, this one or one that was made from it."""
-        return VirtualMachine(self.kernel, self.mode, initrd=self.initrd, state=state, gdb=gdb, console=console)
+        return VirtualMachine(
+            self.kernel, self.mode, initrd=self.initrd, state=state, gdb=gdb, console=console,
+            is_to_be_saved=is_to_be_saved,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -270,7 +275,7 @@ def _equipped(booted: _Booted, project: Project, files: Mapping[str, File]) -> I
     began = time.monotonic()
 
     def make() -> None:
-        with booted.machine(booted.state) as machine:
+        with booted.machine(booted.state, is_to_be_saved=True) as machine:
             machine.resume()
             levels.equip(machine, project, package)
             machine.save(equipped)

@@ -99,6 +99,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Markers, whose machine it is, and who collects the results."""
     from harness.plugin import admission, attendance, baseline, far, formats, hold, progress, skips, summary, telling
 
+    if collected.is_to_be_saved():
+        from harness.plugin import parsed
+
+        parsed.keep()
     options.settle(config)
     options.add_markers(config)
     if not is_worker(config) and not inside.is_inside():
@@ -210,9 +214,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Choose tests, put them in order, and give each its claim."""
     collected.remember(items)
     if collected.is_to_be_saved():
-        from harness.plugin import ahead
+        from harness.plugin import ahead, parsed
 
         ahead.prepare(config)
+        parsed.read()
     order.choose(config, items)
     memory.choose(config, items)
     order.order(config, items)

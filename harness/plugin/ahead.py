@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import pkgutil
+import platform
 import warnings
 from typing import TYPE_CHECKING
 
@@ -50,3 +51,5 @@ def prepare(config: pytest.Config) -> None:
 
     malformed(config)
     compile_filter("state established")
+    # Each worker of pytest-xdist says what it is; for that, this reads the interpreter through. It remembers it.
+    platform.platform()

@@ -163,8 +163,9 @@ def add(parser: pytest.Parser) -> None:
 def add_names_of_before(parser: pytest.Parser, config: pytest.Config) -> None:
     """Add the names of before that nobody else has: called when everybody has added his own."""
     group = parser.getgroup("tcp-harness")
+    free = _free(parser, [f"--{option.name}" for option in OPTIONS])
     for option in OPTIONS:
-        if _is_free(parser, f"--{option.name}"):
+        if f"--{option.name}" in free:
             group.addoption(
                 f"--{option.name}", dest=option.key, action=_OfBefore, nargs=None if option.metavar else 0,
                 default=argparse.SUPPRESS, help=argparse.SUPPRESS,
@@ -238,13 +239,14 @@ def _of_settings(config: pytest.Config, option: Option) -> Any:
     return value or option.nothing
 
 
-def _is_free(parser: pytest.Parser, written: str) -> bool:
-    """Whether nobody has an option: pytest leaves a word alone that it does not know."""
-    word = f"{written}=x"
+def _free(parser: pytest.Parser, written: Sequence[str]) -> set[str]:
+    """Those options that nobody has: pytest leaves a word alone that it does not know."""
+    words = {f"{each}=x": each for each in written}
     try:
-        return word in parser.parse_known_and_unknown_args([word])[1]
-    except (pytest.UsageError, SystemExit):  # it is known, and a switch
-        return False
+        unknown = parser.parse_known_and_unknown_args([*words])[1]
+    except (pytest.UsageError, SystemExit):  # one of them is known, and a switch
+        return set() if len(written) == 1 else {free for each in written for free in _free(parser, [each])}
+    return {words[word] for word in unknown if word in words}
 
 
 def _is_set(config: pytest.Config, old: str) -> bool:

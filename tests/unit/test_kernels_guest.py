@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import py_compile
@@ -245,3 +246,18 @@ def test_ctrl_c_interrupts_what_runs_in_the_terminal(say: Callable[..., dict[str
     # An interrupt that comes before the shell has started a program waits for that program's end.
     waits = "trap 'exit 9' INT; echo ready; while :; do sleep 0.1; done"
     assert run(say, "sh", "-c", waits, size=(20, 80), when=(b"ready", frame(b"i", b"\x03")))[0] == 9
+
+
+@pytest.mark.parametrize("changed", ["", "# another one\n"])
+def test_a_workers_module_is_compiled_before_it_comes(changed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As execnet sends it; and when it comes, if it is another one on the host."""
+    remote = pytest.importorskip("xdist.remote")
+    monkeypatch.setattr(guest, "COMPILED", {})
+    monkeypatch.setattr(guest, "SENT", {})
+    guest.compile_bootstrap()
+    name = inspect.getsourcefile(remote)
+    assert name is not None
+    sent = inspect.getsource(remote) + changed + "\n"
+    code = guest.compile_once(sent, name, "exec")
+    assert any(code is known for known in guest.SENT.values()) == (not changed)
+    assert code == compile(sent, name, "exec")

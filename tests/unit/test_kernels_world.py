@@ -8,10 +8,12 @@ import subprocess
 import sys
 import tarfile
 import textwrap
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from harness.errors import BadInput
 from harness.kernels import debian, distributions, guest, image, imports, places, project, world
@@ -400,3 +402,23 @@ def test_an_environment_and_what_runs_write_is_no_part_of_a_project(tmp_path: Pa
 def test_no_interpreter_of_ours_is_a_project(tmp_path: Path) -> None:
     assert project.is_no_part(Path(sys.prefix))
     assert not project.is_no_part(tmp_path)
+
+
+def test_the_owners_of_modules_are_those_that_python_has(install: Callable[..., Path]) -> None:
+    install("one-thing", {"one/__init__.py": "", "one_more.py": "", "data.txt": ""}, "two>=1")
+    install("two", {"one/other.py": ""}, "one-thing[extra]; python_version > '3'", ">no requirement<")
+    expected = metadata.packages_distributions()
+    found = distributions.owners()
+    for name in ("one", "one_more", "pytest", "harness"):
+        assert sorted(found[name]) == sorted(expected[name]), name
+    assert "data" not in found
+    assert {*distributions.needed({"one-thing": ()})} == {"one-thing", "two"}
+    assert distributions.extras_in_use()[canonicalize_name("one-thing")] == {"extra"}
+
+
+def test_each_requirement_is_parsed_once(install: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are hundreds, and they are asked for several times as a session begins."""
+    install("one-thing", {"one.py": ""}, "two-that-no-other-needs>=1")
+    distributions.extras_in_use()
+    monkeypatch.setattr(distributions, "Requirement", None)
+    assert "one-thing" in distributions.needed({"one-thing": ()})

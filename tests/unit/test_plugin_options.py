@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.plugin.options import BY_NAME, OPTIONS, SETTINGS, in_pytest
+from harness.plugin.options import BY_NAME, OPTIONS, SETTINGS, _free, in_pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,3 +140,21 @@ def test_a_width_that_no_terminal_has_is_forgotten(
     ran = session()
     assert ran.ret == 0
     assert max(len(line) for line in ran.outlines) < 200
+
+
+def test_names_of_before_are_looked_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look goes through all options, and each worker looks; only if one is somebody's, there is one for each."""
+    parser = pytest.Parser(_ispytest=True)
+    looks = []
+    look = parser.parse_known_and_unknown_args
+
+    def counted(words: list[str]) -> object:
+        looks.append(words)
+        return look(words)
+
+    monkeypatch.setattr(parser, "parse_known_and_unknown_args", counted)
+    assert _free(parser, ["--one", "--two", "--three"]) == {"--one", "--two", "--three"}
+    assert len(looks) == 1
+    parser.addoption("--two", action="store_true")
+    parser.addoption("--three")
+    assert _free(parser, ["--one", "--two", "--three"]) == {"--one"}

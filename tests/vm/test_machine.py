@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +23,6 @@ from harness.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 # x86 in real mode.
 HALTED_FOR_GOOD = bytes.fromhex("fa f4 eb fd")  # cli; hlt; again
@@ -114,10 +114,13 @@ def test_a_state_that_is_none_is_reported(machine: VirtualMachine, tmp_path: Pat
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    """A state of a machine that idles, of 64 MB."""
+    """A state of a machine that idles, of 64 MB, some of which it has used."""
     kernel = kernel_of(IDLES, tmp_path)
     with VirtualMachine(kernel, Mode(memory=64), initrd=kernel.image) as machine:
         machine.resume()
+        assert machine._memory is not None
+        memory = machine._memory.fileno()
+        until(lambda: os.fstat(memory).st_blocks, deadline=60)
         machine.save(tmp_path / "state")
     return tmp_path / "state"
 
@@ -138,6 +141,38 @@ def test_a_state_that_is_cut_off_is_removed_and_nothing_else_is_said(
     gc.collect()
     assert [record.getMessage() for record in caplog.records] == []
     assert not saved.exists()
+
+
+def test_a_state_is_as_it_was_when_its_machine_has_run(saved: Path) -> None:
+    """The machine's memory is mapped from it; never used memory takes no room in it."""
+    before = saved.read_bytes()
+    assert saved.stat().st_size > 64 << 20
+    assert saved.stat().st_blocks * 512 < 32 << 20
+    with restored(saved) as machine:
+        machine.resume()
+        assert str(saved) in Path(f"/proc/{machine.process.pid}/maps").read_text()
+    assert saved.read_bytes() == before
+
+
+def test_a_state_can_be_made_from_a_state(saved: Path) -> None:
+    kernel = kernel_of(IDLES, saved.parent)
+    again = saved.with_name("again")
+    with VirtualMachine(kernel, Mode(memory=64), initrd=kernel.image, state=saved, is_to_be_saved=True) as machine:
+        machine.resume()
+        machine.save(again)
+    with restored(again) as machine:
+        machine.resume()
+    for state in (saved, again):
+        assert any(state.read_bytes()[: 64 << 20]), state
+
+
+def test_a_state_that_is_somebody_elses_is_read_all_the_same(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """QEMU opens what it maps for writing."""
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != str(saved) and allowed(path, mode))
+    with restored(saved) as machine:
+        machine.resume()
+        assert str(saved) not in Path(f"/proc/{machine.process.pid}/maps").read_text()
 
 
 def test_a_state_stays_that_qemu_had_no_memory_for(saved: Path) -> None:
@@ -226,7 +261,8 @@ def test_kvm_counts_when_a_kernel_has_booted_with_it(tmp_path: Path, monkeypatch
     monkeypatch.setattr(os, "access", lambda *_: True)
     assert [acceleration.arguments(qemu, idle) for _ in range(2)] == [acceleration.TCG] * 2
     assert len(tries) == 1  # until the machine boots again
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != str(saved) and allowed(path, mode))
     assert acceleration.arguments(qemu, idle) == acceleration.TCG
 
 
