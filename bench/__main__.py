@@ -18,7 +18,7 @@ def main() -> int:
         pair_up(25),
         pair_released(25),
         labs_in_sequence(200),
-        hosts_in_one(500),
+        hosts_in_one(1000),
         *flood_rates(3),
         collect_only(3),
         report_of_kernels(12),
