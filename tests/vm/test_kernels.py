@@ -599,12 +599,14 @@ def test_no_room_for_a_machines_system(project: Project, tmp_path: Path) -> None
     assert "cannot be kept there: No space left on device; make room, or name another place: HARNESS_CACHE=" in line
 
 
-def test_no_room_for_a_machines_state(project: Project, tmp_path: Path) -> None:
+@pytest.mark.parametrize("room", ["8k", "200k"])
+def test_no_room_for_a_machines_state(project: Project, tmp_path: Path, room: str) -> None:
+    """Of a machine that has not run yet, 400 kB: what QEMU writes, and what has been put into its memory."""
     image = tmp_path / "bzImage"
     shutil.copy(project.kernels[0].image, image)
     argv = [sys.executable, "-c", ONLY_SAVE, str(image)]
     (tmp_path / "cache").mkdir()
-    on_it = on_a_small_disk("2m", tmp_path / "cache", *argv)
+    on_it = on_a_small_disk(room, tmp_path / "cache", *argv)
     result = project.start(on_it, HARNESS_CACHE=str(tmp_path / "cache"))
     told, kept = result.stdout.splitlines()
     assert f"{tmp_path}/cache: a machine's state cannot be kept there: No space left on device" in told, result.stderr
