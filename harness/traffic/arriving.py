@@ -51,6 +51,8 @@ OF_MAP_VALUE = 2
 # A run is not to last much longer than this, in seconds: it does not see that a flood is over.
 LASTS = 0.01
 LEAST, MOST = 256, 1 << 20
+# Frames that the kernel takes in one go, as many as it does unless told.
+BATCH = 64
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -129,7 +131,8 @@ def can_arrive() -> bool:
 def _run(program: int, frame: Buffer, count: int, context: Buffer | None) -> None:
     size, at = (len(context), ctypes.addressof(context)) if context is not None else (0, 0)
     data = ctypes.addressof(frame)
-    _call(PROG_RUN, RUN.pack(program, 0, len(frame), 0, data, 0, count, 0, size, 0, at, 0, LIVE_FRAMES, 0, 0))
+    # A kernel before 5.18 ignores the flag, but refuses an attribute that it does not know: the size of a batch.
+    _call(PROG_RUN, RUN.pack(program, 0, len(frame), 0, data, 0, count, 0, size, 0, at, 0, LIVE_FRAMES, 0, BATCH))
 
 
 def _load(code: bytes) -> int:
