@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from harness.claims.record import ClaimRun
     from harness.lab import Lan
 
-# SYNs a second: a hundredth of what hping3 sends. It takes each place that becomes free: 385 places, each taken for
-# 63 s, are six a second, so that of 160 SYNs that knock one gets in. So few that a busy machine can send them.
+# SYNs a second: a hundredth of what hping3 sends if it may. It takes each place that becomes free: 385 places, each
+# taken for 63 s, are six a second, so that of 160 SYNs that knock one gets in. A busy machine can send so few.
 FLOOD = 1000
 CLIENTS = 40
 HARDLY_ANY = at_most(CLIENTS // 10)

@@ -107,11 +107,16 @@ def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -
 
 
 def new_procfs() -> int:
-    """A file descriptor of the root of an instance of procfs that is mounted nowhere, and ends with the descriptor.
+    """Another instance of procfs, by detached(). Its /proc/sys is that of whoever looks, as in any other."""
+    return detached("proc")
 
-    Its /proc/sys is that of whoever looks, as in any other. OSError where the kernel refuses it.
+
+def detached(kind: str) -> int:
+    """A file descriptor of the root of a file system that is mounted nowhere, and ends with the descriptor.
+
+    OSError where the kernel refuses it.
     """
-    made = _called(SYS_FSOPEN, b"proc", FSOPEN_CLOEXEC)
+    made = _called(SYS_FSOPEN, kind.encode(), FSOPEN_CLOEXEC)
     try:
         _called(SYS_FSCONFIG, made, FSCONFIG_CMD_CREATE, None, None, 0)
         return _called(SYS_FSMOUNT, made, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)

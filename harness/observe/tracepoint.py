@@ -17,14 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import Forbidden, HarnessError, Unsupported
+from harness.lab import isolation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-# System calls since 5.1 have one number on all architectures.
-FSOPEN, FSCONFIG, FSMOUNT = 430, 431, 432
-FSCONFIG_CMD_CREATE, CLOSE_ON_EXEC = 6, 1
 PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "loongarch64": 241, "ppc64le": 319, "s390x": 331}
 
 # include/uapi/linux/perf_event.h, struct perf_event_attr (PERF_ATTR_SIZE_VER4): type, size, config, period,
@@ -95,19 +93,14 @@ def read_format(event: str) -> Format:
 
 def _detached_tracefs() -> int:
     """A tracefs mounted at no path: the file descriptor is all there is of it."""
-    context = _system_call(FSOPEN, b"tracefs", CLOSE_ON_EXEC)
-    if context >= 0:
-        try:
-            created = _system_call(FSCONFIG, context, FSCONFIG_CMD_CREATE, None, None, 0)
-            mounted = created if created < 0 else _system_call(FSMOUNT, context, CLOSE_ON_EXEC, 0)
-        finally:
-            os.close(context)
-        if mounted >= 0:
-            return mounted
-    number = ctypes.get_errno()
-    if number in (errno.EPERM, errno.EACCES):
-        raise Forbidden("tracefs can be read by root of the machine only (CAP_SYS_ADMIN outside a user namespace)")
-    raise Unsupported(f"this kernel has no tracefs (CONFIG_TRACING): {os.strerror(number)}")
+    try:
+        return isolation.detached("tracefs")
+    except PermissionError:
+        raise Forbidden(
+            "tracefs can be read by root of the machine only (CAP_SYS_ADMIN outside a user namespace)"
+        ) from None
+    except OSError as error:
+        raise Unsupported(f"this kernel has no tracefs (CONFIG_TRACING): {error.strerror}") from None
 
 
 def _system_call(number: int, *arguments: object) -> int:

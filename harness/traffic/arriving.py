@@ -70,7 +70,6 @@ class Arriving:
         value = POSITION.pack(0) + b"".join(frame.ljust(stride, b"\0") for frame in made)
         self.at_once = LEAST
         self._host = host
-        self._length = length
         self._first = ctypes.create_string_buffer(made[0], length)
         index = host.interfaces[interface].index
         self._context = ctypes.create_string_buffer(CONTEXT.pack(0, length, 0, index, 0, 0), CONTEXT.size)

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 COOKIES = "net.ipv4.tcp_syncookies"
 CLIENTS = 40
 HARDLY_ANY = at_most(CLIENTS // 10)
-# SYNs a second: a hundredth of what hping3 sends. They take each place that becomes free: 385 places, each taken for
-# 63 s, are six a second, so that of 160 SYNs that knock one gets in.
+# SYNs a second: a hundredth of what hping3 sends if it may. They take each place that becomes free: 385 places, each
+# taken for 63 s, are six a second, so that of 160 SYNs that knock one gets in.
 FLOOD = 1000
 DROPPED = f"{SYNS_TO_LISTEN}, by how much it grew"
 LOOKS = f"looks of five that show the same number, {SYN_RECV}"
