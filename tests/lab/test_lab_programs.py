@@ -148,11 +148,16 @@ LOSES_ITS_PROGRAMS = """
 import socket
 from harness.errors import ProgramFailed
 from harness.lab import Lab, isolation
+from harness.waiting import until
+from tests.processes import running
 
 with Lab(socket.AF_INET) as lab:
     first = isolation.world().init
+    (child,) = isolation.children_of(first.pid)
     first.kill()
-    first.stdout.read()  # until its child has ended too
+    # Its files are closed before its PID namespace takes no more processes (kernel/exit.c, do_exit(): exit_files(),
+    # then exit_notify()), so that the end of its output would be too early.
+    until(lambda: not running(child), what="the end of its child")
     for start in (lab.host("a").run, lab.host("b").start):
         try:
             start("true")
