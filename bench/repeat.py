@@ -11,7 +11,9 @@ ARGUMENT… is what pytest gets: `scenarios/ -n 8`, `scenarios/ --tcp-kernel 6.1
 
 A round is a whole run of pytest. A test that failed counts by its name, a run without an end as a failure of its own.
 What was seen is kept in docs/reliability.json by arguments, circumstance, kernel and commit; --write puts the table
-into docs/reliability.md. Ends with 1 if anything failed, with 2 where the rounds cannot begin.
+into docs/reliability.md. A round does not count whose circumstance ended before it, as the process with the memory
+does where the run needs more than it was left. Ends with 1 if anything failed, with 2 where the rounds cannot begin or
+do not count, with 130 after Ctrl-C; rounds before that are kept.
 """
 
 from __future__ import annotations
@@ -176,8 +178,8 @@ def available() -> int:
 
 
 @contextlib.contextmanager
-def beside(under: str, left: int) -> Iterator[None]:
-    """What a circumstance has beside the run; it ends with it."""
+def beside(under: str, left: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """What a circumstance has beside the run, its processes; they end with it."""
     commands: list[list[str]] = []
     if under == "busy":
         commands = [[sys.executable, "-c", "while True: pass"] for _ in os.sched_getaffinity(0)]
@@ -195,7 +197,7 @@ def beside(under: str, left: int) -> Iterator[None]:
             assert stdout is not None
             if not stdout.readline():
                 raise BadInput(f"memory of {available() >> 20} MB cannot be taken but for --left {left >> 20} MB")
-        yield
+        yield running
     finally:
         for process in running:
             process.kill()
@@ -305,10 +307,17 @@ def rounds_of(asked: argparse.Namespace, under: str, book: Book, keep: Path) -> 
     """The rounds of a circumstance, a line for each; whether all passed."""
     words = shlex.join(asked.arguments)
     good = True
-    with beside(under, asked.left << 20):
+    with beside(under, asked.left << 20) as running:
         for number in range(asked.times):
             place = keep / f"{under}-{number:03}-{os.getpid()}"
             rounds = one_round(asked.arguments, under, place)
+            if ended := [each.returncode for each in running if each.poll() is not None]:
+                # The kernel ends the process that has most of the memory when there is no more.
+                more = "; a larger --left leaves the run more memory" if under == "memory" else ""
+                raise BadInput(
+                    f"{under} {number + 1} of {asked.times}: what ran beside ended with {ended[0]} before the run did: "
+                    f"the round does not count{more}"
+                )
             failed = book.count(Seen(words, under, kernel_of(asked.arguments), commit()), rounds)
             for each, wrong in zip(rounds, failed, strict=True):
                 print(
@@ -343,6 +352,9 @@ def main(words: list[str]) -> int:
     except BadInput as error:
         print(f"repeat: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("repeat: interrupted; the rounds before are kept", file=sys.stderr)
+        return 130
     return 0 if all(ended) else 1
 
 

@@ -143,6 +143,37 @@ def test_what_runs_beside_is_there_and_ends() -> None:
         assert children() <= before
 
 
+# Ends what repeat runs beside it, as the kernel does where there is no more memory.
+ENDS_WHAT_RUNS_BESIDE = """
+import os, signal
+from pathlib import Path
+
+def test_it():
+    pids = [int(each.name) for each in Path("/proc").glob("[0-9]*")]
+    siblings = [pid for pid in pids if pid != os.getpid() and parent(pid) == os.getppid()]
+    beside = [pid for pid in siblings if b"while True: pass" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(beside[0], signal.SIGKILL)
+
+def parent(pid):
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+"""
+
+
+def test_a_round_does_not_count_whose_circumstance_has_ended(
+    repeated: Callable[..., tuple[int, Book]], tests: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A process with all memory that the kernel ends leaves a run that was beside nothing."""
+    (tests / "test_it.py").write_text(ENDS_WHAT_RUNS_BESIDE)
+    code, book = repeated("--times", "2", "--under", "busy")
+    assert (code, book.entries) == (2, [])
+    assert capsys.readouterr().err == (
+        "repeat: busy 1 of 2: what ran beside ended with -9 before the run did: the round does not count\n"
+    )
+
+
 def test_memory_is_taken_and_given_back() -> None:
     room = 64 << 20
     before = children()
