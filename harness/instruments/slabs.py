@@ -26,8 +26,10 @@ CHILD_EHASH = "net.ipv4.tcp_child_ehash_entries"
 HASH_TABLE = re.compile(r"entries: (\d+) \(order: -?\d+, (\d+) bytes")
 # How far measurements in a row may lie apart, in bytes a socket, where the cache may be read, and where it may not.
 AGREED, AGREED_IN_TOTAL = 25, 80
-# A table of so many slots, 32 MiB, shows in the total: what others do meanwhile is less than half a byte a slot.
+# A table of so many slots, 32 MiB, shows in the total. What others do meanwhile is mostly less than half a byte a slot;
+# three tables that differ by less have not been disturbed, or all in the same way.
 SLOTS = 1 << 22
+AGREED_A_SLOT = 0.25
 PORT_CACHES = ("tcp_bind_bucket", "tcp_bind2_bucket")
 
 
@@ -59,24 +61,21 @@ def bytes_each(make: Callable[[], int], name: str) -> Each:
     the total of all slabs, which has the kernel's other work in it. Three measurements in a row must agree: then
     nobody else on the machine made or freed any meanwhile; NotReady if that is not so within five minutes.
     """
-    apart = AGREED_IN_TOTAL if bytes_of(name) is None else AGREED
-    seen: list[float] = []
 
-    def agreed() -> bool:
+    def measure() -> float:
         before = _taken(name)
         sockets = make()
-        seen.append((_taken(name) - before) / sockets)
-        return len(seen) >= 3 and max(seen[-3:]) - min(seen[-3:]) <= apart
+        return (_taken(name) - before) / sockets
 
-    until(agreed, deadline=300, what="a machine quiet enough to measure memory")
-    return Each(round(statistics.median(seen[-3:])), _account(name))
+    apart = AGREED_IN_TOTAL if bytes_of(name) is None else AGREED
+    return Each(round(_agreed(measure, apart)), _account(name))
 
 
 def bytes_per_hash_slot(host: Host) -> int | None:
     """Bytes for each slot of the hash table of connections: the machine's, or one that is made for this question.
 
     The command of a document asks the kernel log, which may have forgotten, or be root's. None where the kernel makes
-    no other tables either.
+    no other tables either. Three tables in a row must agree, as in bytes_each().
     """
     entries = HASH_TABLE.search(shell.printed(host, 'dmesg | grep "TCP established hash table"'))
     if entries:
@@ -84,16 +83,7 @@ def bytes_per_hash_slot(host: Host) -> int | None:
     if CHILD_EHASH not in host.sysctl:
         return None
     host.sysctl[CHILD_EHASH] = SLOTS
-    before = total("VmallocUsed")
-    with host:
-        child = Namespace()
-    taken = total("VmallocUsed") - before
-    with child:
-        slots = int(Path("/proc/sys", EHASH.replace(".", "/")).read_text())
-    child.close()
-    if slots != SLOTS:
-        raise NotReady(f"the hash table of a new namespace has {slots} slots, not {SLOTS}")
-    return round(taken / slots)
+    return round(_agreed(lambda: _table_of_its_own(host) / SLOTS, AGREED_A_SLOT))
 
 
 def hash_slots(host: Host) -> str | None:
@@ -110,6 +100,36 @@ def bytes_of_a_port() -> dict[str, int]:
         except OSError:
             continue
     return sizes
+
+
+def _agreed(measure: Callable[[], float], apart: float) -> float:
+    """The middle of three measurements in a row that lie no further apart; NotReady after five minutes without."""
+    seen: list[float] = []
+
+    def agreed() -> bool:
+        seen.append(measure())
+        return len(seen) >= 3 and max(seen[-3:]) - min(seen[-3:]) <= apart
+
+    until(agreed, deadline=300, what="a machine quiet enough to measure memory")
+    return statistics.median(seen[-3:])
+
+
+def _table_of_its_own(host: Host) -> float:
+    """Bytes of the hash table of a namespace that is made in a host, with what others took or gave back meanwhile."""
+    before = total("VmallocUsed")
+    with host:
+        child = Namespace()
+    try:
+        taken = total("VmallocUsed") - before
+        with child:
+            slots = int(Path("/proc/sys", EHASH.replace(".", "/")).read_text())
+    finally:
+        child.close()
+    if slots != SLOTS:
+        raise NotReady(f"the hash table of a new namespace has {slots} slots, not {SLOTS}")
+    # A namespace is taken apart in the background: its table would be counted with the next.
+    until(lambda: total("VmallocUsed") - before < taken / 2, deadline=60, what="the end of a namespace's hash table")
+    return taken
 
 
 def _taken(name: str) -> float:

@@ -35,6 +35,13 @@ def test_the_middle_of_three_that_agree(monkeypatch: pytest.MonkeyPatch) -> None
     assert not matches(each.account, 8)
 
 
+def test_a_table_that_others_disturbed_is_not_believed() -> None:
+    """Two megabytes that others take or give back meanwhile change what is seen of a slot by half a byte."""
+    seen = iter([9.2, 8.02, 6.9, 8.02, 8.01, 8.02])
+    assert slabs._agreed(lambda: next(seen), slabs.AGREED_A_SLOT) == 8.02
+    assert list(seen) == []
+
+
 def test_a_slot_of_the_hash_table(pair: Pair) -> None:
     assert bytes_per_hash_slot(pair.server) in (8, 16, None)
     assert hash_slots(pair.server) is None or int(hash_slots(pair.server) or 0)
