@@ -8,6 +8,7 @@ passes it on to the stack (BPF_PROG_RUN with BPF_F_TEST_XDP_LIVE_FRAMES: net/bpf
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import platform
 import struct
@@ -28,18 +29,21 @@ if TYPE_CHECKING:
 
 # bpf(2), by architecture; all of them number registers in the lower half of the byte first, as s390x does not.
 BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361}
-MAP_CREATE, MAP_UPDATE, PROG_LOAD, PROG_RUN, LINK_CREATE = 0, 2, 5, 10, 28
+MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, PROG_LOAD, PROG_RUN, LINK_CREATE = 0, 1, 2, 5, 10, 28
 ARRAY, XDP, LIVE_FRAMES, ATTACHED_AS_XDP, XDP_GENERIC = 2, 6, 2, 37, 2
+# Where the kernel would not trust the processor with eight bytes at any address: packets begin at a multiple of 256.
+ANY_ALIGNMENT = 2
 LOOPBACK = 1
 XDP_DROP, XDP_PASS = 1, 2
 # include/uapi/linux/bpf.h, union bpf_attr, one for each command; struct xdp_md.
 NEW_MAP = struct.Struct("=IIIII")
-NEW_VALUE = struct.Struct("=I4xQQQ")
-NEW_PROGRAM = struct.Struct("=IIQQIIQ")
+VALUE = struct.Struct("=I4xQQQ")
+NEW_PROGRAM = struct.Struct("=IIQQIIQII")
 NEW_LINK = struct.Struct("=IIII")
 RUN = struct.Struct("=IIIIQQIIIIQQIII4x")
 CONTEXT = struct.Struct("=IIIIII")
-POSITION = struct.Struct("=Q")
+# Which frame is next, and how many have arrived.
+POSITION = struct.Struct("=QQ")
 INSTRUCTION = struct.Struct("=BBhi")
 
 # Instructions, and how each says the width of what it moves.
@@ -48,11 +52,14 @@ IF_GREATER, IF_BELOW, LOAD_ADDRESS, EXIT = 0x2D, 0xA5, 0x18, 0x95
 WIDTHS = {8: 0x18, 4: 0x00, 2: 0x08, 1: 0x10}
 OF_MAP_VALUE = 2
 
-# A run is not to last much longer than this, in seconds: it does not see that a flood is over.
-LASTS = 0.01
+# A run is not to last much longer than this, in seconds: it does not see that a flood is over. One that lasted less
+# than a part of that was too small by far.
+LASTS, FAR_TOO_SHORT = 0.01, 0.001
 LEAST, MOST = 256, 1 << 20
 # Frames that the kernel takes in one go, as many as it does unless told.
 BATCH = 64
+# What ends a run before its end: a thread that was stopped or frozen and goes on, and no memory at that moment.
+BROKEN_OFF = {errno.EINTR, errno.ENOMEM, errno.EAGAIN}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -67,8 +74,9 @@ class Arriving:
     def __init__(self, host: Host, interface: str, made: Sequence[bytes]) -> None:
         length = len(made[0])
         stride = -(-length // 8) * 8
-        value = POSITION.pack(0) + b"".join(frame.ljust(stride, b"\0") for frame in made)
+        value = b"".join(frame.ljust(stride, b"\0") for frame in made)
         self.at_once = LEAST
+        self._seen = 0
         self._host = host
         self._first = ctypes.create_string_buffer(made[0], length)
         index = host.interfaces[interface].index
@@ -76,9 +84,10 @@ class Arriving:
         with ExitStack() as undo:
             frames = _call(MAP_CREATE, NEW_MAP.pack(ARRAY, 4, len(value), 1, 0))
             undo.callback(os.close, frames)
-            key, content = ctypes.create_string_buffer(4), ctypes.create_string_buffer(value, len(value))
-            _call(MAP_UPDATE, NEW_VALUE.pack(frames, ctypes.addressof(key), ctypes.addressof(content), 0))
-            self._program = _load(_copies(frames, len(made), length, stride))
+            self._position = _call(MAP_CREATE, NEW_MAP.pack(ARRAY, 4, POSITION.size, 1, 0))
+            undo.callback(os.close, self._position)
+            _at_first(MAP_UPDATE, frames, ctypes.create_string_buffer(value, len(value)))
+            self._program = _load(_copies(frames, self._position, len(made), length, stride))
             undo.callback(os.close, self._program)
             # The kernel adds a program to a dispatcher at its first use, takes it out after its last one, and waits for
             # RCU each time (kernel/bpf/dispatcher.c): 24 ms a run. So the program is also in use elsewhere, on an
@@ -92,18 +101,33 @@ class Arriving:
             self._close = undo.pop_all()
 
     def send(self, most: int) -> int:
-        """Let up to `most` frames arrive, no more than `at_once`; how many."""
+        """Let up to `most` frames arrive, no more than `at_once`; how many, fewer if the run was broken off."""
         count = min(most, self.at_once)
         begun = time.monotonic()
-        # The kernel looks for the interface among those of the caller's network namespace.
-        with self._host:
-            _run(self._program, self._first, count, self._context)
+        try:
+            # The kernel looks for the interface among those of the caller's network namespace.
+            with self._host:
+                _run(self._program, self._first, count, self._context)
+        except OSError as error:
+            if error.errno not in BROKEN_OFF:
+                raise
+            count = self._arrived() - self._seen
+            self._seen += count
+            return count
+        self._seen += count
         lasted = time.monotonic() - begun
         if lasted > LASTS * 2:
             self.at_once = max(count // 2, LEAST)
         elif lasted < LASTS / 2 and count == self.at_once:
-            self.at_once = min(count * 8, MOST)
+            self.at_once = min(count * (8 if lasted < FAR_TOO_SHORT else 2), MOST)
         return count
+
+    def _arrived(self) -> int:
+        """How many have arrived since the beginning, by the program's own count."""
+        value = ctypes.create_string_buffer(POSITION.size)
+        _at_first(MAP_LOOKUP, self._position, value)
+        arrived: int = POSITION.unpack(value.raw)[1]
+        return arrived
 
     def close(self) -> None:
         """Let the kernel forget the program and the frames."""
@@ -138,27 +162,38 @@ def _load(code: bytes) -> int:
     """The descriptor of a program."""
     instructions, licence = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"GPL")
     at = ctypes.addressof(instructions), ctypes.addressof(licence)
-    return _call(PROG_LOAD, NEW_PROGRAM.pack(XDP, len(code) // INSTRUCTION.size, *at, 0, 0, 0))
+    return _call(PROG_LOAD, NEW_PROGRAM.pack(XDP, len(code) // INSTRUCTION.size, *at, 0, 0, 0, 0, ANY_ALIGNMENT))
 
 
-def _copies(frames: int, count: int, length: int, stride: int) -> bytes:
-    """A program that copies the next of `count` frames into a packet. The map's value: a position, then the frames."""
+def _at_first(command: int, of: int, value: Buffer) -> None:
+    """Write or read the only value of a map."""
+    key = ctypes.create_string_buffer(4)
+    _call(command, VALUE.pack(of, ctypes.addressof(key), ctypes.addressof(value), 0))
+
+
+def _copies(frames: int, position: int, count: int, length: int, stride: int) -> bytes:
+    """A program that copies the next of `count` frames into a packet; maps with the frames, and with the position."""
     copying = b""
     at = 0
     for width, bits in WIDTHS.items():
         while length - at >= width:
-            copying += INSTRUCTION.pack(LOAD ^ bits, 0 | 5 << 4, POSITION.size + at, 0)  # r0 = frame[at]
+            copying += INSTRUCTION.pack(LOAD ^ bits, 0 | 5 << 4, at, 0)  # r0 = frame[at]
             copying += INSTRUCTION.pack(STORE ^ bits, 2 | 0 << 4, at, 0)  # packet[at] = r0
             at += width
     parts = [
-        INSTRUCTION.pack(LOAD_ADDRESS, 5 | OF_MAP_VALUE << 4, 0, frames),  # r5: the value, an address of two parts
+        INSTRUCTION.pack(LOAD_ADDRESS, 5 | OF_MAP_VALUE << 4, 0, frames),  # r5: the frames, an address of two parts
         INSTRUCTION.pack(0, 0, 0, 0),
-        INSTRUCTION.pack(LOAD ^ WIDTHS[8], 6 | 5 << 4, 0, 0),  # r6 = position
+        INSTRUCTION.pack(LOAD_ADDRESS, 8 | OF_MAP_VALUE << 4, 0, position),
+        INSTRUCTION.pack(0, 0, 0, 0),
+        INSTRUCTION.pack(LOAD ^ WIDTHS[8], 7 | 8 << 4, 8, 0),
+        _number(ADD_NUMBER, 7, 1),
+        INSTRUCTION.pack(STORE ^ WIDTHS[8], 8 | 7 << 4, 8, 0),  # another has arrived
+        INSTRUCTION.pack(LOAD ^ WIDTHS[8], 6 | 8 << 4, 0, 0),  # r6 = the next
         INSTRUCTION.pack(IF_BELOW, 6, 1, count),
         _number(MOVE_NUMBER, 6, 0),
         INSTRUCTION.pack(MOVE, 7 | 6 << 4, 0, 0),
         _number(ADD_NUMBER, 7, 1),
-        INSTRUCTION.pack(STORE ^ WIDTHS[8], 5 | 7 << 4, 0, 0),  # position = r6 + 1
+        INSTRUCTION.pack(STORE ^ WIDTHS[8], 8 | 7 << 4, 0, 0),  # the next = r6 + 1
         _number(TIMES, 6, stride),
         INSTRUCTION.pack(ADD, 5 | 6 << 4, 0, 0),
         copying,

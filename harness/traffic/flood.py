@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import itertools
+import math
 import os
 import signal
 import socket
@@ -156,7 +157,7 @@ class Flood:
         return self._stopped or time.monotonic() - self._started >= self._seconds
 
     def _run(self, number: int, sender: Sender) -> None:
-        # A signal that comes to this thread would break off what it sends, and nobody could tell how many were sent.
+        # A signal that comes to this thread would break off what it sends.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             if self._rate is None:
@@ -249,8 +250,9 @@ def flood(
     different (address, port) pairs take part before they repeat: a SYN that repeats while its request still waits
     is a retransmission and makes no new request. Raises BadInput without a bound.
 
-    More than 200,000, and more than that in a second, arrive at the interface of `host` without having been on the
-    cable, where the kernel and the caller's rights allow it: see harness/traffic/arriving.py.
+    More than 200,000 in a second, unless bounded to 200,000 or fewer by `count`, arrive at the interface of `host`
+    without having been on the cable, where the cable's line does nothing with what passes, and the kernel and the
+    caller's rights allow it: see harness/traffic/arriving.py.
     """
     if count is None and seconds is None:
         raise BadInput("a flood needs a bound: count (packets) or seconds")
@@ -264,12 +266,16 @@ def flood(
     # Frames arrive on the processor that sends, so at full speed each processor needs a sender of its own. Bounded
     # in count or held back to less than one can send, one is enough, and no frame goes twice before all have gone once.
     is_fast = (rate is None or rate > OF_ONE_SENDER) and (count is None or count > OF_ONE_SENDER)
-    n = min(_processors() if is_fast and count is None else 1, len(made))
+    n = 1
+    if is_fast and count is None:
+        # As many as that rate takes: more would have the kernel prepare more runs, of fewer frames.
+        n = min(_processors(), len(made), sys.maxsize if rate is None else math.ceil(rate / OF_ONE_SENDER))
     shares = [made[i::n] for i in range(n)]
-    senders: list[Sender]
-    if is_fast and can_arrive():
-        senders = [_arriving(host, share) for share in shares]
-    else:
+    senders: Sequence[Sender] | None = None
+    # What a line does, it does to what is sent.
+    if is_fast and host.lab.cable_of(host).line.does_nothing and can_arrive():
+        senders = _all_arriving(host, shares)
+    if senders is None:
         senders = [_on_cable(host, near, share) for share in shares]
     running = Flood(senders, count, LONGEST if seconds is None else seconds, rate)
     host.lab.on_close(running.stop)
@@ -288,6 +294,14 @@ def _on_cable(host: Host, near: Host, made: Sequence[bytes]) -> OnCable:
     sending.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
     host.lab.on_close(sending.close)
     return OnCable(sending, Batches(made))
+
+
+def _all_arriving(host: Host, shares: Sequence[Sequence[bytes]]) -> list[Arriving] | None:
+    """Senders at the interface of `host` itself; None where the kernel does without one thing or another of it."""
+    try:
+        return [_arriving(host, share) for share in shares]
+    except OSError:
+        return None
 
 
 def _arriving(host: Host, made: Sequence[bytes]) -> Arriving:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -13,7 +14,7 @@ import pytest
 
 from harness.observe import counters, half_open
 from harness.traffic import RawPeer, frames, listen
-from harness.traffic.arriving import LASTS, LEAST, MOST, Arriving, can_arrive
+from harness.traffic.arriving import FAR_TOO_SHORT, LASTS, LEAST, MOST, Arriving, can_arrive
 from harness.traffic.flood import OnCable, flood
 from harness.traffic.raw import ETH_P_ALL, SYN_OPTIONS
 from harness.waiting import until
@@ -21,7 +22,7 @@ from harness.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from harness.lab import Host, Pair
+    from harness.lab import Host, Lab, Pair
 
 # The package has the function by that name.
 FLOODS = sys.modules[flood.__module__]
@@ -107,13 +108,15 @@ def test_large_floods_arrive_and_others_are_sent(pair: Pair, monkeypatch: pytest
     monkeypatch.setattr(FLOODS, "OF_ONE_SENDER", 2000)
     made = ways(monkeypatch)
     processors = len(os.sched_getaffinity(0))
+    two = min(processors, 2)
     listener = listen(pair.server)
     for bounds, expected in (
         ({"count": 2001}, [Arriving]),
         ({"count": 2000}, [OnCable]),
         ({"count": 2001, "rate": 2000}, [OnCable]),
         ({"seconds": 0.1}, [Arriving] * processors),
-        ({"seconds": 0.1, "rate": 2001}, [Arriving] * processors),
+        ({"seconds": 0.1, "rate": 2001}, [Arriving] * two),
+        ({"seconds": 0.1, "rate": 2001, "count": 2001}, [Arriving]),
         ({"seconds": 0.1, "rate": 2000}, [OnCable]),
     ):
         made.clear()
@@ -128,6 +131,55 @@ def test_where_they_cannot_arrive_they_are_sent(pair: Pair, monkeypatch: pytest.
     with flood(pair.server, pair.client, listen(pair.server), seconds=0.1):
         pass
     assert set(made) == {OnCable}
+
+
+def test_where_the_kernel_refuses_a_part_of_it_they_are_sent(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ways(monkeypatch)
+    monkeypatch.setattr(ARRIVING, "_copies", lambda *_: bytes(8))  # no program that the kernel takes
+    with flood(pair.server, pair.client, listen(pair.server), seconds=10) as running:
+        until(lambda: running.sent, what="a frame that was sent")
+    assert made[-1] is OnCable
+
+
+def test_what_a_line_holds_back_is_sent(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or it would get past the line, as nothing else on the cable does."""
+    made = ways(monkeypatch)
+    server, client = lab.host("server"), lab.host("client")
+    lab.link(server, client, rate=100_000, by="box")
+    before = counters(server)
+    with flood(server, client, listen(server), seconds=0.5):
+        pass
+    assert set(made) == {OnCable}
+    # A SYN has 60 bytes or more on the cable: at most 104 in half a second, and no queue of 1000 lasts as long.
+    assert counters(server).Tcp.InSegs - before.Tcp.InSegs < 1000
+
+
+def test_a_run_that_is_broken_off_says_how_many_arrived(
+    pair: Pair, seen: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the thread is stopped in the middle, and goes on."""
+    mac = pair.server.interfaces[interface(pair.server)].mac.replace(":", "")
+    made = [bytes.fromhex(f"{mac} 020000000001 {LOCAL_EXPERIMENTAL}") + bytes([k] * 46) for k in range(5)]
+    arriving = Arriving(pair.server, interface(pair.server), made)
+    run = ARRIVING._run
+
+    def breaks_off(program: int, frame: object, count: int, context: object) -> None:
+        run(program, frame, count // 2, context)
+        raise OSError(wrong, os.strerror(wrong))
+
+    try:
+        assert arriving.send(3) == 3
+        with monkeypatch.context() as patched:
+            patched.setattr(ARRIVING, "_run", breaks_off)
+            for wrong in (errno.EINTR, errno.ENOMEM):  # noqa: B007 - breaks_off() reads it
+                assert arriving.send(8) == 4
+            wrong = errno.ENODEV
+            with pytest.raises(OSError, match="No such device"):
+                arriving.send(8)
+        assert arriving.send(2) == 2
+        assert of_ours(seen, 17) == [made[i % 5] for i in range(17)]
+    finally:
+        arriving.close()
 
 
 def test_a_run_is_neither_too_long_to_be_stopped_nor_too_short(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,10 +197,11 @@ def test_a_run_is_neither_too_long_to_be_stopped_nor_too_short(pair: Pair, monke
     monkeypatch.setattr(ARRIVING, "_run", lambda *_: None)
     try:
         for lasts, sizes in (  # noqa: B007 - clock() reads it
-            (LASTS / 3, [LEAST, LEAST * 8, LEAST * 64]),
+            (FAR_TOO_SHORT / 2, [LEAST, LEAST * 8, LEAST * 64]),
             (LASTS, [LEAST * 512, LEAST * 512]),
             (LASTS * 3, [LEAST * 512, LEAST * 256, LEAST * 128]),
-            (LASTS / 3, [LEAST * 64, LEAST * 512, MOST, MOST]),
+            (LASTS / 3, [LEAST * 64, LEAST * 128, LEAST * 256]),
+            (FAR_TOO_SHORT / 2, [LEAST * 512, MOST, MOST]),
         ):
             assert [arriving.send(10**9) for _ in sizes] == sizes
         assert arriving.send(5) == 5
