@@ -109,11 +109,27 @@ def gateway_ports(view: View) -> Iterator[Finding]:
     """A gateway that masquerades, and has no port left outside towards a destination."""
     failed = view.rose("conntrack.insert_failed")
     for seen_as, destination, flows in translated(view):
-        used = sum(flow.ports for flow in flows)
-        share = used / THRESHOLDS["nat-ports"].at
-        gone = THRESHOLDS["ports-gone"].reached(share)
-        if gone or THRESHOLDS["ports-nearly"].reached(share) or (failed and _alone(view, flows)):
+        gone, none_left = _gone(flows), _none_left(view, flows, failed)
+        if none_left or THRESHOLDS["ports-nearly"].reached(_share(flows)):
             yield _gateway(view, seen_as, destination, flows, failed, gone=gone)
+
+
+def gateway_has_none_left(view: View) -> bool:
+    """Whether new connections through a gateway find no port, not only few, so that their entries clash."""
+    failed = view.rose("conntrack.insert_failed")
+    return any(_none_left(view, flows, failed) for _, _, flows in translated(view))
+
+
+def _share(flows: list[Tracked]) -> float:
+    return sum(flow.ports for flow in flows) / THRESHOLDS["nat-ports"].at
+
+
+def _gone(flows: list[Tracked]) -> bool:
+    return THRESHOLDS["ports-gone"].reached(_share(flows))
+
+
+def _none_left(view: View, flows: list[Tracked], failed: Counted | None) -> bool:
+    return _gone(flows) or (bool(failed) and _alone(view, flows))
 
 
 def translated(view: View) -> Iterator[tuple[str, Endpoint, list[Tracked]]]:

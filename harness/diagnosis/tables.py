@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.diagnosis.findings import Certainty, Finding, reason
-from harness.diagnosis.ports import gateway_ports
+from harness.diagnosis.ports import gateway_has_none_left
 from harness.diagnosis.thresholds import THRESHOLDS
 from harness.diagnosis.view import reasons_of, rising
 from harness.incident.facts import Fact
@@ -85,7 +85,7 @@ def _is_of_others(view: View) -> bool:
     if dropped is None:
         return False
     clashes = failed.value if failed else 0
-    return dropped.value == 0 or (clashes >= dropped.value and any(gateway_ports(view)))
+    return dropped.value == 0 or (clashes >= dropped.value and gateway_has_none_left(view))
 
 
 def _drops_and_clashes(view: View) -> tuple[Fact[int] | None, Fact[int] | None]:

@@ -305,6 +305,16 @@ def test_at_a_gateway_without_ports_what_clashed_is_no_full_table(dropped: int, 
     assert "gateway-ports-used-up" in [each[0] for each in found]
 
 
+def test_a_gateway_that_has_some_ports_left_does_not_explain_away_a_full_table() -> None:
+    """Its clashes may all have been resolved: as many as that since the machine began."""
+    flow = Tracked("tcp", "TIME_WAIT", Endpoint("203.0.113.5", 443), 60_000, HERE, seen_as="203.0.113.1", ports=60_000)
+    numbers = {"conntrack.drop": 1000, "conntrack.insert_failed": 1500}
+    log = ((Told.CONNTRACK_FULL, "nf_conntrack: table full, dropping packet"),)
+    counted = (sample(numbers, 1.0), sample(numbers, 9.0))
+    found = said(machine(conntrack=(tracked(flow),), told=log, counters=counted, sysctls=tracking(10)))
+    assert {each[0] for each in found} == {"conntrack-full", "gateway-ports-used-up"}
+
+
 def tracking(count: int) -> dict[str, str]:
     """The sysctls of a table of 1000 that has `count` entries."""
     return {"net.netfilter.nf_conntrack_max": "1000", "net.netfilter.nf_conntrack_count": str(count)}
