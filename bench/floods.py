@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness.traffic import Listener
 
 # How far a rate may be from the one that is asked for; these shares are asked for of what can be sent.
-NEAR, SHARES = 0.01, (0.01, 0.1, 0.5)
+NEAR, SHARES = 0.01, (0.01, 0.1, 0.25, 0.5)
 # trafgen(8) fills in random fields and computes the checksum of each packet while it sends; so does hping3.
 TRAFGEN = """{{
   eth(da={there}, sa={here}),

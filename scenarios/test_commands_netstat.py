@@ -164,8 +164,14 @@ def test_netstat_time_wait(claim: ClaimRun, pair: Pair) -> None:
             effect.compare(mended, number, document=there)
     with claim.effect("1000 while other connections come and go") as effect, churn(server, listen(pair.client)):
         of_port = f"netstat -ant | grep ':{listener.port} ' | grep TIME_WAIT | wc -l"
-        looks = [counted(of_port, f"state time-wait dport = :{listener.port}") for _ in range(3)]
-        effect.note("of their port, three times, and by inet_diag", looks)
+        looks: list[tuple[int, int]] = []
+
+        def seen_enough() -> bool:
+            looks.append(counted(of_port, f"state time-wait dport = :{listener.port}"))
+            return len(looks) >= 3 and effect.delta(server).Tcp.ActiveOpens >= 100
+
+        waiting.until(seen_enough, what="a hundred connections that come and go while it counts")
+        effect.note("of their port, each time, and by inet_diag", looks)
         come = effect.delta(server).Tcp.ActiveOpens
         effect.premise("connections that came and went meanwhile", come, at_least(100))
         # The kernel gives the table out a page at a time, and finds its place again by counting (tcp_seek_last_pos()).

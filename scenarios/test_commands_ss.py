@@ -160,8 +160,14 @@ def test_ss_time_wait(claim: ClaimRun, pair: Pair) -> None:
     with claim.effect("1000 while other connections come and go") as effect, churn(server, listen(pair.client)):
         of_port = f"dport = :{listener.port}"
         line = f"ss -Htan state time-wait '{of_port}' | wc -l"
-        looks = [counted(line, wanted=f"state time-wait {of_port}") for _ in range(3)]
-        effect.note("of their port, three times, and by inet_diag", looks)
+        looks: list[tuple[int, int]] = []
+
+        def seen_enough() -> bool:
+            looks.append(counted(line, wanted=f"state time-wait {of_port}"))
+            return len(looks) >= 3 and effect.delta(server).Tcp.ActiveOpens >= 100
+
+        waiting.until(seen_enough, what="a hundred connections that come and go while it counts")
+        effect.note("of their port, each time, and by inet_diag", looks)
         come = effect.delta(server).Tcp.ActiveOpens
         effect.premise("connections that came and went meanwhile", come, at_least(100))
         farthest = max(abs(number - there) for number, there in looks)
