@@ -174,11 +174,12 @@ def test_waiting_for_a_number_of_them(pair: Pair) -> None:
 
 def test_connections_at_a_rate(pair: Pair) -> None:
     listener = listen(pair.server, accept=True)
+    began = time.monotonic()
     clients = connect(pair.client, listener, 5, rate=50)
     starts = [client.started for client in clients]
     assert len(clients) == 5
-    # Each no sooner than its turn.
-    assert all(start - starts[0] >= 0.9 * i / 50 for i, start in enumerate(starts))
+    # Each no sooner than its turn; the first may have been late.
+    assert all(start - began >= i / 50 for i, start in enumerate(starts))
     assert clients.wait().connected == 5
 
 
