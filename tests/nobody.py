@@ -37,6 +37,12 @@ def skip_without_a_sandbox() -> None:
         pytest.skip("needs root: in a user namespace the kernel lays no overlay over /")
 
 
+def skip_without_labs_of_nobody() -> None:
+    """Skip where an ordinary user gets no user namespace, as labs need."""
+    if subprocess.run([*NOBODY, "unshare", "--user", "--map-root-user", "true"], check=False).returncode:
+        pytest.skip("an ordinary user gets no user namespace here")
+
+
 @contextmanager
 def home_of_nobody() -> Iterator[Path]:
     """A home for the user nobody, whom pytest's own directories for temporary files keep out; skips who is not root.
@@ -52,8 +58,6 @@ def home_of_nobody() -> Iterator[Path]:
         for needed in (sys.executable, __file__):
             if subprocess.run([*NOBODY, "test", "-r", needed], check=False).returncode:
                 pytest.skip(f"the user nobody cannot read {needed}")
-        if subprocess.run([*NOBODY, "unshare", "--user", "--map-root-user", "true"], check=False).returncode:
-            pytest.skip("nobody gets a user namespace here")
         before = os.umask(0o022)
         try:
             yield home

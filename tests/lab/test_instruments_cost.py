@@ -63,10 +63,10 @@ def test_connections_that_are_aborted(pair: Pair) -> None:
 
 
 def test_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Scenarios of other sessions take turns by the harness's own file, and some hold it for a minute.
+    # Scenarios of other runs take turns by the machine's own file, and some hold it for a minute.
     own = tmp_path / "turns"
     own.touch()
-    monkeypatch.setattr(turns, "__file__", str(own))
+    monkeypatch.setattr(turns, "MACHINE", own)
     within = []
 
     def wait_for_turn() -> None:

@@ -115,6 +115,7 @@ def test_quiet(lab):
 
 def test_an_ordinary_user_has_as_many_hosts() -> None:
     with nobody.home_of_nobody() as home:
+        nobody.skip_without_labs_of_nobody()
         (home / "test_many.py").write_text(MANY)
         ran = subprocess.run(
             [*nobody.NOBODY, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", "-k", "ipv4"], cwd=home,

@@ -254,6 +254,7 @@ def pytest_configure(config):
 def test_an_ordinary_user_has_labs_though_a_plugin_starts_a_thread(workers: str) -> None:
     """As pytest-rerunfailures does: a process with two threads cannot enter a user namespace."""
     with nobody.home_of_nobody() as home:
+        nobody.skip_without_labs_of_nobody()
         (home / "threaded.py").write_text(THREAD)
         (home / "test_a.py").write_text("def test_lab(pair):\n    pair.client.run('true')\n")
         (home / "pytest.ini").write_text("[pytest]\ntcp_lab_isolation = startup\n")
