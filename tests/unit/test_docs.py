@@ -75,7 +75,7 @@ FOREIGN = {
     "--ip",  # --ip_version, of packetdrill
     "--content",  # towncrier
     *("--read", "--before", "--functions"),  # python -m bench.profile
-    *("--times", "--under"),  # python -m bench.repeat
+    *("--times", "--under", "--left"),  # python -m bench.repeat
 }
 
 
