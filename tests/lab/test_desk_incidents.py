@@ -146,7 +146,7 @@ def has_a_worker_that_hangs(lab: Lab) -> Path:
 def is_forgotten(lab: Lab) -> Path:
     """A client whose firewall forgets connections that were idle, while others to the same server go on."""
     (chain,) = chains(lab, 1)
-    watch(chain.between, remembers=3)
+    watch(chain.between, remembers=10)
     listener = listen(chain.server, answer=echo)
     idle, used = (connect(chain.client, listener, n, wait=True) for n in (3, 2))
     began = time.monotonic()

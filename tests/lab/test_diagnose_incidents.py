@@ -132,7 +132,7 @@ def test_a_peer_that_falls_silent(pair: Pair, way: str) -> None:
 
 # What a gateway that remembers no connection in mid-stream makes of one that it has forgotten.
 # Seconds: after how many a firewall forgets, for how many connections are idle.
-FORGETS, IDLE = 3, 35
+FORGETS, IDLE = 10, 35
 
 
 @pytest.mark.slow(IDLE + 10)

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 
 def test_what_a_timer_ends(pair: Pair) -> None:
-    pair.server.sysctl["net.ipv4.tcp_fin_timeout"] = 2
-    pair.server.sysctl["net.ipv4.tcp_synack_retries"] = 0
+    pair.server.sysctl["net.ipv4.tcp_fin_timeout"] = 6
+    pair.server.sysctl["net.ipv4.tcp_synack_retries"] = 2
     peer = RawPeer(pair.server, pair.client)
     time_wait = watch_time_wait(pair.client, listen(pair.server))
     orphan = watch_orphan(pair.client, listen(pair.server))
@@ -40,34 +40,34 @@ def test_what_a_timer_ends(pair: Pair) -> None:
     ]
     watch_until_gone(ended, deadline=20)
     assert [states_at(pair.server, watch.port) for watch in ended] == [[], []]
-    assert matches(time_wait_lasting(2), orphan.lifetime)
-    assert matches(half_open_lasting(1), half_open.lifetime)
-    assert not matches(half_open_lasting(1, 2), half_open.lifetime)
+    assert matches(time_wait_lasting(6), orphan.lifetime)
+    assert matches(half_open_lasting(1, 2, 4), half_open.lifetime)
+    assert not matches(half_open_lasting(1, 2, 4, 8), half_open.lifetime)
     assert not time_wait.gone
     with pytest.raises(NotReady, match="all that is watched to be gone"):
         watch_until_gone([time_wait], deadline=0.1)
 
 
 def test_an_end_is_read_from_the_timer(pair: Pair) -> None:
-    pair.server.sysctl["net.ipv4.tcp_synack_retries"] = 1
+    pair.server.sysctl["net.ipv4.tcp_synack_retries"] = 2
     half_open = watch_half_open(RawPeer(pair.server, pair.client).connection(listen(pair.server)))
-    lifetime = foretold(half_open, 1, deadline=20)
-    assert matches(half_open_lasting(1, 2), lifetime)
+    lifetime = foretold(half_open, 2, deadline=20)
+    assert matches(half_open_lasting(1, 2, 4), lifetime)
     assert not half_open.gone
-    with pytest.raises(NotReady, match="repetition 2"):
-        foretold(half_open, 2, deadline=0.1)
+    with pytest.raises(NotReady, match="repetition 3"):
+        foretold(half_open, 3, deadline=0.1)
     watch_until_gone([half_open], deadline=20)
-    assert matches(half_open_lasting(1, 2), half_open.lifetime)
+    assert matches(half_open_lasting(1, 2, 4), half_open.lifetime)
     with pytest.raises(NotReady, match="no more in SYN-RECV but gone"):
         foretold(half_open, 1, deadline=20)
 
 
 def test_orphans_whose_fin_nobody_acknowledges(pair: Pair) -> None:
-    pair.server.sysctl["net.ipv4.tcp_orphan_retries"] = 1
+    pair.server.sysctl["net.ipv4.tcp_orphan_retries"] = 4
     orphans = [watch(pair.client, listen(pair.server)) for watch in (watch_last_ack, watch_fin_wait_1)]
     assert [states_between(pair.server, *orphan.ends) for orphan in orphans] == [["LAST-ACK"], ["FIN-WAIT-1"]]
     watch_until_gone(orphans, deadline=20)
-    assert [matches(orphan_lasting(1), orphan.lifetime) for orphan in orphans] == [True, True]
+    assert [matches(orphan_lasting(4), orphan.lifetime) for orphan in orphans] == [True, True]
 
 
 def test_an_orphan_with_a_time_of_its_own(pair: Pair) -> None:

@@ -45,7 +45,8 @@ def test_connect_that_blocks_ends_as_its_application_wants(pair: Pair) -> None:
     with drop(pair.server, "S", dport=listener.port):
         blocked, patient = BlockingConnect(pair.client, listener, 1), BlockingConnect(pair.client, listener)
         assert blocked.result(deadline=30) == "EINPROGRESS"
-        assert blocked.seconds == pytest.approx(1, abs=0.5)
+        # The kernel's timer is never early; on a busy machine the process is told late.
+        assert 1 <= blocked.seconds < 20
         assert blocked.state == "SYN-SENT"
         with pytest.raises(NotReady, match="connect\\(\\) from client still blocks"):
             patient.result(deadline=0)

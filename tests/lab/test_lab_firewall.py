@@ -108,7 +108,7 @@ def test_what_belongs_to_no_connection_is_invalid(lab: Lab) -> None:
     (chain,) = chains(lab, 1)
     listener = listen(chain.server, answer=echo)
     chain.between.conntrack.loose = False
-    chain.between.conntrack.timeouts["established"] = 1
+    chain.between.conntrack.timeouts["established"] = 5
     rule = chain.between.firewall.drop(state="invalid")
     with chain.between.firewall.accept(state=("new", "established")) as known:
         clients = connect(chain.client, listener, wait=True)
@@ -117,7 +117,7 @@ def test_what_belongs_to_no_connection_is_invalid(lab: Lab) -> None:
     ports = (clients[0].port, listener.port)
     until(lambda: tracked(chain.between, ports) is None, what="the connection to be forgotten")
     assert (clients.ask(deadline=0.5), rule.count > 0) == (0, True)
-    assert chain.between.conntrack.timeouts["established"] == 1
+    assert chain.between.conntrack.timeouts["established"] == 5
     assert not chain.between.conntrack.loose
 
 

@@ -152,7 +152,7 @@ def test_the_children_of_nginx_end_with_the_lab(family: socket.AddressFamily) ->
         processes = [nginx.program.pid, *nginx.workers()]
         assert len(processes) == 3
         assert all(Path(f"/proc/{pid}").exists() for pid in processes)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in processes)
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in processes), what="the end of all three")
 
 
 def test_what_lab_on_close_registers_runs_last_first_and_before_the_hosts_go(family: socket.AddressFamily) -> None:

@@ -31,8 +31,8 @@ def two(lab: Lab) -> Iterator[tuple[Pair, Pair]]:
 def test_a_lab_moves_on_the_search_of_another_one(two: tuple[Pair, Pair], *, same: bool) -> None:
     mine, other = two
     assert mine.server.ip == other.server.ip
-    listener = listen(mine.server, 100, port=24200)
-    there = listen(other.server, 100, port=24200 if same else 24201)
+    listener = listen(mine.server, 100, port=24210)
+    there = listen(other.server, 100, port=24210 if same else 24211)
     room = len(give_ports(mine.client, 2048, first=41000))
     ports = []
     for _ in range(TIMES):

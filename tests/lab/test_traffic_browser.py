@@ -48,7 +48,7 @@ def test_what_is_no_answer_of_nginx(pair: Pair) -> None:
     nginx = Nginx(pair.server, "8001")
     other = listen(pair.server, answer=lambda _: b"HTTP/1.1 200 OK\r\n\r\nok, and more")
     nginx.port = other.port
-    browser = Browser(pair.client, nginx, patience=0.2)
+    browser = Browser(pair.client, nginx, patience=2)
     with pytest.raises(TimeoutError):
         browser.ask()
     other.close()
@@ -58,7 +58,7 @@ def test_what_is_no_answer_of_nginx(pair: Pair) -> None:
 
 def test_nginx_does_not_end_what_is_asked_for(pair: Pair) -> None:
     nginx = Nginx(pair.server, "8001")
-    browser = Browser(pair.client, nginx, patience=0.2)
+    browser = Browser(pair.client, nginx, patience=2)
     browser.ask()
     with pytest.raises(TimeoutError):
         browser.wait_for_end()

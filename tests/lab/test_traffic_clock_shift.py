@@ -48,7 +48,7 @@ def test_the_clock_is_moved_for_everyone_else(lan: Callable[..., Lan], ticks: in
         assert far.tsecr == (near.tsecr + ticks * echoed) % 2**32
     for host in (client, server):
         assert counters(host).Tcp.InErrs == 0
-        assert counters(host).Tcp.RetransSegs == 0
+        assert counters(host).TcpExt.PAWSEstab == 0
 
 
 def test_a_raw_peer_near_the_host_has_its_clock(lan: Callable[..., Lan]) -> None:

@@ -32,8 +32,8 @@ def test_waits():
     end = time.monotonic() + 3.3
     until(lambda: time.monotonic() > end, deadline=30, what="three seconds to pass")
 """
-LINE = "test_waits waits for three seconds to pass: 2 s so far, at most 28 s more"
-TELLS = re.escape(LINE)
+# On a busy machine the line comes when the third second has begun.
+TELLS = "test_waits waits for three seconds to pass: ([23]) s so far, at most 2[78] s more"
 
 
 @pytest.fixture
@@ -82,10 +82,12 @@ def _until_it_ends(terminal: int) -> Iterator[bytes]:
 @pytest.mark.parametrize("options", [(), ("-n", "1"), ("-v",)])
 def test_a_terminal_is_told_what_is_waited_for_and_how_much_longer(scenario: Path, options: tuple[str, ...]) -> None:
     written = on_a_terminal(scenario, *options)
-    assert re.search(TELLS, written)
+    found = re.search(TELLS, written)
+    assert found
     # It is taken away again before pytest writes on.
-    assert "\x1b[J" in written.partition(LINE)[2]
-    assert "1 passed" in written.partition(LINE)[2]
+    after = written[found.end() :]
+    assert "\x1b[J" in after
+    assert "1 passed" in after
 
 
 @pytest.mark.parametrize("options", [(), ("-n", "1")])
@@ -97,13 +99,13 @@ def test_a_terminal_is_told_how_far_it_is(scenario: Path, options: tuple[str, ..
 
 def test_no_color_leaves_the_line_and_takes_its_looks(scenario: Path) -> None:
     written = on_a_terminal(scenario, NO_COLOR="1")
-    assert LINE in written
+    assert re.search(TELLS, written)
     assert not re.search(r"\x1b\[[\d;]*m", written)
 
 
 def test_junit_has_nothing_of_it(scenario: Path) -> None:
     file = scenario / "junit.xml"
-    assert LINE in on_a_terminal(scenario, "-n", "1", f"--junitxml={file}")
+    assert re.search(TELLS, on_a_terminal(scenario, "-n", "1", f"--junitxml={file}"))
     (case,) = ET.parse(file).getroot().iter("testcase")
     assert case.attrib["name"] == "test_waits"
     assert "waits for" not in file.read_text()
