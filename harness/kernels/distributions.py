@@ -10,6 +10,7 @@ import os
 import sysconfig
 from functools import cache
 from importlib import metadata
+from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from email.message import Message
 
     from packaging.utils import NormalizedName
+
+# How files of modules end, those that are compiled among them.
+OF_MODULES = (*SOURCE_SUFFIXES, *EXTENSION_SUFFIXES)
 
 
 def needed(
@@ -102,7 +106,8 @@ def module_files(name: str) -> tuple[Path, list[Path]] | None:
 def owners() -> Mapping[str, list[str]]:
     """The distributions that each module of the path is of, by the first part of its name.
 
-    As metadata.packages_distributions() has it, which takes five times as long: it makes a path of each file.
+    As metadata.packages_distributions() has it, which takes five times as long: it makes a path of each file. Modules
+    that are compiled count, which it leaves out before Python 3.12.
     """
     found: dict[str, list[str]] = {}
     for distribution in metadata.distributions():
@@ -145,7 +150,7 @@ def _top_level(distribution: metadata.Distribution) -> set[str]:
         files = [line[0] for line in csv.reader(listed.splitlines()) if line]
     return {
         top if below else inspect.getmodulename(top) or ""
-        for top, _, below in (file.partition("/") for file in files if file.endswith(".py"))
+        for top, _, below in (file.partition("/") for file in files if file.endswith(OF_MODULES))
     }
 
 

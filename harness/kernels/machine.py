@@ -55,6 +55,8 @@ BOOT = 180.0
 
 
 # What QEMU says of a state that it cannot use (migration/migration.c, process_incoming_migration_co()).
+# What is compared with it, in one piece, is a hole.
+ZEROS = bytes(1 << 16)
 NO_STATE = re.compile(r"load of migration failed: (?!Cannot allocate memory)")
 
 
@@ -422,7 +424,10 @@ class VirtualMachine:
 
 
 def copy_data(source: int, target: int, size: int) -> None:
-    """Copy so many bytes from a file's beginning to another's, but for its holes."""
+    """Copy so many bytes from a file's beginning to another's, but for its holes, and for zeros that could be holes.
+
+    A state that was copied by a program that writes holes out would otherwise fill as much memory as a machine has.
+    """
     end = 0
     while end < size:
         try:
@@ -432,10 +437,19 @@ def copy_data(source: int, target: int, size: int) -> None:
                 return
             raise
         end = min(size, os.lseek(source, begin, os.SEEK_HOLE))
-        if begin < end:
-            os.lseek(target, begin, os.SEEK_SET)
-        while begin < end:
-            begin += os.sendfile(target, source, begin, end - begin)
+        while begin < end and (some := os.pread(source, min(len(ZEROS), end - begin), begin)):
+            if some != ZEROS[: len(some)]:
+                write_all(target, some, begin)
+            begin += len(some)
+        if begin < end:  # it was cut off meanwhile
+            return
+
+
+def write_all(file: int, content: bytes, place: int) -> None:
+    """Write bytes at a place of a file, all of them: OSError if there is no room, even where a part finds some."""
+    while content:
+        written = os.pwrite(file, content, place)
+        content, place = content[written:], place + written
 
 
 def environment(extra: Sequence[str] = ()) -> dict[str, str]:

@@ -61,7 +61,7 @@ def _find_once(find: Callable[[Any, object], Any]) -> Callable[[Any, object], An
 def read() -> None:
     """Take apart what each session asks for as it begins, if that has not been done."""
     for distribution in metadata.distributions():
-        assert distribution.metadata is not None
+        _ = distribution.metadata
 
 
 def _loads_once(loads: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:

@@ -9,6 +9,7 @@ import sys
 import tarfile
 import textwrap
 from importlib import metadata
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -405,12 +406,17 @@ def test_no_interpreter_of_ours_is_a_project(tmp_path: Path) -> None:
 
 
 def test_the_owners_of_modules_are_those_that_python_has(install: Callable[..., Path]) -> None:
-    install("one-thing", {"one/__init__.py": "", "one_more.py": "", "data.txt": ""}, "two>=1")
+    install(
+        "one-thing",
+        {"one/__init__.py": "", "one_more.py": "", "data.txt": "", f"fast{EXTENSION_SUFFIXES[0]}": ""},
+        "two>=1",
+    )
     install("two", {"one/other.py": ""}, "one-thing[extra]; python_version > '3'", ">no requirement<")
     expected = metadata.packages_distributions()
     found = distributions.owners()
     for name in ("one", "one_more", "pytest", "harness"):
         assert sorted(found[name]) == sorted(expected[name]), name
+    assert found["fast"] == ["one-thing"]
     assert "data" not in found
     assert {*distributions.needed({"one-thing": ()})} == {"one-thing", "two"}
     assert distributions.extras_in_use()[canonicalize_name("one-thing")] == {"extra"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import resource
 import shutil
 import signal
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.kernels import acceleration, image, places, warm
+from harness.kernels import machine as machines
 from harness.kernels.machine import QEMU, MachineDied, VirtualMachine
 from harness.kernels.mode import Mode
 from harness.kernels.pulse import Pulse
@@ -144,14 +146,28 @@ def test_a_state_that_is_cut_off_is_removed_and_nothing_else_is_said(
 
 
 def test_a_state_is_as_it_was_when_its_machine_has_run(saved: Path) -> None:
-    """The machine's memory is mapped from it; never used memory takes no room in it."""
+    """The machine's memory is mapped from it; never used memory takes no room in it. It runs until it has written."""
     before = saved.read_bytes()
     assert saved.stat().st_size > 64 << 20
     assert saved.stat().st_blocks * 512 < 32 << 20
     with restored(saved) as machine:
         machine.resume()
-        assert str(saved) in Path(f"/proc/{machine.process.pid}/maps").read_text()
+        mapped = rf" {re.escape(str(saved))}\n(?:\w+: .*\n)*?Private_Dirty: +[1-9]"
+        smaps = Path(f"/proc/{machine.process.pid}/smaps")
+        until(lambda: re.search(mapped, smaps.read_text()), deadline=60, what="the machine to write")
     assert saved.read_bytes() == before
+
+
+def test_a_copy_of_a_state_has_its_holes_even_where_they_were_written_out(tmp_path: Path) -> None:
+    """A program that copies a cache may fill them with zeros: 3 GB of a machine's memory would be in use at once."""
+    content = b"a" + bytes(8 << 20) + b"b" * 5000 + bytes(8 << 20) + b"c"
+    for name, part in (("whole", len(content)), ("cut off", 12 << 20)):
+        (tmp_path / name).write_bytes(content[:part])
+        with (tmp_path / name).open("rb") as source, (tmp_path / "copy").open("w+b") as target:
+            machines.copy_data(source.fileno(), target.fileno(), len(content) - 1)
+            target.truncate(len(content) - 1)
+            assert target.read() == content[:part][:-1].ljust(len(content) - 1, b"\0")
+            assert os.fstat(target.fileno()).st_blocks * 512 < 1 << 20
 
 
 def test_a_state_can_be_made_from_a_state(saved: Path) -> None:
