@@ -146,6 +146,7 @@ def test_what_a_line_holds_back_is_sent(lab: Lab, monkeypatch: pytest.MonkeyPatc
     made = ways(monkeypatch)
     server, client = lab.host("server"), lab.host("client")
     lab.link(server, client, rate=100_000, by="box")
+    lab.ready()  # until then a line does nothing
     before = counters(server)
     with flood(server, client, listen(server), seconds=0.5):
         pass
