@@ -120,7 +120,8 @@ class Program:
         """End a program as Ctrl-C does, within `deadline` seconds after it has a handler for SIGINT (NotReady).
 
         A SIGINT before the handler is there kills it, or is lost in a background job of a shell; after the handler has
-        only set a flag, a program that is about to sleep sleeps on. So it comes when it is caught, and again.
+        only set a flag, a program that is about to sleep sleeps on. So it comes when it is caught, and again. A shell
+        may have a handler from its start, which ends it as long as no trap is set (dash, `sh -c`): wait for its word.
         """
         until(
             lambda: not self.alive() or self._catches(signal.SIGINT), what=f"{self.argv[0]} with a handler for SIGINT"
