@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from harness.instruments.syn_queue import (
     SYNACK_RETRIES,
     listening,
 )
+from harness.lab.host import IPV4
 from harness.laws.ranges import at_least
 from harness.laws.timers import doubling, initial_rto, syn_waits
 from harness.observe import counters, shell
@@ -22,7 +24,7 @@ from harness.traffic.hping3 import Hping3Flood
 from harness.waiting import let_clock_reach, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from harness.lab import Host, Lan
     from harness.laws.queues import Knobs
@@ -209,9 +211,39 @@ def visit(
 
 
 def answer_to_nobody(server: Host, near: Host) -> None:
-    """Let a server's answers to addresses that nobody has go to the end of the cable where `near` is."""
-    server.route("default", RawPeer(server, near).address, server.family)
+    """Let a server's answers to addresses that nobody has go to the end of the cable where `near` is.
+
+    Those of the cable's own IPv4 network too, but for the /24 of `near` and of raw peers. Of 65536 addresses that are
+    drawn one is in that network, and nobody answers for it there: the kernel finds that out in three seconds, and an
+    ICMP error of its own ends the half-open request, which counts as a dropped SYN (net/ipv4/tcp_ipv4.c,
+    tcp_req_err()).
+    """
+    nobody = RawPeer(server, near).address
+    for destination in ("default", *_unowned(server, near.ip, nobody)):
+        server.route(destination, nobody, server.family)
     server.close_netlink()
+
+
+def _unowned(server: Host, near: str, nobody: str) -> list[str]:
+    """The IPv4 network of the server and `near`, in parts, without the /24 of either address."""
+    if server.family != IPV4:
+        return []
+    parts = [
+        ipaddress.IPv4Network(str(interface.with_prefixes()[IPV4].network))
+        for interface in server.interfaces.values()
+        if ipaddress.ip_address(near) in interface.with_prefixes()[IPV4].network
+    ]
+    for address in (near, nobody):
+        kept = ipaddress.IPv4Network(f"{address}/24", strict=False)
+        parts = [rest for part in parts for rest in _without(part, kept)]
+    return [str(part) for part in parts]
+
+
+def _without(network: ipaddress.IPv4Network, kept: ipaddress.IPv4Network) -> Iterable[ipaddress.IPv4Network]:
+    """A network without another that is a part of it, all of it, or elsewhere."""
+    if not kept.overlaps(network):
+        return [network]
+    return network.address_exclude(kept) if kept.subnet_of(network) else []
 
 
 def syn_recv(server: Host) -> int:

@@ -107,6 +107,24 @@ def test_visitors_without_patience(lab: Lab) -> None:
     assert silent.waiting == 0
 
 
+@pytest.mark.slow(11)
+@pytest.mark.ipv4_only("a network of 65536 addresses")
+def test_a_request_of_a_neighbour_that_nobody_is_stays(lab: Lab) -> None:
+    """Without the routes an ICMP error of the server's own, three seconds later, ends the request: a dropped SYN."""
+    server, client = lan(lab, 2).hosts
+    far, lost = (f"{server.ip.rsplit('.', 2)[0]}.77.{n}" for n in (1, 2))
+    service = COOKIES.serve(server)
+    knock = f"hping3 --syn --count 1 --spoof {{}} --destport {service.port} {server.ip}"
+    # Its status is 1: it hears of no answer.
+    client.run(*knock.format(lost).split(), check=False)
+    until(lambda: counters(server).TcpExt.ListenDrops == 1, what="the request of an address that is not found to end")
+    answer_to_nobody(server, client)
+    with counting(server) as moved:
+        client.run(*knock.format(far).split(), check=False)
+        until(lambda: moved.TcpExt.TCPSynRetrans == 3, what="SYN-ACKs after 1, 3 and 7 s, which nobody answers")
+        assert (service.half_open, moved.TcpExt.ListenDrops) == (1, 0)
+
+
 @pytest.mark.ipv4_only("hping3 has no IPv6")
 def test_a_siege(lab: Lab) -> None:
     server, client = lan(lab, 2).hosts
