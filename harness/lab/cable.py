@@ -92,15 +92,27 @@ class Cable:
     def counts(self) -> dict[str, Towards]:
         """What has become of the frames to each host since the lab was ready, by its name; of a cable with a line.
 
-        HarnessError, where the box that did it has died.
+        HarnessError, where the box that did it has died; BadInput before the lab is ready.
         """
         if self.hub is None or self.hub.by is None:
             return {}
+        self.check_ready()
         return {each.host: each for each in self.hub.towards([host.name for host, _ in self.members])}
 
     def waiting(self) -> int:
-        """How many frames are on the way now. HarnessError, where the box that has them has died."""
+        """How many frames are on the way now.
+
+        HarnessError, where the box that has them has died; BadInput before the lab is ready.
+        """
+        self.check_ready()
         return self.hub.waiting() if self.hub is not None else 0
+
+    def check_ready(self) -> None:
+        """BadInput, where the cable has a line and the lab was not made ready since it was laid."""
+        if self.hub is not None and self.hub.is_idle:
+            raise BadInput(
+                f"cable {self.number} has a line that does nothing yet: call lab.ready() when all cables are laid"
+            )
 
     def used(self) -> LineUsed | None:
         """The line as evidence tells it; None where the cable does nothing to frames."""

@@ -93,6 +93,11 @@ class Hub:
                 netem.attach(self._host.namespace, port, self.line, seed)
         self._armed = True
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether frames do not fare yet as the line says."""
+        return self.by is not None and not self._armed
+
     def used(self, hosts: Sequence[str]) -> LineUsed:
         """The line, who did it, and what became of the frames to each of these hosts, which are those of the ports.
 

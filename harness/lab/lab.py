@@ -326,6 +326,11 @@ class Lab:
                 setup = host.netlink()
                 until(partial(setup.has, ip), deadline=deadline, what=f"{host.name} to take {ip} for its own")
 
+    def check_ready(self) -> None:
+        """BadInput, where a cable with a line was laid since ready() was called, if it ever was."""
+        for cable in self.cables[self._ready :]:
+            cable.check_ready()
+
     def cable_of(self, host: Host) -> Cable:
         """The cable that the first interface of a host is on."""
         for cable in self.cables:

@@ -242,6 +242,7 @@ def connect(
     all must have ended within `deadline` seconds. A connect() that fails at once (EADDRNOTAVAIL) is a result like any
     other. The sockets are closed with the lab.
     """
+    host.lab.check_ready()
     address = to.address if isinstance(to, Listener) else to
     attempts = Attempts(host)
     host.lab.on_close(attempts.close)

@@ -40,6 +40,7 @@ class Hping3Flood:
     ) -> None:
         if ":" in address:
             raise Unsupported("hping3 has no IPv6; the crafted flood has")
+        host.lab.check_ready()
         options = ["-c", count] if count is not None else []
         options += ["--rand-source"] if spoofed else []
         self.started = time.monotonic()

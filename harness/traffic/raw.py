@@ -83,6 +83,7 @@ class RawPeer:
 
     def __init__(self, host: Host, near: Host, *, beyond: Host | None = None) -> None:
         layers()  # the first segment must not begin with an import, while the kernel's timers run
+        host.lab.check_ready()
         cable = host.lab.cable_of(host)
         number = cable.unowned()
         self.host = host

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import BadInput, HarnessError, Unsupported
-from harness.lab import Lab, behind_nat, box_program, lan, netem, pair
+from harness.lab import IPV4, Lab, behind_nat, box_program, lan, netem, pair
 from harness.lab.box_program import Chance
 from harness.lab.line import Line, seeds, share
 from harness.observe import capture, info_of
-from harness.traffic import RawPeer, answered, connect, echo, hold, listen
+from harness.traffic import RawPeer, answered, connect, echo, flood, hold, listen
 from harness.traffic.datagrams import HEADERS, datagrams
+from harness.traffic.hping3 import Hping3Flood
 from harness.waiting import let_pass, until
 from tests.processes import running
 
@@ -72,6 +73,33 @@ def test_a_cable_that_was_told_nothing_is_a_plain_one(lab: Lab) -> None:
     assert (plain.cable.hub, plain.cable.by, plain.cable.seed, plain.cable.counts()) == (None, None, None, {})
     listener = listen(plain.server, answer=echo)
     assert info_of(plain.client, answered(plain.client, listener)).rtt < 0.1
+
+
+def test_a_line_is_not_used_before_it_does_something(lab: Lab) -> None:
+    """Without ready() frames pass as on a plain cable: a test that forgets it would measure nothing."""
+    client, server = lab.hosts("client", "server")
+    cable = lab.link(client, server, delay=0.05, by="box")
+    listener = listen(server)
+    for use in (
+        lambda: connect(client, listener),
+        lambda: flood(server, client, listener, count=10),
+        lambda: RawPeer(server, client),
+        lambda: Hping3Flood(client, server.address(IPV4), listener.port, count=1),
+        cable.counts,
+        cable.waiting,
+    ):
+        with pytest.raises(BadInput, match=r"cable 1 has a line that does nothing yet: call lab\.ready\(\)"):
+            use()
+    lab.ready()
+    attempts = connect(client, listener, wait=True)
+    assert attempts.connected == 1
+    assert cable.counts()["server"].passed >= 1
+    later = lab.link(client, lab.host("other"), delay=0.05, by="box")
+    with pytest.raises(BadInput, match="cable 2"):
+        later.counts()
+    lab.link(client, lab.host("plain"))
+    with pytest.raises(BadInput, match="cable 2"):
+        connect(client, listener)
 
 
 def test_the_same_seed_loses_the_same_frames(by_with_seed: By) -> None:
