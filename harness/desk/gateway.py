@@ -85,7 +85,7 @@ class GatewayPorts(SideBySide):
             chain.between.nat.snat(second, ports=ports)
             calls.each += knock(chain.client, listener, WANTED - by_the_first).each
         failed = statistics(chain.between)["insert_failed"]
-        return Outcome(WANTED - calls.ask(deadline=5), (Effect("insert_failed of conntrack -S", failed, "packets"),))
+        return Outcome(WANTED - calls.ask(deadline=60), (Effect("insert_failed of conntrack -S", failed, "packets"),))
 
     def without_cause(self) -> GatewayPorts:
         """As many ports as are wanted."""

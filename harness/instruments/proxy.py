@@ -48,13 +48,23 @@ class Proxy:
         with hold(self.nginx.host, "FA", sport=self.server.port):
             first = self.ask(client)
             let_pass(seconds, what="the connection to be idle")
+            if self.server.keepalive < seconds:
+                # Put off, nginx has a request that is there already answered, and ends what is due after that.
+                until(self.is_closed, deadline=DEADLINE, what="the server to close the connection")
             return first, self.ask(client, method)
 
     def log(self) -> str:
         """What its error log says."""
         return (self.nginx.directory / "error.log").read_text()
 
+    def is_closed(self) -> bool:
+        """Whether the server has no connection of the proxy's any more that it has not closed."""
+        return "ESTAB" not in self._states()
+
     def _is_quiet(self) -> bool:
         """Whether no connection to the server is about to end, whose FIN would be held as well."""
+        return self._states() <= {"ESTAB", "TIME-WAIT"}
+
+    def _states(self) -> set[str]:
         ends = ends_at(self.server.host, self.server.port)
-        return {end.state for end in ends if end.remote[0] == self.nginx.host.ip} <= {"ESTAB", "TIME-WAIT"}
+        return {end.state for end in ends if end.remote[0] == self.nginx.host.ip}

@@ -18,7 +18,7 @@ from harness.lab.program import Program, Ran, run
 from harness.lab.rtnetlink import Setup
 from harness.lab.sysctl import Sysctls
 from harness.lab.tracking import ConnectionTracking
-from harness.waiting import until
+from harness.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -136,7 +136,7 @@ class Host:
         """
         return run(self.namespace, _words(argv), stdin=stdin, timeout=timeout, check=check)
 
-    def start(self, *argv: object, ready: Callable[[], object] | None = None, deadline: float = 10.0) -> Program:
+    def start(self, *argv: object, ready: Callable[[], object] | None = None, deadline: float = PATIENCE) -> Program:
         """Start a program inside, in the background; with `ready`, wait until that is true (`deadline` seconds).
 
         It is stopped when the lab closes, and killed with all its children if this process dies.

@@ -98,6 +98,7 @@ class Nginx:
     ) -> None:
         self.host = host
         self.port = int(listen.split(maxsplit=1)[0])
+        self.keepalive = keepalive
         self._settings = {
             "location": location,
             "keepalive": keepalive,

@@ -31,4 +31,5 @@ def ask_late_together(client: Host, proxies: Sequence[Proxy]) -> None:
             held.enter_context(hold(proxy.nginx.host, "FA", sport=server.port))
         assert [each.ask(client) for each in proxies] == [200] * len(proxies)
         let_pass(LATE, what="the connections to be idle")
+        until(lambda: all(proxy.is_closed() for proxy in proxies), what="the server to close them")
         assert [each.ask(client) for each in proxies] == [502] * len(proxies)

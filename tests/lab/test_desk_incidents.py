@@ -192,7 +192,7 @@ def has_clients_with_other_clocks(lab: Lab) -> Path:
     net = behind_nat(lab)
     net.server.sysctl["net.ipv4.tcp_rfc1337"] = 1
     listener = listen(net.server)
-    return Files(net.server).snapshot(lambda: meet_time_wait(net, listener, behind=1_000_000))
+    return Files(net.server).snapshot(lambda: meet_time_wait(net, listener, behind=1_000_000, patience=12))
 
 
 class Incident(NamedTuple):

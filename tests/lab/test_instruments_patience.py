@@ -67,12 +67,16 @@ def test_knocks_are_seen(pair: Pair) -> None:
 def test_a_route_makes_the_rto_short(pair: Pair) -> None:
     listener = listen(pair.server, answer=echo)
     with short_rto(pair.client, pair.server, 0.05):
-        near = answered(pair.client, listener)
-        assert ss_rto(pair.client, near) == pytest.approx(info_of(pair.client, near).rto, abs=0.001)
-        with capture(pair.server, port=endpoint(near)[1]) as seen:
-            (gap,) = first_retransmissions(seen, near)
-            assert gap < 0.19
-            assert len(transmissions(seen, endpoint(near), b"x")) >= 2
+        shortest = 1.0
+        # A busy machine has a timer late, and never early.
+        for _ in range(3):
+            near = answered(pair.client, listener)
+            assert ss_rto(pair.client, near) == pytest.approx(info_of(pair.client, near).rto, abs=0.001)
+            with capture(pair.server, port=endpoint(near)[1]) as seen:
+                (gap,) = first_retransmissions(seen, near)
+                shortest = min(shortest, gap)
+                assert len(transmissions(seen, endpoint(near), b"x")) >= 2
+        assert shortest < 0.19
     assert info_of(pair.client, answered(pair.client, listener)).rto >= 0.2
     assert gaps([1.0, 1.5, 3.0]) == [0.5, 1.5]
 

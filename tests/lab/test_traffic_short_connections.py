@@ -97,11 +97,11 @@ def test_what_does_not_keep_its_rate_ends_by_the_clock(pair: Pair, monkeypatch: 
     with pytest.raises(NotReady):
         keep_asking([asking], 0.2)
     asking = ShortConnections(pair.client, [listen(pair.server)], rate=1e6)
-    keep_asking([asking], 0.2, within=0.3)
+    keep_asking([asking], 0.2, within=1)
     assert asking.lost > 0
     assert 0 < asking.answered < 200_000
     # The last was due in time, and asked when it could be.
-    assert asking.results[-2][0] < 0.3
+    assert asking.results[-2][0] < 1
 
 
 def test_time_that_the_machine_takes_moves_the_schedule_on_up_to_a_limit(
