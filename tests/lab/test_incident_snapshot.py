@@ -43,7 +43,10 @@ def interpreters() -> list[str]:
     places = [*os.get_exec_path(), *map(str, Path.home().glob(".pyenv/versions/*/bin"))]
     found = {sys.version_info[1]: sys.executable}
     for place in places:
-        for file in Path(place).glob("python3.*") if Path(place).is_dir() and "shims" not in place else ():
+        # PATH may have folders of somebody else's, as where root became nobody.
+        for file in (
+            Path(place).glob("python3.*") if os.access(place, os.R_OK | os.X_OK) and "shims" not in place else ()
+        ):
             name = re.fullmatch(r"python3\.(\d+)", file.name)
             if name and int(name[1]) >= OLDEST[1]:
                 found.setdefault(int(name[1]), str(file))
