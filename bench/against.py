@@ -5,6 +5,9 @@
 
 Both run by this interpreter with these libraries, each with a cache of its own; --write puts the table into
 docs/performance.md. A bound is met, or not, where the middle half of the pairs agrees; otherwise it is too noisy.
+
+Where the suite has grown since, its cost says little about what a test costs: "of the claims of both" are measures of
+the scenarios of those claims that both checkouts have.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parents[1]
 PAGE = HERE / "docs" / "performance.md"
 BEGIN, END = "<!-- measured by bench.against -->\n", "<!-- end -->\n"
+# Where a scenario says which claim it settles.
+CLAIM = re.compile(r"""mark\.claim\(\s*["']([^"']+)""")
 HARNESS = ("-c", "from harness.cli import main; main()")
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--{tcp}evidence", "{work}/evidence")
 IN_A_LAB = "from harness.lab import Lab, pair, lan, isolation; isolation.isolate()\n"
@@ -72,7 +77,8 @@ class Measure:
 
     `seconds` and `busy`, of a processor, are bounds of this checkout, `ratio` is one of the two's processor times.
     `without` are what is removed from the cache before each run, below it; "" is all of it. `first` runs once before,
-    and then the command itself `warm` times. The other checkout runs `then`, where that is something else.
+    and then the command itself `warm` times. The other checkout runs `then`, where that is something else. In place of
+    the word {claims} stand the options that select the claims of both checkouts.
     """
 
     argv: tuple[str, ...]
@@ -127,6 +133,21 @@ MEASURES = {
         ratio=0.45,
         by_name=True,
     ),
+    "the claims of both, natively": Measure(
+        (*PYTEST, "scenarios/", "-n", "48", "--dist", "worksteal", "{claims}"),
+        then=(*PYTEST, "scenarios/", "-n", "16", "--dist", "worksteal", "{claims}"),
+        seconds=100,
+        busy=50,
+        ratio=0.45,
+        by_name=True,
+    ),
+    "the claims of both, on 6.12": Measure(
+        (*PYTEST, "scenarios/", "--{tcp}kernel", "6.12", "{claims}"),
+        first=(*PYTEST, "scenarios/", "--{tcp}kernel", "6.12", "--{tcp}claim", "tw-reuse.default"),
+        busy=300,
+        ratio=0.2,
+        by_name=True,
+    ),
     "the suite on 6.12": Measure(
         (*PYTEST, "scenarios/", "--{tcp}kernel", "6.12"),
         first=(*PYTEST, "scenarios/", "--{tcp}kernel", "6.12", "--{tcp}claim", "tw-reuse.default"),
@@ -145,13 +166,22 @@ class Cost:
     busy: float
 
 
+def claims_of_both(*checkouts: Path) -> list[str]:
+    """The claims that have a scenario in each checkout, by name."""
+    settled = [
+        {claim for file in checkout.glob("scenarios/**/*.py") for claim in CLAIM.findall(file.read_text("utf-8"))}
+        for checkout in checkouts
+    ]
+    return sorted(set.intersection(*settled))
+
+
 @dataclass
 class Side:
-    """A checkout, and a directory for what its runs leave."""
+    """A checkout, a directory for what its runs leave, and the claims to select for {claims}."""
 
     checkout: Path
     work: Path
-    costs: list[Cost] = field(default_factory=list)
+    claims: Sequence[str] = ()
 
     def run(self, argv: Sequence[str], without: Sequence[str] = ()) -> Cost:
         """Run a command in the checkout; CalledProcessError, with what it said, if it fails."""
@@ -164,6 +194,8 @@ class Side:
         tcp = "tcp-" if options.exists() and "--tcp-" in options.read_text() else ""
         ended, ends = os.pipe()
         words = [sys.executable, "-I", "-S", "-c", WAITS_FOR_ALL, str(ends), sys.executable]
+        selected = [word for claim in self.claims for word in ("--{tcp}claim", claim)]
+        argv = [word for given in argv for word in (selected if given == "{claims}" else [given])]
         words += [word.replace("{work}", str(self.work)).replace("{tcp}", tcp) for word in argv]
         with tempfile.TemporaryFile("w+") as said:
             began = time.perf_counter()
@@ -302,7 +334,9 @@ def main() -> int:
     names = asked.names or [name for name, measure in MEASURES.items() if not measure.by_name]
     outcomes, failed = [], False
     with tempfile.TemporaryDirectory(prefix="tcp-harness-bench-") as work:
-        sides = Side(HERE, Path(work, "ours")), Side(asked.checkout.absolute(), Path(work, "theirs"))
+        theirs = asked.checkout.absolute()
+        claims = claims_of_both(HERE, theirs)
+        sides = Side(HERE, Path(work, "ours"), claims), Side(theirs, Path(work, "theirs"), claims)
         for name in names:
             try:
                 outcomes.append(compare(name, MEASURES[name], *sides, asked.rounds))

@@ -11,6 +11,7 @@ import pytest
 
 from bench import against
 from bench.against import BEGIN, END, Cost, Measure, Side
+from harness.claims.files import load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,6 +118,22 @@ def test_the_other_checkout_runs_what_it_has_in_its_place(tmp_path: Path) -> Non
     assert [sorted(file.name for file in side.checkout.iterdir()) for side in (ours, theirs)] == [["a"], ["b"]]
     against.compare("x", Measure(("-c", "open('c', 'w')")), ours, theirs, 1)
     assert all((side.checkout / "c").exists() for side in (ours, theirs))
+
+
+def test_claims_that_both_checkouts_have_are_selected(tmp_path: Path) -> None:
+    for name, claims in (("ours", "abc"), ("theirs", "bcd")):
+        file = tmp_path / name / "scenarios" / "incidents" / "test_it.py"
+        file.parent.mkdir(parents=True)
+        file.write_text("".join(f'@pytest.mark.claim("group.{claim}")\n' for claim in claims))
+    both = against.claims_of_both(tmp_path / "ours", tmp_path / "theirs")
+    assert both == ["group.b", "group.c"]
+    side = Side(tmp_path / "ours", tmp_path / "work", both)
+    side.run(("-c", "import sys; open('here', 'w').write(' '.join(sys.argv[1:]))", "before", "{claims}", "after"))
+    assert (tmp_path / "ours" / "here").read_text() == "before --claim group.b --claim group.c after"
+
+
+def test_the_claims_of_a_checkout_are_those_that_its_scenarios_name() -> None:
+    assert against.claims_of_both(against.HERE) == sorted(load(against.HERE / "scenarios" / "claims"))
 
 
 def test_what_was_measured_before_a_run_failed_is_said(
