@@ -6,6 +6,7 @@ import os
 import sys
 
 from bench.collecting import collect_only
+from bench.desk import remedies_of_a_full_queue
 from bench.floods import flood_rates
 from bench.labs import hosts_in_one, labs_in_sequence, pair_released, pair_up
 from bench.reports import report_of_kernels
@@ -22,6 +23,7 @@ def main() -> int:
         *flood_rates(3),
         collect_only(3),
         report_of_kernels(12),
+        remedies_of_a_full_queue(),
         *snapshot_of_many(200_000),
     ]
     print(f"Linux {os.uname().release}, {os.cpu_count()} cores\n")

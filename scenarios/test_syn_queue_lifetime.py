@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # How often the answer to a request is repeated at most where the queue is over half full.
 RETRIES_OF_OLD = 2
+# Between the third timeout of a request, 7 s after its first answer, and the fourth, after 15.
+THIRD_IS_OVER = 11.0
 
 
 def after_retries(n: int) -> Lasts:
@@ -98,21 +100,28 @@ def test_more_than_half_full(claim: ClaimRun, lan: Callable[[int], Lan]) -> None
     # Gone after the third timeout, 7 s, or answered a fourth time then.
     answers = [RETRIES_OF_OLD + 1 if beyond else RETRIES_OF_OLD + 2 for _, beyond in queues]
 
-    def sent() -> list[int]:
-        return [len(seen.segments(flags="SA", dport=each.port)) for seen, each in zip(captures, first, strict=True)]
+    def sent(n: int) -> list[float]:
+        """When the first request at a server was answered, in seconds after its first answer."""
+        times = [segment.time for segment in captures[n].segments(flags="SA", dport=first[n].port)]
+        return [time - times[0] for time in times]
 
     def gone() -> list[bool]:
         return [each.at_host is None for each in first]
 
+    def enough() -> bool:
+        return all(len(sent(n)) >= wanted for n, wanted in enumerate(answers))
+
     wanted = [beyond for _, beyond in queues]
-    until(lambda: gone() == wanted and sent() == answers, deadline=60, what="the third timeouts")
+    until(lambda: gone() == wanted and enough(), deadline=60, what="the third timeouts")
     for n, (limit, beyond) in enumerate(queues):
         if beyond:
             with claim.effect(f"tcp_synack_retries 5, backlog {limit}, {half_of(limit) + 1} half-open") as effect:
-                effect.compare("SYN-ACKs to the first, until it is gone", sent()[n], document=RETRIES_OF_OLD + 1)
+                effect.compare("SYN-ACKs to the first, until it is gone", len(sent(n)), document=RETRIES_OF_OLD + 1)
         else:
             with claim.control(f"tcp_synack_retries 5, backlog {limit}, {half_of(limit)} half-open") as control:
-                control.expect("SYN-ACKs to the first, which stays", sent()[n], RETRIES_OF_OLD + 2)
+                # By their times: a busy machine may look after the fourth timeout only.
+                by_then = [after for after in sent(n) if after < THIRD_IS_OVER]
+                control.expect("SYN-ACKs to the first, which stays", len(by_then), RETRIES_OF_OLD + 2)
 
 
 @pytest.mark.slow(24)
