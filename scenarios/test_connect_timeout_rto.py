@@ -105,8 +105,9 @@ def test_rto_lower_bound(claim: ClaimRun, pair: Pair) -> None:
         for gap in first_retransmissions(claim.capture(server, port=endpoint(near)[1]), near, 3):
             effect.compare("seconds between two transmissions", seconds(gap), document=BOUNDS)
     with claim.control("a network of 300 ms, where the lower bound plays no part") as control:
-        far = from_afar(client, listener, 0.3)[0].socket
-        control.expect("RTO in TCP_INFO", seconds(info_of(client, far).rto), between(0.8, 2))
+        info = info_of(client, from_afar(client, listener, 0.3)[0].socket)
+        # Three times the round trip; a busy machine makes that longer.
+        control.expect("RTO in TCP_INFO", seconds(info.rto), between(0.8, max(2, round(4 * info.rtt + 0.3, 3))))
 
 
 @pytest.mark.claim("connect-timeout.rto-hard-wired")

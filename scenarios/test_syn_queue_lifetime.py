@@ -143,7 +143,9 @@ def test_retries_then_closed(claim: ClaimRun, lan: Callable[[int], Lan]) -> None
         for retries, (server, connection, capture) in enumerate(zip(servers, unanswered, captures, strict=True), 1):
             sent.append([segment.time for segment in capture.segments(flags="SA", dport=connection.port)])
             effect.compare(f"SYN-ACKs, {retries} retries", len(sent[-1]), document=1 + retries)
-            effect.compare("TCPSynRetrans", effect.delta(server).TcpExt.TCPSynRetrans, document=retries)
+            # On a busy machine that of the other request is repeated before its ACK comes.
+            others = len(capture.segments(flags="SA", dport=acknowledged[retries - 1].port)) - 1
+            effect.compare("TCPSynRetrans", effect.delta(server).TcpExt.TCPSynRetrans - others, document=retries)
             connection.send("A")
             effect.compare("answer to an ACK after that", str(connection.wait("R").flags), document="R")
     with claim.effect("2 retries, and the client sends its SYN again, which is answered but is no retry") as effect:
@@ -162,5 +164,7 @@ def test_retries_then_closed(claim: ClaimRun, lan: Callable[[int], Lan]) -> None
     with claim.control("requests at the same servers that were acknowledged at once") as control:
         for retries, (server, connection) in enumerate(zip(servers, acknowledged, strict=True), start=1):
             segments = captures[retries - 1].segments(flags="SA", dport=connection.port)
-            control.expect(f"SYN-ACKs, {retries} retries", len(segments), 1)
+            (ack,) = captures[retries - 1].segments(flags="A", sport=connection.port)
+            after = [segment for segment in segments[1:] if segment.time > ack.time]
+            control.expect(f"SYN-ACKs, {retries} retries", len(segments[:1] + after), 1)
             control.expect("state", state(states_at(server, connection.port)), ["ESTAB"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +11,7 @@ from harness.errors import NotReady
 from harness.evidence import drawn, seconds, state
 from harness.instruments.closing import LostAck, lose_last_ack
 from harness.instruments.inbound import Answer, Door, reach
-from harness.instruments.lifetimes import foretold, seconds_left, watch_last_ack, watch_until_gone
+from harness.instruments.lifetimes import foretold, seconds_left, timer_read, watch_last_ack, watch_until_gone
 from harness.laws.ranges import at_least, at_most, between
 from harness.laws.timers import ORPHAN_RETRIES, orphan_lasting
 from harness.observe import states_at, states_between
@@ -69,17 +68,17 @@ def test_reacks_fin(claim: ClaimRun, pair: Pair) -> None:
         port = last.remote[1]
         effect.premise("the other side", state(last.states), ["LAST-ACK"])
         until(lambda: seconds_left(closer, port) < 59, deadline=30, what="the timer to run for a second")
-        earlier = seconds(seconds_left(closer, port))
+        earlier = timer_read(closer, port)
         last.repeat()
-        later, read = seconds(seconds_left(closer, port)), time.time()
+        later = timer_read(closer, port)
         answer = last.answers(at_peer)[1]
         effect.compare("answer to the repeated FIN", answer.flags, document="A")
         fin = at_peer.segments(direction="out", sport=port, flags="FA")[0]
         effect.compare("what it acknowledges", drawn(answer.ack), document=fin.next_seq)
-        effect.compare("timer: later after it than before", later > earlier, document=True)
+        effect.compare("timer: later after it than before", later.began_anew_after(earlier), document=True)
         answered = at_closer.segments(direction="out", dport=port, flags="A")[-1].time
-        effect.compare("timer when it was answered", seconds(later + read - answered), document=between(59.9, 60.5))
-        effect.note("timer before and after", (earlier, later))
+        effect.compare("timer when it was answered", seconds(later.ends - answered), document=between(59.9, 60.5))
+        effect.note("timer before and after", (seconds(earlier.left), seconds(later.left)))
         effect.compare("the other side then", state(last.states), document=[])
         effect.compare("error at the other side", last.error, document="no error")
     with claim.effect("the FIN comes again three times, one after the other: none is held back") as effect:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -12,12 +13,13 @@ from harness.evidence import output, seconds, state
 from harness.instruments.closing import SimultaneousClose
 from harness.instruments.lifetimes import (
     Watched,
+    just_begun,
     seconds_left,
     watch_orphan,
     watch_time_wait,
     watch_until_gone,
 )
-from harness.laws.ranges import at_most, between, one_of
+from harness.laws.ranges import OneOf, at_most, one_of
 from harness.laws.timers import lasting, time_wait_lasting
 from harness.observe import ends_at, ss, states_at
 from harness.traffic import establish, listen
@@ -31,9 +33,12 @@ if TYPE_CHECKING:
 
 FIN_TIMEOUT = "net.ipv4.tcp_fin_timeout"
 VALUES = (60, 30, 5)
-# A timer of 60 s that has begun a moment ago, by inet_diag and as ss prints it.
-JUST_BEGUN = between(55, 60)
-JUST_BEGUN_IN_SS = one_of(*(f"timer:(timewait,{left},0)" for left in ("1min", *(f"{n}sec" for n in range(55, 60)))))
+
+
+def just_begun_in_ss(begun: float) -> OneOf:
+    """What a timer of 60 s that has just begun has left, as ss prints it."""
+    left = ("1min", *(f"{n}sec" for n in range(math.floor(just_begun(begun).low), 60)))
+    return one_of(*(f"timer:(timewait,{each},0)" for each in left))
 
 
 def grow_old(server: Host, port: int, until_left: float) -> list[tuple[float, float]]:
@@ -54,12 +59,13 @@ def grow_old(server: Host, port: int, until_left: float) -> list[tuple[float, fl
 def test_lasts_60s(claim: ClaimRun, pair: Pair) -> None:
     server = pair.server
     with claim.effect("two TIME-WAIT, the second begun when the first is 3 s old, until both are gone") as effect:
+        begun = time.monotonic()
         first = watch_time_wait(pair.client, listen(server))
         left = seconds(seconds_left(server, first.port))
-        effect.compare("its timer at the begin, by inet_diag", left, document=JUST_BEGUN)
+        effect.compare("its timer at the begin, by inet_diag", left, document=just_begun(begun))
         row = ss.row(server, "-tano", "state", "time-wait", f"sport = :{first.port}")
         (timer,) = (word for word in row.details if word.startswith("timer:"))
-        effect.compare("its timer at the begin, by ss -o", output(timer), document=JUST_BEGUN_IN_SS)
+        effect.compare("its timer at the begin, by ss -o", output(timer), document=just_begun_in_ss(begun))
         course = grow_old(server, first.port, until_left=57)
         effect.series("timer of the first", [(x, seconds(y)) for x, y in course[::10] + course[-1:]], unit="s")
         second = watch_time_wait(pair.client, listen(server))
@@ -88,15 +94,17 @@ def test_lasts_60s_after_closing(claim: ClaimRun, pair: Pair) -> None:
     with claim.effect("both sides close at once: TIME-WAIT comes of CLOSING") as effect:
         closing = SimultaneousClose(client, listener, claim.capture(server, port=listener.port))
         closing.send_fins()
+        begun = time.monotonic()
         closing.deliver_fins()
         closing.deliver_acks()
         for host in (client, server):
             left = seconds(seconds_left(host, listener.port))
-            effect.compare(f"timer at the {host.name}, by inet_diag", left, document=JUST_BEGUN)
+            effect.compare(f"timer at the {host.name}, by inet_diag", left, document=just_begun(begun))
     with claim.control("one side closes first: TIME-WAIT comes of FIN-WAIT-2") as control:
         listener = listen(server)
+        begun = time.monotonic()
         leave_time_wait(client, listener)
-        control.expect("timer", seconds(seconds_left(client, listener.port)), JUST_BEGUN)
+        control.expect("timer", seconds(seconds_left(client, listener.port)), just_begun(begun))
 
 
 @pytest.mark.slow(63)

@@ -23,6 +23,7 @@ from harness.waiting import let_pass, until
 if TYPE_CHECKING:
     from harness.claims.record import ClaimRun
     from harness.lab import Pair
+    from harness.observe import Segment
 
 MAX_BUCKETS = "net.ipv4.tcp_max_tw_buckets"
 REPAIRED = "both ends are real sockets, put at the numbers of the old connection"
@@ -163,10 +164,11 @@ def test_cannot_tell_apart(claim: ClaimRun, pair: Pair) -> None:
         let_pass(0.5, what="the clock of the first numbers to go on")
         establish(closer, listener, source=local)
         for flags, side in (("S", "the side that connects"), ("SA", "the other side")):
-            # By their numbers: one that was sent again has none of its own.
-            earlier, later = {
-                segment.seq: segment for segment in seen.segments(flags=flags, port=listener.port)
-            }.values()
+            # By their numbers: one that was sent again has none of its own, and was drawn when it was sent first.
+            drawn_when: dict[int, Segment] = {}
+            for segment in seen.segments(flags=flags, port=listener.port):
+                drawn_when.setdefault(segment.seq, segment)
+            earlier, later = drawn_when.values()
             beyond = distance(earlier.seq, later.seq)
             effect.compare(f"{side}: the later is higher", beyond > 0, document=False, kernel=True)
             # net/core/secure_seq.c, seq_scale(): a clock of 64 ns, which comes round after 275 s.

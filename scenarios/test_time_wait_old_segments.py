@@ -10,7 +10,7 @@ import pytest
 from harness.evidence import seconds, state
 from harness.instruments.inbound import CLOCK, NONE, Answer, Door, reach
 from harness.instruments.late_reset import LateReset
-from harness.instruments.lifetimes import seconds_left
+from harness.instruments.lifetimes import seconds_left, timer_read
 from harness.instruments.old_data import OLD, delay_data, delay_open_data
 from harness.laws import before
 from harness.laws.ranges import at_least, at_most
@@ -157,11 +157,11 @@ def test_what_prolongs_it(claim: ClaimRun, pair: Pair) -> None:
     until(lambda: timer(untouched) < 59, deadline=30, what="all timers to run for a second")
     for connection, (what, segment, answer, anew) in zip(left, AT_TIME_WAIT, strict=True):
         with claim.effect(f"a segment at a TIME-WAIT of a second: {what}") as effect:
-            earlier = timer(connection.port)
+            earlier = timer_read(pair.server, connection.port)
             effect.compare("what answers it", reach(connection, *segment), document=Answer(answer, "TIME-WAIT"))
-            later = timer(connection.port)
-            effect.compare("its 60 s begin anew", later > earlier, document=anew)
-            effect.compare("seconds left", seconds(later), document=at_most(TIME_WAIT + 0.5))
-            effect.note("timer before and after", seconds([earlier, later]))
+            later = timer_read(pair.server, connection.port)
+            effect.compare("its 60 s begin anew", later.began_anew_after(earlier), document=anew)
+            effect.compare("seconds left", seconds(later.left), document=at_most(TIME_WAIT + 0.5))
+            effect.note("timer before and after", seconds([earlier.left, later.left]))
     with claim.control("a TIME-WAIT that nothing reaches") as control:
         control.expect("timer", seconds(timer(untouched)), at_most(59))

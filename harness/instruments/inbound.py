@@ -109,6 +109,8 @@ def leave_in_fin_wait_2(
     connection.ack = (connection.wait("FA").seq + 1) % 2**32
     connection.send("A")
     until(lambda: _states(connection) == ["FIN-WAIT-2"], what="FIN-WAIT-2")
+    # On a busy machine the FIN was repeated before the ACK came: what comes from now on answers something else.
+    connection.taken = len(connection.replies())
     return connection, accepted
 
 

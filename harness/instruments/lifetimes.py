@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import NotReady
+from harness.laws.ranges import Between, between
 from harness.observe import end_between, ends_at, sockets, states_between
 from harness.observe.sockets import ONE_BY_ONE
 from harness.traffic import SYN_OPTIONS, drop
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 # In seconds: a timer that has no more than this to go is watched as closely as can be; else looks are so far apart.
 TO_GO, BETWEEN_LOOKS = 1.0, 2.0
+# In seconds: a timer that is read within so long is taken to be read at that moment.
+CLOSE = 0.1
 
 
 class Watched:
@@ -192,6 +195,43 @@ def seconds_left(host: Host, port: int) -> float:
     if len(ends) != 1 or ends[0].timer is None or (ends[0].state, ends[0].timer.kind) != ("TIME-WAIT", "timewait"):
         raise NotReady(f"not one TIME-WAIT at port {port} of {host.name}: {'; '.join(map(str, ends)) or 'nothing'}")
     return ends[0].timer.expires
+
+
+class TimerRead(NamedTuple):
+    """What a timer has left, in seconds, and when that was read, in seconds since the epoch."""
+
+    left: float
+    read: float
+
+    @property
+    def ends(self) -> float:
+        """When it is over, in seconds since the epoch."""
+        return self.read + self.left
+
+    def began_anew_after(self, earlier: TimerRead) -> bool:
+        """Whether it ends later than was foretold before: by more than both readings and the timer's steps may err."""
+        return self.ends > earlier.ends + 2 * CLOSE
+
+
+def just_begun(begun: float) -> Between:
+    """What a timer of 60 s has left, in seconds, that has just begun; not before `begun`, on the monotonic clock.
+
+    At least 55, but where the machine was put off for longer since.
+    """
+    return between(min(55, 60 - math.ceil(time.monotonic() - begun)), 60)
+
+
+def timer_read(host: Host, port: int) -> TimerRead:
+    """What the timer of a TIME-WAIT has left (`seconds_left()`), and when; again if the machine was put off."""
+    reads = []
+
+    def at_once() -> bool:
+        before = time.time()
+        reads.append(TimerRead(seconds_left(host, port), before))
+        return time.time() - before < CLOSE
+
+    until(at_once, what=f"the timer of port {port} to be read at once")
+    return reads[-1]
 
 
 def _abandon(host: Host, held: socket.socket, state: str) -> Watched:

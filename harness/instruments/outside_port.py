@@ -44,6 +44,11 @@ class Visit:
         return [segment for segment in self.seen if segment.flags == "S"]
 
     @property
+    def until_answered(self) -> float:
+        """How long after its first SYN the server's SYN-ACK left, in seconds."""
+        return next(segment.time for segment in self.seen if segment.flags == "SA") - self.syns[0].time
+
+    @property
     def is_older(self) -> bool:
         """Whether its first timestamp is older than the last one of the connection before it."""
         before, first = self.last.tsval if self.last else None, self.syns[0].tsval

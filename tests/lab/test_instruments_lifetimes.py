@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.errors import NotReady
 from harness.instruments.lifetimes import (
+    CLOSE,
+    TimerRead,
     foretold,
+    just_begun,
+    timer_read,
     watch_fin_wait_1,
     watch_half_open,
     watch_last_ack,
@@ -16,10 +21,11 @@ from harness.instruments.lifetimes import (
     watch_time_wait,
     watch_until_gone,
 )
-from harness.laws.ranges import matches
+from harness.laws.ranges import between, matches
 from harness.laws.timers import half_open_lasting, orphan_lasting, time_wait_lasting
 from harness.observe import states_at, states_between
 from harness.traffic import RawPeer, listen
+from harness.waiting import until
 
 if TYPE_CHECKING:
     from harness.lab import Pair
@@ -85,3 +91,18 @@ def test_another_state_is_the_end_of_the_first(pair: Pair) -> None:
     assert states_at(pair.server, half_open.port) == ["ESTAB"]
     at_least, at_most = half_open.lifetime
     assert 0 <= at_least <= at_most < 20
+
+
+def test_when_a_timer_ends_is_told_however_late_it_is_read(pair: Pair) -> None:
+    time_wait = watch_time_wait(pair.client, listen(pair.server))
+    first = timer_read(pair.server, time_wait.port)
+    until(lambda: timer_read(pair.server, time_wait.port).left < first.left - 1, what="a second")
+    later = timer_read(pair.server, time_wait.port)
+    assert later.ends == pytest.approx(first.ends, abs=CLOSE)
+    assert not later.began_anew_after(first)
+    assert TimerRead(58, first.read + 3).began_anew_after(TimerRead(59, first.read))
+
+
+def test_a_timer_that_is_read_late_has_less_left() -> None:
+    assert just_begun(time.monotonic()) == between(55, 60)
+    assert just_begun(time.monotonic() - 7.5) == between(52, 60)
