@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from harness.observe import sockets
 from harness.traffic import connect
 from harness.traffic.connection import peek
 from harness.traffic.connector import OPEN
-from harness.waiting import let_pass
+from harness.waiting import let_pass, until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +47,9 @@ def ask_after_pause(
         for end in each.sockets:
             end.send(QUERY)
     let_pass(patience, what="answers")
+    for listener, _ in pools.values():
+        # A server that was put off answers later what has come in time.
+        until(partial(_has_read_all, listener), what="the server to read what has arrived")
     asked = {}
     for client, each in calls.items():
         told = len(each) - each.fates()[OPEN]
@@ -52,3 +57,8 @@ def ask_after_pause(
         asked[client] = Asked(answered, told, len(each) - told - answered)
         each.close()
     return asked
+
+
+def _has_read_all(listener: Listener) -> bool:
+    ends = sockets(listener.host, f"state established sport = :{listener.port}", details=False)
+    return not any(end.recv_q for end in ends)
