@@ -198,9 +198,10 @@ def seconds_left(host: Host, port: int) -> float:
 
 
 class TimerRead(NamedTuple):
-    """What a timer has left, in seconds, and when that was read, in seconds since the epoch."""
+    """What a timer has left, in seconds, and when that was read: by the monotonic clock and since the epoch."""
 
     left: float
+    at: float
     read: float
 
     @property
@@ -210,7 +211,7 @@ class TimerRead(NamedTuple):
 
     def began_anew_after(self, earlier: TimerRead) -> bool:
         """Whether it ends later than was foretold before: by more than both readings and the timer's steps may err."""
-        return self.ends > earlier.ends + 2 * CLOSE
+        return self.at + self.left > earlier.at + earlier.left + 2 * CLOSE
 
 
 def just_begun(begun: float) -> Between:
@@ -226,9 +227,9 @@ def timer_read(host: Host, port: int) -> TimerRead:
     reads = []
 
     def at_once() -> bool:
-        before = time.time()
-        reads.append(TimerRead(seconds_left(host, port), before))
-        return time.time() - before < CLOSE
+        at, read = time.monotonic(), time.time()
+        reads.append(TimerRead(seconds_left(host, port), at, read))
+        return time.monotonic() - at < CLOSE
 
     until(at_once, what=f"the timer of port {port} to be read at once")
     return reads[-1]

@@ -40,7 +40,10 @@ NOWHERE: Endpoint = ("", 0)
 
 
 class End(NamedTuple):
-    """How the kernel ended a connection: the name of the errno, and when, in seconds since the epoch."""
+    """How the kernel ended a connection: the name of the errno, and when, in seconds since the epoch.
+
+    By the wall clock as it was before: that it is set meanwhile, as by a machine that was moved, changes nothing.
+    """
 
     error: str
     at: float
@@ -56,6 +59,8 @@ class Ends:
         self._poll = select.poll()
         self._open: dict[int, socket.socket] = {}
         self._ended: dict[socket.socket, End] = {}
+        # Begun by packets, which have the wall clock's times, and ended by the kernel's timers, which have not.
+        self._ahead = time.time() - time.monotonic()
 
     def __getitem__(self, connection: socket.socket) -> End:
         """How it ended; KeyError before that."""
@@ -74,7 +79,7 @@ class Ends:
             if time.monotonic() > give_up:
                 raise NotReady(f"{len(set(wanted) - self._ended.keys())} connections did not end within {deadline:g} s")
             for descriptor, _ in self._poll.poll(1000):
-                now = time.time()
+                now = time.monotonic() + self._ahead
                 self._poll.unregister(descriptor)
                 connection = self._open.pop(descriptor)
                 self._ended[connection] = End(error_of(connection), now)

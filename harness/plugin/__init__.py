@@ -30,6 +30,7 @@ from harness.plugin import (
     relay,
     trouble,
     unused,
+    wall_clock,
     witness,
 )
 from harness.plugin.fixtures import behind_nat, claim, family, lab, lan, long_form, pair, restrict_family
@@ -238,7 +239,13 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Run the test; if it has a claim, draw the verdict."""
     witness.begin(item)
-    with complaints.plainly(), drops.shown_in_failures(item), lines.shown_in_failures(item), claims.settling(item):
+    with (
+        complaints.plainly(),
+        drops.shown_in_failures(item),
+        wall_clock.shown_in_failures(item),
+        lines.shown_in_failures(item),
+        claims.settling(item),
+    ):
         with complaints.fail(item, "call"), machine.skipping():
             return (yield)
 

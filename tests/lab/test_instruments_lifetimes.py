@@ -100,7 +100,9 @@ def test_when_a_timer_ends_is_told_however_late_it_is_read(pair: Pair) -> None:
     later = timer_read(pair.server, time_wait.port)
     assert later.ends == pytest.approx(first.ends, abs=CLOSE)
     assert not later.began_anew_after(first)
-    assert TimerRead(58, first.read + 3).began_anew_after(TimerRead(59, first.read))
+    assert TimerRead(58, 13, 0).began_anew_after(TimerRead(59, 10, 0))
+    # The wall clock was set forward meanwhile.
+    assert not TimerRead(58, 11, 100).began_anew_after(TimerRead(59, 10, 0))
 
 
 def test_a_timer_that_is_read_late_has_less_left() -> None:

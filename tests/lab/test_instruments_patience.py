@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,18 @@ def test_knocks_are_seen(pair: Pair) -> None:
         assert len(knock.syns(seen)) == len(knock.law) == 2
         assert knock.seconds(seen) == pytest.approx(sum(knock.law), abs=1)
     assert pair.client.sysctl[SYN_RETRIES] == "1"
+
+
+def test_a_clock_that_is_set_meanwhile_changes_nothing(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    listener, told = listen(pair.server), time.time
+    with capture(pair.server, port=listener.port) as seen, drop(pair.server, "S", dport=listener.port):
+        knock = Knock(pair.client, listener, retries=1, linear=0)
+        setting = threading.Timer(1, monkeypatch.setattr, (time, "time", lambda: told() + 34))
+        setting.start()
+        knock_all([knock])
+        setting.join()
+        assert time.time() - told() > 30
+        assert sum(knock.law) - 0.1 < knock.seconds(seen) < sum(knock.law) + 30
 
 
 def test_a_route_makes_the_rto_short(pair: Pair) -> None:
