@@ -32,7 +32,7 @@ def test_fails_by_itself(later):
 def test_a_failure_says_that_the_clock_was_set(pytester: pytest.Pytester, test: str, fails: int, says: bool) -> None:
     pytester.makepyfile(TESTS)
     chosen = "test_fails and not itself" if test == "fails" else test
-    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-k", chosen)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-k", chosen)
     result.assert_outcomes(failed=fails, passed=1 - fails, deselected=2)
     if says:
         result.stdout.fnmatch_lines([SAID])
