@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.incident.counters import Rate
 from harness.incident.facts import Unknown
+from harness.incident.sockets import Sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,11 +57,11 @@ def _sockets(view: View) -> str:
 
 
 def _timers(view: View) -> str:
-    table = view.sockets
-    if table is None:
+    table = view.space.sockets_that_repeat()
+    if not isinstance(table, Sockets):
         return _unknown(view, "sockets")
-    options = next((word for word in table.command.split() if word.startswith("-") and word != "-"), "")
-    if table.command.startswith("ss") and not ("o" in options or "i" in options):
+    options = "".join(word for word in table.command.split() if word.startswith("-"))
+    if table.command.startswith(("ss", "netstat")) and not (table.timers or "o" in options or "i" in options):
         return f"{table.command} prints no timers"
     return ""
 

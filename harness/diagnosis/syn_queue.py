@@ -79,7 +79,7 @@ def _limit(listener: Listener) -> int | None:
 
 
 def _repeated(view: View, listener: Listener) -> int:
-    flows = view.flows(Direction.IN, "SYN-RECV")
+    flows = view.timed(Direction.IN, "SYN-RECV")
     return sum(flow.retransmitting for flow in flows if listener.takes(flow.local))
 
 

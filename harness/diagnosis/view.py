@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.evidence.types import Endpoint
     from harness.incident.conntrack import TrackedTable
     from harness.incident.machine import Machine, Namespace, Process, Told
-    from harness.incident.sockets import Flow, Listener
+    from harness.incident.sockets import Connection, Flow, Listener
     from harness.laws.kernel import KernelVersion
 
 
@@ -121,12 +121,18 @@ class View:
 
     def flows(self, direction: Direction, *states: str) -> list[Flow]:
         """The flows of a direction, in these states or in all."""
-        table = self.sockets
-        return [
-            flow
-            for flow in (table.flows if table else ())
-            if flow.direction is direction and (not states or flow.state in states)
-        ]
+        return flows_of(self.sockets, direction, states)
+
+    def timed(self, direction: Direction, *states: str) -> list[Flow]:
+        """The flows, of a list that shows who repeats itself: netstat without -o and ss without -o or -i do not."""
+        table = self.space.sockets_that_repeat()
+        return flows_of(table if isinstance(table, Sockets) else None, direction, states)
+
+    @property
+    def notable(self) -> tuple[Connection, ...]:
+        """The sockets that stand alone, with their numbers of tcp_info where a list has them."""
+        table = self.space.sockets_with_info()
+        return table.notable if isinstance(table, Sockets) else ()
 
     @property
     def tracked(self) -> TrackedTable | None:
@@ -163,6 +169,15 @@ class View:
     def somewhere(self, name: str) -> Place:
         """A place that the files do not show."""
         return Place(Where.UNKNOWN, name, namespace=self.space.name)
+
+
+def flows_of(table: Sockets | None, direction: Direction, states: tuple[str, ...]) -> list[Flow]:
+    """The flows of a list in a direction, in these states or in all."""
+    return [
+        flow
+        for flow in (table.flows if table else ())
+        if flow.direction is direction and (not states or flow.state in states)
+    ]
 
 
 def counted(rate: Rate) -> Counted:

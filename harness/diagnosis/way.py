@@ -66,13 +66,13 @@ def _where(flow: Flow) -> Reason:
 
 def repeating(view: View) -> list[Flow]:
     """The flows that repeat data, those with the most such sockets first."""
-    both = [*view.flows(Direction.OUT, *SENDING), *view.flows(Direction.IN, *SENDING)]
+    both = [*view.timed(Direction.OUT, *SENDING), *view.timed(Direction.IN, *SENDING)]
     return sorted((flow for flow in both if flow.retransmitting), key=lambda flow: -flow.retransmitting)
 
 
 def connect_unanswered(view: View) -> Iterator[Finding]:
     """A destination that answers no SYN: neither with a SYN-ACK nor with RST."""
-    for flow in view.flows(Direction.OUT, "SYN-SENT"):
+    for flow in view.timed(Direction.OUT, "SYN-SENT"):
         if THRESHOLDS["unanswered-syn"].reached(flow.most_retransmits) and flow.peer.address:
             reasons = [
                 reason(f"{flow.sockets} sockets are in SYN-SENT towards {flow.peer}", flow.source),
@@ -99,7 +99,7 @@ def _patience(view: View) -> list[Reason]:
 
 
 def _established_with(view: View, flow: Flow) -> list[Reason]:
-    there = [each for each in view.flows(Direction.OUT, "ESTAB") if each.peer == flow.peer]
+    there = [each for each in view.timed(Direction.OUT, "ESTAB") if each.peer == flow.peer]
     if not there:
         return []
     many = sum(each.sockets for each in there)
@@ -125,7 +125,7 @@ def silent_peer(view: View) -> Iterator[Finding]:
 
 def _many_clients(view: View, flow: Flow) -> bool:
     """Whether so many peers of a service are silent as do not just go away."""
-    same = [each for each in view.flows(Direction.IN, "ESTAB") if each.local == flow.local]
+    same = [each for each in view.timed(Direction.IN, "ESTAB") if each.local == flow.local]
     silent, every = sum(each.retransmitting for each in same), sum(each.sockets for each in same)
     enough = THRESHOLDS["silent-few"].reached(silent)
     first = bool(same) and flow is max(same, key=lambda each: each.retransmitting)
@@ -167,10 +167,9 @@ def flow_forgotten(view: View) -> Iterator[Finding]:
 
 def _forgotten(view: View, flow: Flow) -> list[tuple[float, Source]]:
     """The silent connections of an outgoing flow that were idle before: for how many seconds, and where it stands."""
-    table = view.sockets
-    if table is None or flow.direction is not Direction.OUT:
+    if flow.direction is not Direction.OUT:
         return []
-    same = [each for each in table.notable if each.peer == flow.peer and each.local.address == flow.local.address]
+    same = [each for each in view.notable if each.peer == flow.peer and each.local.address == flow.local.address]
     idle = [(idle_before(each), each.source) for each in same if _is_silent(each)]
     return [(seconds, source) for seconds, source in idle if THRESHOLDS["forgotten-idle"].reached(seconds)]
 
@@ -196,7 +195,7 @@ def idle_before(connection: Connection) -> float:
 
 def _alive(view: View, flow: Flow) -> list[Reason]:
     """What says that the destination is there: connections to it that repeat nothing, or came about lately."""
-    there = [each for each in view.flows(Direction.OUT) if each.peer == flow.peer and each.state != "SYN-SENT"]
+    there = [each for each in view.timed(Direction.OUT) if each.peer == flow.peer and each.state != "SYN-SENT"]
     well = sum(each.sockets - each.retransmitting for each in there)
     return [reason(f"{well} other connections to it repeat nothing", there[0].source)] if well else []
 

@@ -114,6 +114,8 @@ def both(first: Sockets, second: Sockets) -> Sockets:
         flows=(*first.flows, *second.flows),
         notable=(*first.notable, *second.notable),
         rest=Rest(first.rest.flows + second.rest.flows, first.rest.sockets + second.rest.sockets),
+        timers=first.timers or second.timers,
+        info=first.info or second.info,
     )
 
 

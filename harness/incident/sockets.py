@@ -127,6 +127,8 @@ class Sockets(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `states` counts them, by the words of ss: "ESTAB", "SYN-RECV", "TIME-WAIT". `command` is what printed them, where
     that is known: without -a, ss leaves out TIME-WAIT and SYN-RECV. `rest` was too much to be listed in `flows`.
+    `timers`: whether the output shows which sockets repeat something, `info`: whether it has numbers of tcp_info. Where
+    it does not, no socket of it seems to repeat anything.
     """
 
     source: Source
@@ -137,6 +139,8 @@ class Sockets(msgspec.Struct, frozen=True, omit_defaults=True):
     rest: Rest = Rest()
     taken: Moment | None = None
     command: str = ""
+    timers: bool = False
+    info: bool = False
 
     def half_open(self, listener: Listener) -> int:
         """How many connections to a listener are in SYN-RECV."""

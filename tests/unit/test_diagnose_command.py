@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import pytest
 from click.testing import CliRunner
 
 from harness.cli import cli
@@ -43,6 +46,25 @@ def test_a_single_output_is_enough_and_what_is_missing_is_said() -> None:
 def test_the_clients_files_name_the_server_that_does_not_answer() -> None:
     first = msgspec.json.decode(diagnose("--json", FILES / "full_queue_client").output, type=Diagnosis).findings[0]
     assert (first.diagnosis, first.place.name) == ("connect-unanswered", "10.1.0.2:14001")
+
+
+CLIENT = ("netstat_-nat", "ss_-tanpoi", "proc/net/tcp")
+
+
+@pytest.mark.parametrize("last", ["", *CLIENT])
+def test_a_list_without_timers_does_not_hide_who_repeats_himself(last: str, tmp_path: Path) -> None:
+    # An archive keeps whole seconds (zip: two), so that its files often have one time. netstat has a socket more.
+    shutil.copytree(FILES / "full_queue_client", tmp_path / "client")
+    for file in CLIENT:
+        os.utime(tmp_path / "client" / file, (1e9, 1e9 + (file == last)))
+    with (tmp_path / "client" / "netstat_-nat").open("a") as more:
+        more.write("tcp        0      0 10.1.0.1:50000          10.1.0.3:80             TIME_WAIT\n")
+    findings = msgspec.json.decode(diagnose("--json", tmp_path / "client").output, type=Diagnosis).findings
+    assert [(each.diagnosis, each.place.name) for each in findings] == [("connect-unanswered", "10.1.0.2:14001")]
+
+
+def test_of_netstat_without_timers_it_says_that_it_has_none() -> None:
+    assert "netstat -nat prints no timers" in diagnose(FILES / "full_queue_client" / "netstat_-nat").output
 
 
 def test_nothing_wrong_is_exit_code_0() -> None:

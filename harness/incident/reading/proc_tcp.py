@@ -22,7 +22,7 @@ class ProcTcp(Reader):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.table = Table(context, limits=False)
+        self.table = Table(context, limits=False, timers=True)
         self.other = re.search(r"/(udp|raw|udplite|icmp)6?$", f"/{context.path}") is not None
 
     @classmethod

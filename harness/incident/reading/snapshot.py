@@ -156,7 +156,18 @@ class _Space:
         states = {plain(state, 16): n for state, n in table.states.items()}
         taken = Moment(table.taken, Basis.SAID)
         self.space.sockets.append(
-            Sockets(self.source, table.total, states, flows, notable, Rest(*table.rest), taken, "harness snapshot")
+            Sockets(
+                self.source,
+                table.total,
+                states,
+                flows,
+                notable,
+                Rest(*table.rest),
+                taken,
+                "harness snapshot",
+                timers=True,
+                info=True,
+            )
         )
 
     def _notable(self, seen: NotableSocket) -> Connection:

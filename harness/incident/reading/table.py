@@ -54,11 +54,15 @@ class Row(NamedTuple):
 
 
 class Table:
-    """The sockets of one output. `limits`: whether Send-Q of a listener is its limit there."""
+    """The sockets of one output. `limits`: whether Send-Q of a listener is its limit there.
 
-    def __init__(self, context: Context, *, limits: bool) -> None:
+    `timers`: whether the output shows timers; a timer that it shows says so as well, and so do numbers of tcp_info.
+    """
+
+    def __init__(self, context: Context, *, limits: bool, timers: bool = False) -> None:
         self.context = context
         self.limits = limits
+        self.timers, self.info = timers, False
         self.first = 0
         self.rows = Rows()
         self.listening: set[int] = set()
@@ -74,6 +78,8 @@ class Table:
         if row.state == "LISTEN":
             self._listener(row)
             return
+        self.info = self.info or bool(row.info)
+        self.timers = self.timers or self.info or row.timer is not None
         retransmits = row.timer.retransmits if row.timer else int(row.info.get("backoff", 0))
         ends = (row.local.address, row.local.port), (row.peer.address, row.peer.port)
         self.rows.add(row.state, *ends, (row.recv_q, row.send_q), retransmits=retransmits, line=row.number)
@@ -119,6 +125,8 @@ class Table:
             Rest(more, their_sockets),
             self.context.taken,
             self.context.command,
+            self.timers,
+            self.info,
         )
 
     def _flow(self, key: tuple[bool, int, int, int, int, int], numbers: list[int]) -> Flow:
