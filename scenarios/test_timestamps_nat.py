@@ -70,6 +70,7 @@ def test_nat_two_clocks(claim: ClaimRun, behind_nat: Callable[..., BehindNat]) -
         for _ in range(3):
             port.leave_time_wait(first)
             visit = port.visit(behind)
+            effect.compare("connect()", visit.result, document="connected")
             effect.compare("what the server sees and sends until its SYN-ACK", visit.opening, document=SECOND_SYN)
             took = seconds(visit.until_answered)
             effect.compare("connect() takes, in seconds", took, document=at_most(0.9) if at_once else between(0.9, 3))

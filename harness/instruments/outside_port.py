@@ -6,6 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.errors import NotReady
 from harness.laws.serial import older
 from harness.observe import states_at
 from harness.observe.conntrack import drop_expired
@@ -45,8 +46,12 @@ class Visit:
 
     @property
     def until_answered(self) -> float:
-        """How long after its first SYN the server's SYN-ACK left, in seconds."""
-        return next(segment.time for segment in self.seen if segment.flags == "SA") - self.syns[0].time
+        """How long after its first SYN the server's SYN-ACK left, in seconds; NotReady if none did."""
+        answers = [segment.time for segment in self.seen if segment.flags == "SA"]
+        if not answers:
+            seen = " ".join(segment.flags for segment in self.seen) or "nothing"
+            raise NotReady(f"no SYN-ACK left the server: connect() said {self.result}, the server saw {seen}")
+        return answers[0] - self.syns[0].time
 
     @property
     def is_older(self) -> bool:

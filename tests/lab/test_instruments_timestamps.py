@@ -176,6 +176,9 @@ def test_clients_come_through_one_port_until_it_is_another(behind_nat: Callable[
         assert port.states == ["TIME-WAIT"]
         visit = port.visit(second)
         assert (visit.result, visit.is_older, len(visit.syns)) == ("connected", True, 2)
+        assert 0 <= visit.until_answered < visit.seconds
+        with pytest.raises(NotReady, match=r"connect\(\) said ETIMEDOUT, the server saw S S$"):
+            _ = replace(visit, result="ETIMEDOUT", seen=visit.syns).until_answered
         assert {segment.sport for segment in packets.segments(flags="S")} == {port.number}
         port.change(port.number + 1)
         assert port.states == []
