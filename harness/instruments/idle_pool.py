@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from harness.instruments.silent_server import Patience
     from harness.lab import Host
+    from harness.observe.sockets import Socket
     from harness.traffic import Listener
 
 QUERY = b"SELECT 1"
@@ -49,7 +50,7 @@ def ask_after_pause(
     let_pass(patience, what="answers")
     for listener, _ in pools.values():
         # A server that was put off answers later what has come in time.
-        until(partial(_has_read_all, listener), what="the server to read what has arrived")
+        until(partial(_has_answered_all, listener), what="the server's answers to all that has arrived, to arrive")
     asked = {}
     for client, each in calls.items():
         told = len(each) - each.fates()[OPEN]
@@ -59,6 +60,17 @@ def ask_after_pause(
     return asked
 
 
-def _has_read_all(listener: Listener) -> bool:
-    ends = sockets(listener.host, f"state established sport = :{listener.port}", details=False)
-    return not any(end.recv_q for end in ends)
+def _has_answered_all(listener: Listener) -> bool:
+    """Whether nothing is left to read, then nothing that was read is left to answer, and then no answer on its way.
+
+    In this order: what was read before the first look has been sent by the second, and has arrived by the third.
+    """
+    return (
+        not any(end.recv_q for end in _ends(listener))
+        and not listener.answering
+        and not any(end.send_q for end in _ends(listener))
+    )
+
+
+def _ends(listener: Listener) -> list[Socket]:
+    return sockets(listener.host, f"state established sport = :{listener.port}", details=False)

@@ -65,6 +65,11 @@ class Listener:
         return self._acceptor is not None
 
     @property
+    def answering(self) -> bool:
+        """Whether its thread may have read a request whose answer it has not sent yet."""
+        return self._acceptor is not None and self._acceptor.answering
+
+    @property
     def waiting(self) -> int:
         """How many connections wait at it for accept(): Recv-Q of `ss -lnt`."""
         return self._queue.waiting
@@ -178,6 +183,8 @@ class _Acceptor(threading.Thread):
         self._turn = threading.Lock()
         self.accepting = threading.Event()
         self.accepting.set()
+        # From before a request is read until after its answer was sent.
+        self.answering = False
 
     def stall(self) -> None:
         # With the lock, because an accept() that has been decided on must be over when this returns.
@@ -217,6 +224,7 @@ class _Acceptor(threading.Thread):
 
     def _serve(self, connection: sockets.socket, selector: selectors.BaseSelector) -> None:
         assert self._answer is not None
+        self.answering = True
         try:
             request = connection.recv(65536)
             if request:
@@ -226,6 +234,8 @@ class _Acceptor(threading.Thread):
             return
         except OSError:
             pass
+        finally:
+            self.answering = False
         selector.unregister(connection)
         connection.close()
 
