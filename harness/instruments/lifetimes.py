@@ -206,7 +206,7 @@ class TimerRead(NamedTuple):
 
     @property
     def ends(self) -> float:
-        """When it is over, in seconds since the epoch."""
+        """When it is over, in seconds since the epoch; or up to CLOSE later, as it was read after that moment."""
         return self.read + self.left
 
     def began_anew_after(self, earlier: TimerRead) -> bool:
