@@ -19,7 +19,7 @@ from harness.instruments.retransmissions import (
     transmissions,
 )
 from harness.laws.ranges import at_least, at_most, between
-from harness.laws.timers import HZ, JIFFY, LATE, RTO_MIN, about, granularity
+from harness.laws.timers import AT_ONCE, HZ, JIFFY, LATE, RTO_MIN, about, granularity
 from harness.observe import info_of, socket_of
 from harness.traffic import answered, connect, drop, echo, hold, listen
 from harness.traffic.connection import endpoint
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from harness.claims.phases import Effect
     from harness.claims.record import ClaimRun
     from harness.lab import Host, Pair
-    from harness.traffic import Attempts, Listener
+    from harness.laws.ranges import Between
+    from harness.observe import Capture
+    from harness.traffic import Attempt, Attempts, Listener
 
 RTO_MIN_US = "net.ipv4.tcp_rto_min_us"
 RTO_MAX_MS = "net.ipv4.tcp_rto_max_ms"
@@ -50,6 +52,16 @@ def from_afar(client: Host, listener: Listener, away: float) -> Attempts:
     let_clock_reach(time.monotonic() + away)
     delayed.release()
     return clients.wait()
+
+
+def trip(seen: Capture, attempt: Attempt) -> Between:
+    """What the round trip of from_afar() may be, in seconds: no longer than from the SYN to the ACK of its SYN-ACK.
+
+    `seen` is a capture of the client's that sees its listener's connections. The kernel has the time of a SYN before
+    the capture has.
+    """
+    (syn, *_), (ack, *_) = (seen.segments(direction="out", sport=attempt.port, flags=flags) for flags in ("S", "A"))
+    return between(0, round(ack.time - syn.time + AT_ONCE, 3))
 
 
 @pytest.mark.claim("connect-timeout.rto-bounds")
@@ -105,7 +117,10 @@ def test_rto_lower_bound(claim: ClaimRun, pair: Pair) -> None:
         for gap in first_retransmissions(claim.capture(server, port=endpoint(near)[1]), near, 3):
             effect.compare("seconds between two transmissions", seconds(gap), document=BOUNDS)
     with claim.control("a network of 300 ms, where the lower bound plays no part") as control:
-        info = info_of(client, from_afar(client, listener, 0.3)[0].socket)
+        seen = claim.capture(client, port=listener.port)
+        (attempt,) = from_afar(client, listener, 0.3)
+        info = info_of(client, attempt.socket)
+        control.expect("round trip in TCP_INFO", seconds(info.rtt), trip(seen, attempt))
         # Three times the round trip; a busy machine makes that longer.
         control.expect("RTO in TCP_INFO", seconds(info.rto), between(0.8, max(2, round(4 * info.rtt + 0.3, 3))))
 
@@ -147,8 +162,10 @@ def test_rto_follows_rtt(claim: ClaimRun, pair: Pair) -> None:
     listener = listen(server, answer=echo)
     for away in (0.1, 0.3, 0.6):
         with claim.effect(f"a network in which a round trip takes {away} s") as effect:
+            near_by = claim.capture(client, port=listener.port)
             clients = from_afar(client, listener, away)
             info = info_of(client, clients[0].socket)
+            effect.premise("round trip in TCP_INFO", seconds(info.rtt), trip(near_by, clients[0]))
             # Three times the round trip, or 200 ms more than it: no document says how much more.
             near_it = between(away, round(4 * info.rtt + 0.3, 3))
             effect.compare("RTO", seconds(info.rto), document=near_it)
