@@ -332,10 +332,13 @@ def main() -> int:
     if not (asked.checkout / "harness").is_dir():
         parser.error(f"{asked.checkout}: no checkout of this project, there is no harness/ in it")
     names = asked.names or [name for name, measure in MEASURES.items() if not measure.by_name]
+    theirs = asked.checkout.absolute()
+    claims = claims_of_both(HERE, theirs)
+    if not claims and (of_both := [name for name in names if "{claims}" in MEASURES[name].argv]):
+        # Without a claim to select pytest would run the whole suite.
+        parser.error(f"{', '.join(of_both)}: {theirs} and {HERE} have no claim in common")
     outcomes, failed = [], False
     with tempfile.TemporaryDirectory(prefix="tcp-harness-bench-") as work:
-        theirs = asked.checkout.absolute()
-        claims = claims_of_both(HERE, theirs)
         sides = Side(HERE, Path(work, "ours"), claims), Side(theirs, Path(work, "theirs"), claims)
         for name in names:
             try:

@@ -136,6 +136,23 @@ def test_the_claims_of_a_checkout_are_those_that_its_scenarios_name() -> None:
     assert against.claims_of_both(against.HERE) == sorted(load(against.HERE / "scenarios" / "claims"))
 
 
+def test_where_no_claim_is_in_both_nothing_runs_that_would_select_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "theirs" / "harness").mkdir(parents=True)
+    runs = ("-c", f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.setattr(against, "MEASURES", {"a": Measure((*runs, "{claims}")), "b": Measure(runs)})
+    monkeypatch.setattr(sys, "argv", ["against", str(tmp_path / "theirs"), "a", "b", "--rounds", "1"])
+    with pytest.raises(SystemExit):
+        against.main()
+    assert "error: a: " in (said := capsys.readouterr().err)
+    assert "have no claim in common" in said
+    assert not (tmp_path / "ran").exists()
+    monkeypatch.setattr(sys, "argv", ["against", str(tmp_path / "theirs"), "b", "--rounds", "1"])
+    assert against.main() == 0
+    assert (tmp_path / "ran").exists()
+
+
 def test_what_was_measured_before_a_run_failed_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
