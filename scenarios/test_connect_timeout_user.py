@@ -31,7 +31,7 @@ PROBED_AFTER = 1
 
 @dataclass(eq=False)
 class Impatient:
-    """A connection, since when it waits in seconds since the epoch, and whether it has something to send.
+    """A connection, since when it waits by the monotonic clock, and whether it has something to send.
 
     With something to send it waits from then on. Without, at the earliest from before it was connected.
     """
@@ -44,12 +44,12 @@ class Impatient:
     def lasted(self, ends: Ends) -> float:
         """For how many seconds it has gone on when the kernel ends it."""
         ends.wait(self.socket, deadline=60)
-        return seconds(round(ends[self.socket].at - self.begun, 2))
+        return seconds(round(ends[self.socket].moment - self.begun, 2))
 
 
 def impatient(host: Host, listener: Listener, name: str, timeout: int = 0, probes: int = 0) -> Impatient:
     """A connection with TCP_USER_TIMEOUT in seconds, or none; it has so many keepalive probes, or it sends a byte."""
-    begun = time.time()
+    begun = time.monotonic()
     connection = answered(host, listener)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * timeout)
     if probes:
@@ -65,7 +65,7 @@ def fall_silent(connections: Sequence[Impatient]) -> Ends:
     for connection in connections:
         ends.watch(connection.socket)
         if connection.speaks:
-            connection.begun = time.time()
+            connection.begun = time.monotonic()
             connection.socket.send(BYTE)
     return ends
 
@@ -106,7 +106,7 @@ def stuffed(host: Host, listener: Listener, name: str, timeout: int) -> Impatien
     """A connection whose peer has closed its window, as it reads nothing; with TCP_USER_TIMEOUT in seconds, or none."""
     connection = establish(host, listener).client
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * timeout)
-    begun = time.time()
+    begun = time.monotonic()
 
     def probes() -> bool:
         with contextlib.suppress(BlockingIOError):

@@ -43,13 +43,15 @@ class End(NamedTuple):
     """How the kernel ended a connection: the name of the errno, and when, in seconds since the epoch.
 
     By the wall clock as it was before: that it is set meanwhile, as by a machine that was moved, changes nothing.
+    `moment` is the same on the monotonic clock.
     """
 
     error: str
     at: float
+    moment: float
 
 
-NOT_YET = End("", 0.0)
+NOT_YET = End("", 0.0, 0.0)
 
 
 class Ends:
@@ -79,10 +81,10 @@ class Ends:
             if time.monotonic() > give_up:
                 raise NotReady(f"{len(set(wanted) - self._ended.keys())} connections did not end within {deadline:g} s")
             for descriptor, _ in self._poll.poll(1000):
-                now = time.monotonic() + self._ahead
+                now = time.monotonic()
                 self._poll.unregister(descriptor)
                 connection = self._open.pop(descriptor)
-                self._ended[connection] = End(error_of(connection), now)
+                self._ended[connection] = End(error_of(connection), now + self._ahead, now)
 
 
 def linear_timeouts(host: Host) -> int:
