@@ -1,10 +1,11 @@
 """What execnet takes for a Python interpreter: standard input and output are those of one inside a virtual machine.
 
     python -m harness.kernels.gateway (--release RELEASE | --image FILE [--modules DIR]) --root DIR [--directory DIR]
-                                      [--world FILE] [--mode JSON] [--user UID] ARGUMENT…
+                                      [--world FILE] [--mode JSON] [--user UID] [--only-make] ARGUMENT…
 
 The machine is restored, or made ready first, before anything is relayed: what is sent to a guest that does not listen
-yet is lost. Ends with the machine, and the machine with it.
+yet is lost. Ends with the machine, and the machine with it. With --only-make what a machine is restored from is made,
+and none is started.
 """
 
 from __future__ import annotations
@@ -29,8 +30,17 @@ from harness.orphans import die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from harness.kernels.machine import VirtualMachine
+
+
+ONLY_MAKE = "--only-make"
+
+
+def is_gateway(command: str) -> bool:
+    """Whether a program that execnet takes for Python is a gateway."""
+    return f" -m {__name__} " in command
 
 
 def command(kernel: Sequence[str], project: Project, mode: Mode | None = None, *, user: int = 0) -> str:
@@ -52,6 +62,10 @@ def main() -> None:
     asked = parser().parse_args(interpreters.own_words())
     handed_over = False
     try:
+        if asked.only_make:
+            with _writing():
+                warm.make(_kernel(asked), asked.mode, _project(asked), say=warm.Say())
+            return
         with bring_up(asked) as machine:
             handed_over = True
             relay(machine)
@@ -74,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--not-rewritten", dest="rewritten", action="store_false")
     parser.add_argument("--mode", type=_mode, default=Mode())
     parser.add_argument("--user", type=int, default=0)
+    parser.add_argument(ONLY_MAKE, action="store_true")
     parser.add_argument("arguments", nargs="*", type=unquote)
     return parser
 
@@ -89,9 +104,8 @@ def _mode(value: str) -> Mode:
 def bring_up(asked: argparse.Namespace) -> VirtualMachine:
     """The machine asked for, in which an interpreter waits."""
     mode: Mode = asked.mode
-    written = tuple(asked.written)
-    project = Project(asked.root, tuple(asked.arguments), asked.directory, written, asked.world, asked.rewritten)
-    with places.writing(places.cache(), "what machines are made of"):
+    project = _project(asked)
+    with _writing():
         kept = os.environ.get(interpreters.CONSOLES)
         consoles = Path(kept) if kept else None
         machine = warm.start(_kernel(asked), mode, project, consoles=consoles, say=warm.Say())
@@ -101,6 +115,15 @@ def bring_up(asked: argparse.Namespace) -> VirtualMachine:
         machine.end()
         raise
     return machine
+
+
+def _writing() -> AbstractContextManager[None]:
+    return places.writing(places.cache(), "what machines are made of")
+
+
+def _project(asked: argparse.Namespace) -> Project:
+    written = tuple(asked.written)
+    return Project(asked.root, tuple(asked.arguments), asked.directory, written, asked.world, asked.rewritten)
 
 
 def _kernel(asked: argparse.Namespace) -> store.Stored:

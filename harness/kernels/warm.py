@@ -67,6 +67,22 @@ def start(
 
     What its kernel says, from its boot on, is kept in a file of the directory `consoles`.
     """
+    with _collected(kernel, mode, project, say) as (booted, collected):
+        console = None if consoles is None else _new_console(consoles, kernel, booted.state)
+        return booted.machine(collected, console=console)
+
+
+def make(kernel: Stored, mode: Mode, project: Project, *, say: Callable[[str], None] | None = None) -> None:
+    """Make what start() restores, if it is not there."""
+    with _collected(kernel, mode, project, say):
+        pass
+
+
+@contextlib.contextmanager
+def _collected(
+    kernel: Stored, mode: Mode, project: Project, say: Callable[[str], None] | None
+) -> Iterator[tuple[_Booted, Path]]:
+    """What a kernel's machine is restored from when the project's tests are collected; it stays while the block runs."""
     with _booted(kernel, mode, say) as booted:
         files = project.files()
         wanted = _Wanted(project, {path: file.digest for path, file in files.items()}, _base(booted.state, project))
@@ -101,8 +117,7 @@ def start(
                 cache.remember(collected, cache.About(text, str(mode), seconds, wanted.base, wanted.digests))
                 _replace_older(collected, text, wanted.base)
                 cache.make_room(cache.limit())
-            console = None if consoles is None else _new_console(consoles, kernel, booted.state)
-            return booted.machine(collected, console=console)
+            yield booted, collected
 
 
 def _new_console(directory: Path, kernel: Stored, booted: Path) -> Path:

@@ -144,8 +144,12 @@ def pytest_sessionstart(session: pytest.Session) -> Generator[None, None, None]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config, specs: Sequence[execnet.XSpec]) -> None:
-    """Where there are many workers, start one process that all are forks of."""
+    """Where there are many workers, start one process that all are forks of; make states of machines side by side."""
     forks.begin(config, specs)
+    if kernels.plan_of(config) is not None:
+        from harness.plugin import states
+
+        states.make(specs)
 
 
 @pytest.hookimpl(optionalhook=True)
