@@ -40,12 +40,14 @@ class SpaceDraft:
     conntrack: list[TrackedTable] = field(default_factory=list)
     interfaces: dict[str, Interface] = field(default_factory=dict)
     unknown: dict[str, Unknown] = field(default_factory=dict)
+    called: dict[int, str] = field(default_factory=dict)
 
     def listener(self, local: Endpoint, mark: str, look: Look, held_by: tuple[tuple[str, int], ...] = ()) -> None:
         """One more look at a listener; `mark` is empty, or "#2" for a second one there, where the output has none."""
-        programs = tuple(name for name, _ in held_by if name)
-        processes = tuple(number for _, number in held_by if number)
-        seen = Listener(local, (look,), mark, programs, processes)
+        for name, number in held_by:
+            # netstat shows the begin of a command line, cut off; ss the whole name.
+            self.called[number] = max(self.called.get(number, ""), name, key=lambda each: (len(each), each))
+        seen = Listener(local, (look,), mark, processes=tuple(number for _, number in held_by if number))
         before = self.listeners.get((local, mark))
         self.listeners[local, mark] = joined(before, seen) if before else seen
 
@@ -64,21 +66,31 @@ class SpaceDraft:
             dict(sorted(self.sysctls.items())),
             tuple(self.counters),
             tuple(self.gauges),
-            tuple(sorted(one_each(self.listeners), key=lambda each: (each.local.port, each.local.address, each.mark))),
+            tuple(
+                sorted(
+                    map(self._named, one_each(self.listeners)),
+                    key=lambda each: (each.local.port, each.local.address, each.mark),
+                )
+            ),
             tuple(self.sockets),
             tuple(self.conntrack),
             tuple(self.interfaces.values()),
             self.unknown,
         )
 
+    def _named(self, listener: Listener) -> Listener:
+        """A listener with the names of the processes that hold it."""
+        numbers = tuple(sorted(listener.processes))
+        programs = tuple(dict.fromkeys(self.called[number] for number in numbers if self.called[number]))
+        return msgspec.structs.replace(listener, programs=programs, processes=numbers)
+
 
 def joined(first: Listener, second: Listener) -> Listener:
     """What two outputs say of one listener."""
     looks = sorted((*first.looks, *second.looks), key=lambda look: look.taken.epoch if look.taken else 0.0)
-    programs = dict.fromkeys((*first.programs, *second.programs))
     processes = dict.fromkeys((*first.processes, *second.processes))
     mark = second.mark if not first.mark or first.mark.startswith("#") else first.mark
-    return Listener(first.local, tuple(looks), mark, tuple(programs), tuple(processes))
+    return Listener(first.local, tuple(looks), mark, processes=tuple(processes))
 
 
 def one_each(seen: dict[tuple[Endpoint, str], Listener]) -> Iterator[Listener]:

@@ -14,6 +14,7 @@ import tarfile
 import zipfile
 import zlib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
@@ -249,9 +250,19 @@ def _zip(raw: BinaryIO, place: Place, notice: Callable[[str], None]) -> Iterator
             for member in members[:MOST_MEMBERS]:
                 with archive.open(member) as stream:
                     unpacked = bounded(stream, place.name, member.compress_size)
-                    yield Place(f"{place.name}!{member.filename}", _below(member.filename), None, unpacked)
+                    name = f"{place.name}!{member.filename}"
+                    yield Place(name, _below(member.filename), _time_of(member), unpacked)
     except (*BROKEN, RuntimeError, ValueError) as error:
         notice(f"{place.name}: cannot be read to its end: {error}")
+
+
+def _time_of(member: zipfile.ZipInfo) -> float | None:
+    """When a member of a zip was written, taken for UTC: only differences matter. 1980 begins what has no time."""
+    try:
+        written = datetime(*member.date_time, tzinfo=UTC)
+    except ValueError:
+        return None
+    return written.timestamp() if member.date_time > zipfile.ZipInfo().date_time else None
 
 
 def _below(name: str) -> str:

@@ -13,7 +13,7 @@ from harness.incident.machine import MAIN
 from harness.incident.places import Bomb, is_passed_over, places, unreadable
 from harness.incident.reading.context import Context
 from harness.incident.reading.counters import nstat_json
-from harness.incident.reading.lines import plain
+from harness.incident.reading.lines import Recoded, encoding_of, plain
 from harness.incident.reading.packets import is_capture, read_packets
 from harness.incident.reading.snapshot import read_snapshot
 from harness.incident.reading.text import PROGRAMS, is_known, read_text
@@ -35,20 +35,25 @@ COMMAND_FILE = re.compile(rf"(?:^|[/_])((?:{PROGRAMS})(?:_.*)?)$")
 def read(named: Sequence[Path]) -> Machine:
     """A picture of one machine, of all the files, directories and archives that are named.
 
-    Raises BadInput for what cannot be opened, and where nothing is in it that we read; what is wrong with a part of it
-    stands in the picture's notices.
+    Raises BadInput for what cannot be opened, and where nothing is in any of it that we read; what is wrong with a part
+    of it stands in the picture's notices, and so does the name of a file in which nothing is: a shell's `*` names all.
     """
     draft = Draft()
+    nothing: list[str] = []
     for path in named:
         before = len(draft.files)
         told = len(draft.notices)
         _read_named(path, draft)
         if len(draft.files) == before:
             why = f": {draft.notices[told]}" if len(draft.notices) > told else ""
-            raise BadInput(
-                f"{path}: nothing in it that we read{why}; give outputs of ss, netstat, nstat or sysctl, files of "
-                "/proc/net, dmesg, a sosreport, a scrape of node_exporter, a capture, or what `harness snapshot` gave"
-            )
+            nothing.append(f"{path}: nothing in it that we read{why}")
+    if nothing and not draft.files:
+        raise BadInput(
+            f"{nothing[0]}; give outputs of ss, netstat, nstat or sysctl, files of "
+            "/proc/net, dmesg, a sosreport, a scrape of node_exporter, a capture, or what `harness snapshot` gave"
+        )
+    for line in nothing:
+        draft.notice(plain(line))
     return draft.finish()
 
 
@@ -71,6 +76,11 @@ def _read_place(place: Place, draft: Draft) -> None:
     head = place.stream.read(HEAD)
     context = _context(place, draft)
     stream: BinaryIO = io.BufferedReader(_Joined(head, place.stream), 1 << 16)
+    if marked := encoding_of(head):
+        mark, encoding = marked
+        stream.read(len(mark))
+        head = head[len(mark) :].decode(encoding, errors="replace").encode(errors="replace")
+        stream = io.BufferedReader(Recoded(stream, encoding), 1 << 16)
     if is_capture(head):
         read_packets(stream, context)
     elif head.lstrip()[:1] == b"{":

@@ -160,7 +160,15 @@ def address_of(printed: str) -> str:
         address = address[7:]
     if ADDRESS.fullmatch(address) is None:
         return "?"
-    return address or "*"
+    return _short(address) if address.count(":") > 1 else address or "*"
+
+
+def _short(address: str) -> str:
+    """An address of IPv6 as ss prints it: conntrack writes all of its zeros."""
+    try:
+        return socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, address))
+    except OSError:
+        return address
 
 
 @lru_cache(maxsize=1 << 16)

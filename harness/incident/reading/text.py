@@ -22,7 +22,7 @@ from harness.incident.reading.counters import (
     Softnet,
 )
 from harness.incident.reading.exporter import Exporter
-from harness.incident.reading.lines import lines, plain
+from harness.incident.reading.lines import lines, plain, shown
 from harness.incident.reading.log import KernelLog
 from harness.incident.reading.netstat import NetstatRows, NetstatS
 from harness.incident.reading.proc_tcp import ProcTcp
@@ -95,6 +95,7 @@ class Parts:
         self.reader: Reader | None = None
         self.first = self.last = 0
         self.kinds: dict[str, int] = {}
+        self.date = context.taken
         self.dated: set[str] = set()
 
     def line(self, number: int, line: str) -> None:
@@ -104,7 +105,8 @@ class Parts:
             return
         self.close()
         if taken := moment(line):
-            self.context, self.dated = replace(self.context, taken=taken), set()
+            self.date, self.dated = taken, set()
+            self.context = replace(self.context, taken=taken)
         elif command := command_of(line):
             space = command["namespace"] or self.context.namespace
             self.context = replace(self.context, command=plain(command["command"]), namespace=space, before="", path="")
@@ -113,9 +115,9 @@ class Parts:
 
     def _start(self, number: int, line: str) -> None:
         kind = reader_of(line, self.context)
-        if kind and self.context.taken and self.context.taken.basis is Basis.SAID:
+        if kind and self.date and self.date.basis is Basis.SAID:
             # A date holds for what follows, but not for a second output of the same kind.
-            taken = None if kind.kind in self.dated else self.context.taken
+            taken = None if kind.kind in self.dated else self.date
             self.dated.add(kind.kind)
             self.context = replace(self.context, taken=taken)
         reader = kind(self.context) if kind else None
@@ -150,7 +152,7 @@ def read_text(stream: BinaryIO, context: Context) -> dict[str, int]:
 def is_known(head: bytes, context: Context) -> bool:
     """Whether the begin of a file has something that we read."""
     for line in head.decode("utf-8", errors="replace").splitlines():
-        text = line.rstrip("\r")
+        text = shown(line)
         if command_of(text) or reader_of(text, context):
             return True
     return False
