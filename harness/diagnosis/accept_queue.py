@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.diagnosis.findings import Certainty, Finding, reason
 from harness.diagnosis.view import reasons_of
+from harness.incident.counters import NEAREST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,6 +135,15 @@ def _has_room(look: Look) -> bool:
     return look.waiting * 2 <= (look.limit or 0)
 
 
+def _are_apart(looks: list[Look]) -> bool:
+    """Whether there was time to take a connection between the first look and the last: of a file and its copy, none."""
+    timed = [look.taken for look in looks if look.taken]
+    if len(timed) < 2:
+        return False
+    first, last = timed[0], timed[-1]
+    return last.epoch - first.epoch >= max(NEAREST[first.basis], NEAREST[last.basis])
+
+
 def _socket(listener: Listener) -> str:
     """What tells a socket from the others of its port, where the files have it."""
     return f"socket {listener.mark}" if listener.mark else "one socket"
@@ -145,7 +155,7 @@ def _hung(view: View, listener: Listener, others: list[Listener]) -> Finding:
     whose = [f"{process.program}, process {process.number}" for process in view.processes_of(listener)]
     who = " ".join(whose) or _socket(listener)
     looks = [each for each in listener.looks if each.limit is not None]
-    never = all(each.is_full for each in looks) and len(looks) > 1
+    never = all(each.is_full for each in looks) and _are_apart(looks)
     reasons = [
         reason(f"{look.waiting} wait at {_socket(listener)}, where {look.limit} are allowed", look.source),
         *(

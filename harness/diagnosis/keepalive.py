@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness.diagnosis.findings import Certainty, Finding, reason
 from harness.diagnosis.thresholds import THRESHOLDS
-from harness.incident.sockets import Direction
+from harness.incident.sockets import Direction, taker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ def keepalive(view: View) -> Iterator[Finding]:
         ),
         *_resets(view),
     ]
-    listener = next((each for each in view.space.listeners if each.takes(closed.local)), None)
+    listener = taker(view.space.listeners, closed.local)
     where = view.at(listener) if listener else view.towards(closed.local)
     what = (
         f"{closed.local} closes connections on which its clients still send: its keep-alive is shorter than theirs, "

@@ -71,7 +71,9 @@ def _sysctls(view: View) -> str:
 
 
 def _sockstat(view: View) -> str:
-    return "" if view.gauge("sockstat.TCP.tw") or view.gauge("sockstat.TCP.mem") else _unknown(view, "sockstat")
+    if view.gauge("sockstat.TCP.mem"):
+        return ""
+    return "ss -s has no memory" if view.gauge("ss.total") else _unknown(view, "sockstat")
 
 
 def _conntrack(view: View) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from harness.diagnosis.findings import Certainty, Finding, Where, reason
 from harness.diagnosis.thresholds import THRESHOLDS
 from harness.diagnosis.view import reasons_of, rising
 from harness.incident.machine import Told
-from harness.incident.sockets import Direction
+from harness.incident.sockets import Direction, taker
 from harness.laws.boundaries import before
 from harness.laws.queues import Knobs, half_open
 
@@ -60,8 +61,15 @@ def queues(view: View) -> list[HalfOpen]:
     table = view.sockets
     if table is None:
         return []
-    first = {str(listener.local): listener for listener in reversed(view.space.listeners)}
-    found = [HalfOpen(one, table.half_open(one), ceiling(view, one), _repeated(view, one)) for one in first.values()]
+    first = {str(each.local): each for each in reversed(view.space.listeners)}
+    now, repeated = Counter[str](), Counter[str]()
+    for flow in table.flows:
+        if flow.state == "SYN-RECV" and (listener := taker(first.values(), flow.local)):
+            now[str(listener.local)] += flow.sockets
+    for flow in view.timed(Direction.IN, "SYN-RECV"):
+        if listener := taker(first.values(), flow.local):
+            repeated[str(listener.local)] += flow.retransmitting
+    found = [HalfOpen(one, now[place], ceiling(view, one), repeated[place]) for place, one in first.items()]
     return sorted((queue for queue in found if queue.now), key=lambda queue: -queue.now)
 
 
@@ -76,11 +84,6 @@ def ceiling(view: View, listener: Listener) -> int | None:
 
 def _limit(listener: Listener) -> int | None:
     return next((look.limit for look in reversed(listener.looks) if look.limit is not None), None)
-
-
-def _repeated(view: View, listener: Listener) -> int:
-    flows = view.timed(Direction.IN, "SYN-RECV")
-    return sum(flow.retransmitting for flow in flows if listener.takes(flow.local))
 
 
 def _cookies(view: View) -> Counted | None:

@@ -8,7 +8,7 @@ from harness.diagnosis.findings import Certainty, Finding, reason
 from harness.diagnosis.thresholds import THRESHOLDS
 from harness.diagnosis.view import reasons_of, rising
 from harness.incident.facts import Fact
-from harness.incident.sockets import Direction
+from harness.incident.sockets import Direction, taker
 from harness.laws.boundaries import before
 
 if TYPE_CHECKING:
@@ -71,5 +71,5 @@ def _busiest(view: View) -> Place:
     if not waiting:
         return view.somewhere("a connection that the files do not show")
     flow = max(waiting, key=lambda each: each.sockets)
-    listener = next((each for each in view.space.listeners if each.takes(flow.local)), None)
+    listener = taker(view.space.listeners, flow.local)
     return view.at(listener) if listener else view.towards(flow.local)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness.diagnosis.findings import Certainty, Finding, reason
 from harness.diagnosis.thresholds import THRESHOLDS
-from harness.incident.sockets import Direction
+from harness.incident.sockets import Direction, taker
 from harness.laws.timers import syn_waits
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def silent_peer(view: View) -> Iterator[Finding]:
         elif _many_clients(view, flow):
             what = f"Many clients of {flow.local} have fallen silent in the middle of their connections"
             place = view.towards(flow.local)
-            listener = next((each for each in view.space.listeners if each.takes(flow.local)), None)
+            listener = taker(view.space.listeners, flow.local)
             place = view.at(listener) if listener else place
             yield Finding(SILENT, what, THRESHOLDS["silent-share"].sure, place, (_where(flow), *_give_up(view)))
 

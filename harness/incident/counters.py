@@ -79,7 +79,7 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 def latest(samples: Iterable[Sample], name: str) -> Fact[int] | Unknown:
-    """The number in the last sample that has it; samples without a time come before those with one, as given."""
+    """The number in the last sample that has it; samples without a time come before those with one."""
     found: Fact[int] | Unknown = Unknown()
     for sample in in_order(samples):
         value = sample.of(name)
@@ -89,8 +89,12 @@ def latest(samples: Iterable[Sample], name: str) -> Fact[int] | Unknown:
 
 
 def in_order(samples: Iterable[Sample]) -> list[Sample]:
-    """Samples by their times."""
-    return sorted(samples, key=lambda sample: sample.taken.epoch if sample.taken else float("-inf"))
+    """Samples by their times, and by their files where these are alike."""
+
+    def place(sample: Sample) -> tuple[float, str, int]:
+        return sample.taken.epoch if sample.taken else float("-inf"), sample.source.file, sample.source.line
+
+    return sorted(samples, key=place)
 
 
 def rate(samples: Sequence[Sample], name: str) -> Rate | Unknown:
@@ -100,6 +104,8 @@ def rate(samples: Sequence[Sample], name: str) -> Rate | Unknown:
     has booted between them, or they are of two machines.
     """
     timed = [(sample.taken, value) for sample in in_order(samples) if (value := _timed(sample, name)) and sample.taken]
+    # Of one second, as files have it, that with less was taken first: counters only rise.
+    timed.sort(key=lambda pair: (pair[0].epoch, pair[1].value))
     if len(timed) < 2:
         return Unknown(_no_rate(samples, name))
     (began, first), (ended, last) = timed[0], timed[-1]

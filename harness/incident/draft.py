@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import reduce
-from typing import TYPE_CHECKING, Any
+from functools import partial, reduce
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from harness.evidence.types import Endpoint
 from harness.incident.machine import MAIN, FileRead, Interface, LogLine, Machine, Namespace, Process
 from harness.incident.sockets import Listener, Rest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from harness.evidence.types import Endpoint
     from harness.incident.captured import Captured
     from harness.incident.conntrack import TrackedTable
     from harness.incident.counters import Sample
-    from harness.incident.facts import Fact, Unknown
+    from harness.incident.facts import Fact, Moment, Unknown
     from harness.incident.sockets import Look, Sockets
 
 MOST_LOG_LINES = 2000
 # Sysctls that count something: two files may well differ.
 COUNTS = re.compile(r"(_count|-nr|[-_]state|aio-nr|\.nr_\w+|fs\.dentry-negative|random\.|boot_id|uuid)$")
+
+# What is known of a process by one file or by another.
+KNOWN = ("program", "files_soft", "files_hard", "files_open")
+
+
+class Listed(NamedTuple):
+    """A list of sockets, which is summed up when it is known who listens: `half` is 4 or 6 of /proc/net/tcp or tcp6."""
+
+    summed_up: Callable[[set[int]], Sockets]
+    half: int = 0
 
 
 @dataclass
@@ -33,10 +43,11 @@ class SpaceDraft:
 
     name: str
     sysctls: dict[str, Fact[str]] = field(default_factory=dict)
+    read_at: dict[str, tuple[float, str, int]] = field(default_factory=dict)
     counters: list[Sample] = field(default_factory=list)
     gauges: list[Sample] = field(default_factory=list)
     listeners: dict[tuple[Endpoint, str], Listener] = field(default_factory=dict)
-    sockets: list[Sockets] = field(default_factory=list)
+    lists: list[Listed] = field(default_factory=list)
     conntrack: list[TrackedTable] = field(default_factory=list)
     interfaces: dict[str, Interface] = field(default_factory=dict)
     unknown: dict[str, Unknown] = field(default_factory=dict)
@@ -51,13 +62,19 @@ class SpaceDraft:
         before = self.listeners.get((local, mark))
         self.listeners[local, mark] = joined(before, seen) if before else seen
 
-    def sockets_of(self, table: Sockets) -> None:
-        """A list of sockets; what /proc/net/tcp and tcp6 list are two halves of one."""
-        before = self.sockets[-1] if self.sockets else None
-        if before and before.source.file + "6" == table.source.file:
-            self.sockets[-1] = both(before, table)
-        else:
-            self.sockets.append(table)
+    def _sockets(self) -> Iterator[Sockets]:
+        """The lists of sockets; what /proc/net/tcp and tcp6 list are two halves of one, in whatever order they come."""
+        listening = {local.port for local, _ in self.listeners}
+        halves: dict[int, list[Sockets]] = {0: [], 4: [], 6: []}
+        for listed in self.lists:
+            halves[listed.half].append(listed.summed_up(listening))
+        yield from halves[0]
+        for six in halves[6]:
+            four = min(halves[4], key=partial(_apart, six), default=None)
+            if four:
+                halves[4].remove(four)
+            yield both(four, six) if four else six
+        yield from halves[4]
 
     def finish(self) -> Namespace:
         """The namespace as it is now."""
@@ -68,11 +85,11 @@ class SpaceDraft:
             tuple(self.gauges),
             tuple(
                 sorted(
-                    map(self._named, one_each(self.listeners)),
+                    map(self._named, one_each(by_address(self.listeners))),
                     key=lambda each: (each.local.port, each.local.address, each.mark),
                 )
             ),
-            tuple(self.sockets),
+            tuple(self._sockets()),
             tuple(self.conntrack),
             tuple(self.interfaces.values()),
             self.unknown,
@@ -85,12 +102,35 @@ class SpaceDraft:
         return msgspec.structs.replace(listener, programs=programs, processes=numbers)
 
 
+def _apart(six: Sockets, four: Sockets) -> tuple[bool, float, int]:
+    """How far two halves are from one another: in their names, in time, and in lines."""
+    times = [table.taken.epoch if table.taken else 0.0 for table in (four, six)]
+    return (
+        four.source.file + "6" != six.source.file,
+        abs(times[1] - times[0]),
+        abs(six.source.line - four.source.line) if four.source.file == six.source.file else 1 << 31,
+    )
+
+
 def joined(first: Listener, second: Listener) -> Listener:
     """What two outputs say of one listener."""
     looks = sorted((*first.looks, *second.looks), key=lambda look: look.taken.epoch if look.taken else 0.0)
     processes = dict.fromkeys((*first.processes, *second.processes))
     mark = second.mark if not first.mark or first.mark.startswith("#") else first.mark
     return Listener(first.local, tuple(looks), mark, processes=tuple(processes))
+
+
+def by_address(seen: dict[tuple[Endpoint, str], Listener]) -> dict[tuple[Endpoint, str], Listener]:
+    """Listeners by address: what ss calls * is 0.0.0.0 of an old one and :: of a new one, as other outputs call it."""
+    named: dict[tuple[Endpoint, str], Listener] = {}
+    places = {local for local, _ in seen}
+    for (local, mark), listener in seen.items():
+        known = [Endpoint(address, local.port) for address in ("0.0.0.0", "::")] if local.address == "*" else []
+        place = next((each for each in known if each in places), local)
+        before = named.get((place, mark))
+        moved = msgspec.structs.replace(listener, local=place)
+        named[place, mark] = joined(before, moved) if before else moved
+    return named
 
 
 def one_each(seen: dict[tuple[Endpoint, str], Listener]) -> Iterator[Listener]:
@@ -156,12 +196,20 @@ class Draft:
         if first.value != value.value and fact in ("kernel", "processors"):
             self.notice(f"{fact} is {first} and {value}: are these the files of two machines?")
 
-    def sysctl(self, space: SpaceDraft, name: str, value: Fact[str]) -> None:
-        """A sysctl in force; the last value that was read stands."""
+    def sysctl(self, space: SpaceDraft, name: str, value: Fact[str], taken: Moment | None) -> None:
+        """A sysctl in force; of several the last stands, by their times, and by their files where these are alike."""
+        when = taken.epoch if taken else 0.0, value.source.file, value.source.line
         before = space.sysctls.get(name)
         if before and before.value != value.value and not COUNTS.search(name):
             self.notice(f"{name} is {before} and {value}; the last one counts")
-        space.sysctls[name] = value
+        if before is None or when >= space.read_at[name]:
+            space.sysctls[name], space.read_at[name] = value, when
+
+    def process(self, process: Process) -> None:
+        """A process; what a file does not say of it, another one may."""
+        before = self.processes.get(process.number)
+        lacks = {name: getattr(before, name) for name in KNOWN if before and getattr(process, name) in (None, "")}
+        self.processes[process.number] = msgspec.structs.replace(process, **lacks)
 
     def notice(self, line: str) -> None:
         """A line about what is odd, once, and not thousands of them."""

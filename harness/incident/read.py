@@ -29,7 +29,8 @@ HEAD = 1 << 16
 MOST_JSON = 64 << 20
 # sosreports keep what they ran in namespaces in a directory for each, older ones in the names of files.
 NAMESPACE = re.compile(rf"(?:^|/)namespaces/([^/]+)/|(?:^|/)ip_netns_exec_(.+?)_(?:{PROGRAMS})(?:_|$)")
-COMMAND_FILE = re.compile(rf"(?:^|[/_])((?:{PROGRAMS})(?:_.*)?)$")
+# By its program alone a name says nothing of options: `nstat -az > nstat`.
+COMMAND_FILE = re.compile(rf"(?:^|[/_])((?:{PROGRAMS})_.*)$")
 
 
 def read(named: Sequence[Path]) -> Machine:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from harness.evidence.types import Endpoint, SocketTimer
 from harness.incident.facts import Moment, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ANYWHERE = ("0.0.0.0", "::", "*")
 
@@ -56,12 +60,19 @@ class Listener(msgspec.Struct, frozen=True, omit_defaults=True):
         return any(look.is_full for look in self.looks)
 
     def takes(self, endpoint: Endpoint) -> bool:
-        """Whether a connection to this endpoint comes to it."""
-        return endpoint.port == self.local.port and self.local.address in (endpoint.address, *ANYWHERE)
+        """Whether a connection to this endpoint may come to it: 0.0.0.0 is for IPv4 alone."""
+        anywhere = ANYWHERE[1:] if ":" in endpoint.address else ANYWHERE
+        return endpoint.port == self.local.port and self.local.address in (endpoint.address, *anywhere)
 
     def __str__(self) -> str:
         names = f" ({', '.join(self.programs)})" if self.programs else ""
         return f"{self.local}{names}"
+
+
+def taker(listeners: Iterable[Listener], endpoint: Endpoint) -> Listener | None:
+    """The listener that a connection comes to: that at its own address, else 0.0.0.0, else :: (compute_score())."""
+    taking = {listener.local.address: listener for listener in listeners if listener.takes(endpoint)}
+    return next((taking[address] for address in (endpoint.address, *ANYWHERE) if address in taking), None)
 
 
 class Direction(StrEnum):
@@ -141,7 +152,3 @@ class Sockets(msgspec.Struct, frozen=True, omit_defaults=True):
     command: str = ""
     timers: bool = False
     info: bool = False
-
-    def half_open(self, listener: Listener) -> int:
-        """How many connections to a listener are in SYN-RECV."""
-        return sum(flow.sockets for flow in self.flows if flow.state == "SYN-RECV" and listener.takes(flow.local))

@@ -45,8 +45,9 @@ def counted(before: Mapping[str, int], **rose: int) -> tuple[Sample, Sample]:
 
 
 def listener(port: int, waiting: int, limit: int | None, *more: int, mark: str = "", **named: Any) -> Listener:
-    """A listener at 0.0.0.0 whose queue was seen once or several times."""
-    looks = tuple(Look(HERE, each, limit) for each in (waiting, *more))
+    """A listener at 0.0.0.0 whose queue was seen once or several times, a second apart."""
+    seen = enumerate((waiting, *more))
+    looks = tuple(Look(HERE, each, limit, taken=Moment(100.0 + at, Basis.SAID)) for at, each in seen)
     return Listener(Endpoint("0.0.0.0", port), looks, mark, **named)
 
 

@@ -19,13 +19,16 @@ import pytest
 
 from harness.diagnosis.diagnose import diagnose
 from harness.diagnosis.findings import Certainty
+from harness.incident.draft import Draft
+from harness.incident.facts import Fact, Source, Unknown
+from harness.incident.machine import Process
 from harness.incident.read import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 FILES = Path(__file__).parent / "incident_files"
-CERTAIN, LIKELY, _ = Certainty
+CERTAIN, LIKELY, POSSIBLE = Certainty
 # A whole second, of an even number: a zip keeps no others.
 BEGAN, APART = 1_700_000_000, 10
 
@@ -216,3 +219,159 @@ WAYS = (
 def test_the_same_is_wrong(taken: tuple[Path, tuple[Said, ...]], way: Callable[[Path], list[Path]]) -> None:
     directory, wrong = taken
     assert said(way(directory)) == wrong
+
+
+HEAD = "State Recv-Q Send-Q Local Address:Port Peer Address:Port\n"
+PROC = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+KERNEL = "Linux web1 6.1.0 #1 SMP Debian x86_64 GNU/Linux\n"
+SYN_QUEUE = "net.ipv4.tcp_syncookies = 1\nnet.ipv4.tcp_max_syn_backlog = 512\nnet.core.somaxconn = 128\n"
+PORTS = "net.ipv4.ip_local_port_range = 32768 33767\n"
+
+
+def listening(*rows: str) -> str:
+    return HEAD + "".join(f"LISTEN {row}\n" for row in rows)
+
+
+def half_open(local: str) -> str:
+    rows = (f"SYN-RECV 0 0 {local} 10.1.0.{client}:3000 timer:(on,1sec,2)\n" for client in range(129))
+    return HEAD + "".join(rows)
+
+
+def in_proc(first: int, before: str = "") -> str:
+    """500 connections to 10.0.0.1:80, as /proc/net/tcp has them; of tcp6 with the prefix of IPv4 `before`."""
+    ends = f"{before}0200000A:{{:04X}} {before}0100000A:0050"
+    rest = "01 00000000:00000000 00:00000000 00000000     0        0 1 1 0000 20 4 30 10 -1"
+    return PROC + "".join(f"{n:4}: {ends.format(first + n)} {rest}\n" for n in range(500))
+
+
+def tracked(count: int) -> str:
+    return f"net.netfilter.nf_conntrack_count = {count}\nnet.netfilter.nf_conntrack_max = 2000\n"
+
+
+def overflowed(count: int) -> str:
+    return f"TcpExt: ListenOverflows ListenDrops\nTcpExt: {count} {count}\n"
+
+
+SILENT = HEAD + "".join(f"ESTAB 0 100 10.0.0.2:8080 10.0.1.{n}:5060 timer:(on,3sec,9)\n" for n in range(60))
+MAPPED = "0000000000000000FFFF0000"
+TIME_WAIT = "net.ipv4.tcp_max_tw_buckets = 65536\n"
+WORKERS = listening("6 5 10.0.0.2:80 0.0.0.0:* ino:1 sk:1", "0 5 10.0.0.2:80 0.0.0.0:* ino:2 sk:2")
+TOO_MANY = (Said("time-wait-cap", LIKELY, "tcp_max_tw_buckets"),)
+FLOODED = (Said("syn-flood", CERTAIN, "0.0.0.0:80"),)
+USED_UP = (Said("ports-used-up", CERTAIN, "10.0.0.1:80"),)
+# Files with their times, and what is wrong by them.
+SMALL: dict[str, tuple[dict[str, tuple[str, int]], tuple[Said, ...]]] = {
+    "a table was full, and is not any more": ({"a": (tracked(2000), 0), "b": (tracked(5), 60)}, ()),
+    "a table is full now": (
+        {"a": (tracked(5), 0), "b": (tracked(2000), 60)},
+        (Said("conntrack-full", LIKELY, "nf_conntrack_max"),),
+    ),
+    "who listens is in another file": (
+        {"a": (SILENT, 0), "b": (listening("0 128 10.0.0.2:8080 0.0.0.0:*"), 0)},
+        (Said("silent-peer", POSSIBLE, "10.0.0.2:8080"),),
+    ),
+    "two halves of the sockets": (
+        {"tcp": (in_proc(0x8000), 0), "sysctl": (PORTS, 0), "tcp6": (in_proc(0x8000 + 500, MAPPED), 0)},
+        USED_UP,
+    ),
+    "two halves by other names": (
+        {"6": (in_proc(0x8000 + 500, MAPPED), 1), "b": (PORTS, 0), "a": (in_proc(0x8000), 0)},
+        USED_UP,
+    ),
+    # Of one moment: nobody knows whether the queue was emptied since.
+    "a look and its copy": (
+        {"a": (WORKERS, 0), "b": (WORKERS, 0)},
+        (Said("worker-hangs", LIKELY, "10.0.0.2:80"), Said("accept-queue-full", CERTAIN, "10.0.0.2:80")),
+    ),
+    "two looks": (
+        {"a": (WORKERS, 0), "b": (WORKERS, 10)},
+        (Said("worker-hangs", CERTAIN, "10.0.0.2:80"), Said("accept-queue-full", CERTAIN, "10.0.0.2:80")),
+    ),
+    "IPv4 and IPv6 apart": (
+        {
+            "a": (listening("0 128 0.0.0.0:80 0.0.0.0:*", "0 128 [::]:80 [::]:*"), 0),
+            "b": (half_open("10.0.0.2:80"), 0),
+            "c": (SYN_QUEUE + KERNEL, 0),
+        },
+        FLOODED,
+    ),
+    "a listener at an address of its own": (
+        {
+            "a": (listening("0 128 0.0.0.0:80 0.0.0.0:*", "0 128 10.0.0.2:80 0.0.0.0:*"), 0),
+            "b": (half_open("10.0.0.2:80"), 0),
+            "c": (SYN_QUEUE + KERNEL, 0),
+        },
+        (Said("syn-flood", CERTAIN, "10.0.0.2:80"),),
+    ),
+    "a listener that ss calls * and netstat ::": (
+        {
+            "a": (listening("129 128 *:80 *:*"), 0),
+            "b": ("tcp6     129      0 :::80                   :::*                    LISTEN\n", 0),
+            "c": (SYN_QUEUE, 0),
+        },
+        (Said("accept-queue-full", CERTAIN, "[::]:80"),),
+    ),
+    "samples of one second": (
+        {"a": (overflowed(12), 0), "b": (overflowed(9), 0), "c": (overflowed(40), 10)},
+        (Said("accept-queue-full", CERTAIN, "a listener that the files do not show"),),
+    ),
+    "TIME-WAIT by sockstat": (
+        {"a": ("sockets: used 9\nTCP: inuse 5 orphan 3 tw 65536 alloc 9 mem 3\n", 0), "b": (TIME_WAIT, 0)},
+        TOO_MANY,
+    ),
+    "TIME-WAIT by ss -s": (
+        {"a": ("Total: 9\nTCP:   65600 (estab 5, closed 65590, orphaned 3, timewait 65536)\n", 0), "b": (TIME_WAIT, 0)},
+        TOO_MANY,
+    ),
+    "a file that is called as its program": (
+        {
+            "nstat": ("#kernel\nTcpExtListenOverflows              9                  0.0\n", 0),
+            "b": ("#kernel\nTcpExtListenOverflows              40                 0.0\n", 10),
+        },
+        (Said("accept-queue-full", CERTAIN, "a listener that the files do not show"),),
+    ),
+}
+
+
+@pytest.mark.parametrize("backwards", [False, True], ids=["", "backwards"])
+@pytest.mark.parametrize("name", SMALL)
+def test_the_order_of_files_is_nothing(name: str, *, backwards: bool, tmp_path: Path) -> None:
+    files, wrong = SMALL[name]
+    for file, (content, when) in files.items():
+        (tmp_path / file).write_text(content)
+        os.utime(tmp_path / file, (BEGAN + when, BEGAN + when))
+    named = [tmp_path / file for file in files]
+    assert said(named[::-1] if backwards else named) == wrong
+
+
+def test_a_date_holds_for_all_commands_that_follow_and_for_each_once(tmp_path: Path) -> None:
+    file = tmp_path / "typed"
+    shown = WORKERS.split("\n", 1)[1]
+    commands = ("ss -lntm", "ss -lntme", "ss -lntme")
+    file.write_text("$ date\nThu Dec  3 10:00:00 UTC 2026\n" + "".join(f"$ {each}\n{HEAD}{shown}" for each in commands))
+    (full, _) = read([file]).own.listeners
+    assert [look.taken is not None for look in full.looks] == [False, True, True]
+
+
+def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+    """A service that is unknown here, and a netstat -s of another language, of which absent counters are not 0."""
+    names, german = tmp_path / "names", tmp_path / "german"
+    names.write_text(listening("129 128 0.0.0.0:our-service 0.0.0.0:*"))
+    german.write_text("Tcp:\n    12 gezielte Verbindungen\n    3 passive\nTcpExt:\n    TCPTimeWaitOverflow: 5\n")
+    machine = read([names, german])
+    assert machine.own.counter("TcpExt.TCPTimeWaitOverflow") == Fact(5, Source(str(german), 5))
+    assert isinstance(machine.own.counter("TcpExt.ListenOverflows"), Unknown)
+    assert machine.notices == (
+        f"{names}: sockets at port our-service are left out: no such service is known here; take numbers (-n)",
+        f"{german}: netstat -s of another language: use LC_ALL=C",
+    )
+
+
+@pytest.mark.parametrize("backwards", [False, True], ids=["", "backwards"])
+def test_limits_of_a_process_add_to_what_another_file_has(*, backwards: bool) -> None:
+    draft = Draft()
+    here = Source("x")
+    both = [Process(7, "nginx", here, 1024, 1024, 1024), Process(7, "", here, 1024, 4096)]
+    for process in both[::-1] if backwards else both:
+        draft.process(process)
+    assert (draft.processes[7].program, draft.processes[7].files_open) == ("nginx", 1024)

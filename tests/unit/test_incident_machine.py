@@ -9,7 +9,7 @@ from harness.evidence.types import Endpoint
 from harness.incident.counters import LeftOut, Rate, Sample
 from harness.incident.facts import Basis, Fact, Moment, Source, Unknown
 from harness.incident.machine import Machine, Namespace
-from harness.incident.sockets import Direction, Flow, Listener, Look, Sockets
+from harness.incident.sockets import Listener, Look, taker
 
 OVERFLOWS = "TcpExt.ListenOverflows"
 
@@ -100,15 +100,24 @@ def test_a_queue_is_full_when_it_is_longer_than_its_limit() -> None:
     assert (listener.was_full, listener.last.is_full) == (True, False)
 
 
-def test_half_open_connections_are_those_of_a_listener() -> None:
-    here = Source("ss", 2)
-    flows = tuple(
-        Flow(Direction.IN, "SYN-RECV", Endpoint(address, port), Endpoint("10.1.0.2", 0), n, here)
-        for address, port, n in (("10.1.0.1", 80, 3), ("10.1.0.9", 80, 4), ("10.1.0.1", 81, 5))
-    )
-    table = Sockets(here, 12, {"SYN-RECV": 12}, flows)
-    everywhere, one = (Listener(Endpoint(address, 80), (Look(here, 0),)) for address in ("0.0.0.0", "10.1.0.1"))
-    assert (table.half_open(everywhere), table.half_open(one)) == (7, 3)
+@pytest.mark.parametrize(
+    ("listening", "to", "comes_to"),
+    [
+        (("0.0.0.0", "10.1.0.1"), "10.1.0.1", "10.1.0.1"),
+        (("0.0.0.0", "10.1.0.1"), "10.1.0.9", "0.0.0.0"),
+        (("::", "0.0.0.0"), "10.1.0.1", "0.0.0.0"),
+        (("::", "0.0.0.0"), "fd00::1", "::"),
+        (("::",), "10.1.0.1", "::"),
+        (("0.0.0.0",), "fd00::1", None),
+    ],
+)
+def test_a_connection_comes_to_the_listener_at_its_own_address_first(
+    listening: tuple[str, ...], to: str, comes_to: str | None
+) -> None:
+    listeners = [Listener(Endpoint(address, 80), (Look(Source("ss", 2), 0),)) for address in listening]
+    found = taker(listeners, Endpoint(to, 80))
+    assert (found.local.address if found else None) == comes_to
+    assert taker(listeners, Endpoint(to, 81)) is None
 
 
 @pytest.mark.parametrize(

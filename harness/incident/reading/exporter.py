@@ -76,7 +76,9 @@ class Exporter(Reader):
         elif name in SOFTNET:
             self._softnet(SOFTNET[name], labels.get("cpu", ""), Fact(int(value), source))
         elif name in SYSCTLS:
-            self.context.draft.sysctl(self.context.space, SYSCTLS[name], Fact(f"{value:.0f}", source))
+            self.context.draft.sysctl(
+                self.context.space, SYSCTLS[name], Fact(f"{value:.0f}", source), self.context.taken
+            )
         else:
             self._machine(number, name, labels, value)
 

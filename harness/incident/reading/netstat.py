@@ -54,6 +54,7 @@ class NetstatRows(Reader):
     def _row(self, number: int, match: re.Match[str]) -> None:
         local, peer = endpoint_of(match[3]), endpoint_of(match[4])
         if local is None or peer is None:
+            self.table.lost(match[3], match[4])
             return
         details = match[6]
         timer, program, inode = (pattern.search(details) for pattern in (TIMER, PROGRAM, INODE))
@@ -97,6 +98,7 @@ class NetstatS(Reader):
         self.groups: list[str] = []
         self.first = 0
         self.numbers: dict[str, Fact[int]] = {}
+        self.sentences = self.strange = 0
 
     @classmethod
     def starts(cls, line: str, context: Context) -> bool:
@@ -124,7 +126,9 @@ class NetstatS(Reader):
         name = SENTENCES.get(self.group, {}).get(sentence)
         full = f"{self.group}.{name}" if name else ALL_SENTENCES.get(sentence) if not self.group else None
         if full is None or full in self.numbers:
+            self.strange += full is None and self.group in ("Tcp", "TcpExt") and NUMBER.search(line) is not None
             return False
+        self.sentences += 1
         self.numbers[full] = Fact(int(NUMBER.findall(line)[0]), self.context.source(number))
         return True
 
@@ -132,7 +136,11 @@ class NetstatS(Reader):
         if not self.numbers:
             return
         whole = "TcpExt" in self.groups or "Tcp" in self.groups
-        left_out = LeftOut.ZEROS if whole and "grep" not in self.context.command else LeftOut.SOME
+        translated = self.strange > self.sentences
+        if translated:
+            self.context.draft.notice(f"{self.context.file}: netstat -s of another language: use LC_ALL=C")
+        choice = translated or not whole or "grep" in self.context.command
+        left_out = LeftOut.SOME if choice else LeftOut.ZEROS
         # What it says of ICMP and SCTP is not read: nothing of them is 0 for that.
         printed = [group for group in self.groups if group not in UNREAD]
         groups = tuple(printed) or tuple(dict.fromkeys(name.partition(".")[0] for name in self.numbers))

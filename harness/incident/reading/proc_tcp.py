@@ -23,6 +23,7 @@ class ProcTcp(Reader):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.table = Table(context, limits=False, timers=True)
+        self.halves: set[int] = set()
         self.other = re.search(r"/(udp|raw|udplite|icmp)6?$", f"/{context.path}") is not None
 
     @classmethod
@@ -35,6 +36,7 @@ class ProcTcp(Reader):
             return HEADER.match(line) is not None
         found = None if self.other else proc_tcp.parse(line, 0)
         if found:
+            self.halves.add(4 if len(line.split(None, 2)[1]) == len("00000000:0000") else 6)
             timer = SocketTimer(found.timer, found.expires / 1000, found.retransmits) if found.timer else None
             local, peer = (Endpoint(_printed(address), port) for address, port in (found.local, found.peer))
             mark = str(found.inode)[:20] if found.inode else ""
@@ -42,6 +44,7 @@ class ProcTcp(Reader):
         return True
 
     def finish(self) -> None:
+        self.table.half = self.halves.pop() if len(self.halves) == 1 else 0
         self.table.finish()
 
 

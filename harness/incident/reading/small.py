@@ -113,7 +113,7 @@ class Limits(Reader):
         if limit and place:
             soft, hard = (int(word[:18]) if word.isdecimal() else None for word in limit.groups())
             process = int(place[1])
-            self.context.draft.processes[process] = Process(process, "", self.context.source(number), soft, hard)
+            self.context.draft.process(Process(process, "", self.context.source(number), soft, hard))
         return line.startswith(("Limit", "Max "))
 
 

@@ -10,6 +10,7 @@ from harness.errors import BadInput
 from harness.evidence.types import Endpoint, SocketTimer
 from harness.incident.conntrack import Tracked, TrackedTable
 from harness.incident.counters import LeftOut, Sample
+from harness.incident.draft import Listed
 from harness.incident.facts import Basis, Fact, Moment, Unknown
 from harness.incident.machine import MAIN, FileRead, Interface, LogLine, Process, Told
 from harness.incident.reading.counters import COLUMNS
@@ -88,10 +89,8 @@ def _log(told: str, count: int, uptime: float, context: Context) -> None:
 
 def _processes(snapshot: SnapshotFile, context: Context) -> None:
     for process in snapshot.processes:
-        context.draft.processes[process.number] = Process(
-            process.number, plain(process.program, 32), context.source(1), process.files_soft, process.files_hard,
-            process.files_open,
-        )  # fmt: skip
+        limits = process.files_soft, process.files_hard, process.files_open
+        context.draft.process(Process(process.number, plain(process.program, 32), context.source(1), *limits))
 
 
 class _Space:
@@ -108,7 +107,9 @@ class _Space:
         for sample in seen.samples:
             self._sample(sample)
         for name, value in seen.sysctls.items():
-            self.context.draft.sysctl(self.space, plain(name, 200), Fact(plain(value, 200), self.source))
+            self.context.draft.sysctl(
+                self.space, plain(name, 200), Fact(plain(value, 200), self.source), self.context.taken
+            )
         self._listeners(seen)
         self._sockets(seen)
         for interface in seen.interfaces:
@@ -155,20 +156,11 @@ class _Space:
         notable = tuple(map(self._notable, table.notable))
         states = {plain(state, 16): n for state, n in table.states.items()}
         taken = Moment(table.taken, Basis.SAID)
-        self.space.sockets.append(
-            Sockets(
-                self.source,
-                table.total,
-                states,
-                flows,
-                notable,
-                Rest(*table.rest),
-                taken,
-                "harness snapshot",
-                timers=True,
-                info=True,
-            )
-        )
+        ready = Sockets(
+            self.source, table.total, states, flows, notable, Rest(*table.rest), taken, "harness snapshot",
+            timers=True, info=True,
+        )  # fmt: skip
+        self.space.lists.append(Listed(lambda _: ready))
 
     def _notable(self, seen: NotableSocket) -> Connection:
         kind, seconds, retransmits = seen.timer

@@ -83,6 +83,7 @@ class SsRows(Reader):
             return None
         local, peer = map(endpoint_of, ends)
         if local is None or peer is None:
+            self.table.lost(*ends)
             return None
         state = before[-1] if before and before[-1] in STATES else self.state
         return _detailed(self.number, state, (local, peer), words[place : place + 2], " ".join(details))
@@ -134,6 +135,7 @@ def _state_of(word: str) -> str:
 
 
 SUMMARY = re.compile(r"^TCP:\s+(\d{1,10}) \((estab .*)\)")
+OF_SOCKSTAT = {"sockstat.TCP.tw": "ss.timewait", "sockstat.TCP.orphan": "ss.orphaned"}
 PART = re.compile(r"(\w{1,32}) (\d{1,10})", re.ASCII)
 
 
@@ -150,6 +152,8 @@ class SsSummary(Reader):
     def feed(self, number: int, line: str) -> bool:
         if match := SUMMARY.match(line):
             numbers = {f"ss.{name}": int(value) for name, value in PART.findall(match[2])} | {"ss.total": int(match[1])}
+            # It has them of /proc/net/sockstat.
+            numbers |= {name: numbers[of] for name, of in OF_SOCKSTAT.items() if of in numbers}
             self.context.gauges(number, numbers, "ss")
             return True
         return not line.strip() or line.startswith(("Total: ", "Transport", "*", "RAW", "UDP", "TCP", "INET", "FRAG"))

@@ -50,7 +50,8 @@ class Sysctls(Reader):
             if name in FACTS:
                 self.context.draft.say(FACTS[name], self.context.fact(value, number))
             else:
-                self.context.draft.sysctl(self.context.space, name, self.context.fact(value, number))
+                fact = self.context.fact(value, number)
+                self.context.draft.sysctl(self.context.space, name, fact, self.context.taken)
 
 
 def _is_comment(line: str) -> bool:
@@ -79,7 +80,7 @@ class ProcSys(Reader):
         if name in FACTS:
             self.context.draft.say(FACTS[name], value)
         elif name.startswith(KEPT):
-            self.context.draft.sysctl(self.context.space, name, value)
+            self.context.draft.sysctl(self.context.space, name, value, self.context.taken)
         return True
 
 

@@ -26,6 +26,8 @@ from harness.incident.collector.rows import (
     the_largest,
 )
 from harness.incident.collector.tables import notable
+from harness.incident.draft import Listed
+from harness.incident.reading.lines import plain
 from harness.incident.sockets import Connection, Direction, Flow, Look, Rest, Sockets
 
 if TYPE_CHECKING:
@@ -63,9 +65,8 @@ class Table:
         self.context = context
         self.limits = limits
         self.timers, self.info = timers, False
-        self.first = 0
+        self.first = self.half = 0
         self.rows = Rows()
-        self.listening: set[int] = set()
         self.listeners: Counter[Endpoint] = Counter()
         self.notable: list[tuple[int, int, Connection]] = []
 
@@ -88,17 +89,25 @@ class Table:
             keep = heapq.heappush if len(self.notable) < MOST_NOTABLE else heapq.heappushpop
             keep(self.notable, (score, -row.number, self._connection(row)))
 
+    def lost(self, *printed: str) -> None:
+        """A socket whose port has a name that this machine does not know."""
+        names = {port for _, _, port in (end.rpartition(":") for end in printed) if port_of(port) is None}
+        for name in names:
+            self.context.draft.notice(
+                f"{self.context.file}: sockets at port {plain(name, 32)} are left out: no such service is known here; "
+                "take numbers (-n)"
+            )
+
     def finish(self) -> None:
         """Hand over what was read."""
         if not self.first:
             return
         if len(self.rows):
-            self.context.space.sockets_of(self._sockets())
+            self.context.space.lists.append(Listed(self._sockets, self.half))
         if (total := self.listeners.total()) > MOST_LISTENERS:
             self.context.draft.notice(f"{self.context.file}: of {total} listeners {MOST_LISTENERS} are kept")
 
     def _listener(self, row: Row) -> None:
-        self.listening.add(row.local.port)
         self.listeners[row.local] += 1
         mark = row.mark or (f"#{self.listeners[row.local]}" if self.listeners[row.local] > 1 else "")
         if self.listeners.total() <= MOST_LISTENERS:
@@ -113,9 +122,8 @@ class Table:
             row.info, row.options, row.drops, row.held_by[0][0] if row.held_by else "",
         )  # fmt: skip
 
-    def _sockets(self) -> Sockets:
-        known = {key[0].port for key in self.context.space.listeners}
-        flows, more, their_sockets = the_largest(sum_up(self.rows, self.listening | known), MOST_FLOWS)
+    def _sockets(self, listening: set[int]) -> Sockets:
+        flows, more, their_sockets = the_largest(sum_up(self.rows, listening), MOST_FLOWS)
         return Sockets(
             self.context.source(self.first),
             len(self.rows),

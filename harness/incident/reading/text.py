@@ -96,7 +96,7 @@ class Parts:
         self.first = self.last = 0
         self.kinds: dict[str, int] = {}
         self.date = context.taken
-        self.dated: set[str] = set()
+        self.dated: set[tuple[str, str]] = set()
 
     def line(self, number: int, line: str) -> None:
         """One line."""
@@ -116,9 +116,10 @@ class Parts:
     def _start(self, number: int, line: str) -> None:
         kind = reader_of(line, self.context)
         if kind and self.date and self.date.basis is Basis.SAID:
-            # A date holds for what follows, but not for a second output of the same kind.
-            taken = None if kind.kind in self.dated else self.date
-            self.dated.add(kind.kind)
+            # A date holds for what follows, but not for a second output of the same kind by the same command.
+            output = kind.kind, self.context.command
+            taken = None if output in self.dated else self.date
+            self.dated.add(output)
             self.context = replace(self.context, taken=taken)
         reader = kind(self.context) if kind else None
         if reader and reader.feed(number, line):
