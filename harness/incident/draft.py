@@ -137,7 +137,7 @@ def one_each(seen: dict[tuple[Endpoint, str], Listener]) -> Iterator[Listener]:
     """Each listener once, though some outputs have marks and others none.
 
     Where several share a port, nothing tells which of them an output without marks means: what has marks is kept, and
-    the rest only if it saw a full queue that the others did not.
+    the rest only if it saw a full queue that the others did not, or limits that they do not know.
     """
     places: dict[Endpoint, list[Listener]] = {}
     for listener in seen.values():
@@ -150,7 +150,16 @@ def one_each(seen: dict[tuple[Endpoint, str], Listener]) -> Iterator[Listener]:
             continue
         yield from marked
         seen_full = any(listener.was_full for listener in marked)
-        yield from (other for other in others if not marked or (other.was_full and not seen_full))
+        # netstat -e and /proc/net/tcp have marks, and know no limits.
+        known = any(map(knows_its_limit, marked))
+        for other in others:
+            if not marked or (other.was_full and not seen_full) or (knows_its_limit(other) and not known):
+                yield other
+
+
+def knows_its_limit(listener: Listener) -> bool:
+    """Whether a look shows how long the queue may be."""
+    return any(look.limit is not None for look in listener.looks)
 
 
 def both(first: Sockets, second: Sockets) -> Sockets:

@@ -287,6 +287,17 @@ SMALL: dict[str, tuple[dict[str, tuple[str, int]], tuple[Said, ...]]] = {
         {"a": (WORKERS, 0), "b": (WORKERS, 10)},
         (Said("worker-hangs", CERTAIN, "10.0.0.2:80"), Said("accept-queue-full", CERTAIN, "10.0.0.2:80")),
     ),
+    # Marks without limits in one file, limits without marks in the other.
+    "workers by netstat -e beside ss": (
+        {
+            "a": (listening("0 5 10.0.0.2:80 0.0.0.0:*", "6 5 10.0.0.2:80 0.0.0.0:*"), 0),
+            "b": (
+                "tcp  6  0 10.0.0.2:80  0.0.0.0:*  LISTEN  0  11\ntcp  0  0 10.0.0.2:80  0.0.0.0:*  LISTEN  0  12\n",
+                0,
+            ),
+        },
+        (Said("worker-hangs", LIKELY, "10.0.0.2:80"), Said("accept-queue-full", CERTAIN, "10.0.0.2:80")),
+    ),
     "IPv4 and IPv6 apart": (
         {
             "a": (listening("0 128 0.0.0.0:80 0.0.0.0:*", "0 128 [::]:80 [::]:*"), 0),
