@@ -34,6 +34,8 @@ def matrix(
 ) -> None:
     """Make a matrix of the evidence in DIR...: each claim on each kernel, with its commit and what was measured.
 
+    Of a test that several DIR have on a kernel, the last counts.
+
     With --facts it also has the default of each TCP sysctl and the counters of these kernels. The documentation shows
     the matrix that is in docs/matrix.json.
 

@@ -374,6 +374,11 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     kept: Moment = 0.0
 
     @property
+    def when(self) -> float:
+        """When it was made, in seconds since the epoch: when it was kept, of before that was noted when it started."""
+        return self.kept or self.started
+
+    @property
     def is_flaky(self) -> bool:
         """Whether it came out as expected only when it was run again."""
         return bool(self.earlier) and self.said not in WRONG

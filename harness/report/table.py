@@ -60,6 +60,14 @@ class Column:
         return KernelVersion.parse(self.kernel.version).release, self.kernel.release, self.place
 
 
+def said_by(runs: Iterable[Run]) -> str:
+    """The loudest that runs say: one of SAID."""
+    sayings = {run.said for run in runs}
+    settled = sayings - {NOT_SETTLED}
+    # A file of somebody else's may say that what came out was expected, and not what that was.
+    return next((said for said in SAID if said in (settled or sayings)), str(Outcome.INCOMPLETE))
+
+
 @dataclass(frozen=True)
 class Cell:
     """The runs of a claim on a kernel."""
@@ -69,10 +77,7 @@ class Cell:
     @property
     def said(self) -> str:
         """The loudest that its runs say: one of SAID."""
-        sayings = {entry.run.said for entry in self.entries}
-        settled = sayings - {NOT_SETTLED}
-        # A file of somebody else's may say that what came out was expected, and not what that was.
-        return next((said for said in SAID if said in (settled or sayings)), str(Outcome.INCOMPLETE))
+        return said_by(entry.run for entry in self.entries)
 
     @property
     def is_wrong(self) -> bool:

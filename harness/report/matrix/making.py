@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,7 +14,7 @@ from harness.evidence.types import Judgement
 from harness.laws.kernel import KernelVersion
 from harness.report import reproduce
 from harness.report.matrix.types import Cell, ClaimRow, KernelColumn, Matrix, Number
-from harness.report.table import read
+from harness.report.table import read, said_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -31,13 +32,53 @@ LONGEST = 120
 def of_evidence(directories: Sequence[Path]) -> Matrix:
     """The matrix of what these directories have. BadInput for one without evidence.
 
-    Each is read by itself: they may be of different versions of the harness. Of two that have the same kernel, the
-    later one counts.
+    Each is read by itself: they may be of different versions of the harness. A run may lie in several, a part in each;
+    of two that have the same test on the same kernel, the later one counts.
     """
-    made = Matrix(1, (), ())
+    columns: dict[str, KernelColumn] = {}
+    rows: dict[str, _Row] = {}
     for directory in directories:
-        made = join(made, _of_table(read([directory])))
-    return made
+        of = read([directory])
+        columns |= _columns(of)
+        for row in of.rows:
+            rows.setdefault(row.claim.name, _Row(row.claim)).add(row)
+    return join(Matrix(1, (), ()), Matrix(1, tuple(columns.values()), tuple(row.made() for row in rows.values())))
+
+
+@dataclass
+class _Row:
+    """What several directories have of a claim: by the version of the kernel and by test the runs that count.
+
+    `of` is the claim, as the directory had it from which the kernel's newest part is, and that kernel.
+    """
+
+    claim: Claim
+    of: dict[str, tuple[Claim, Kernel]] = field(default_factory=dict)
+    runs: dict[str, dict[str, list[Run]]] = field(default_factory=dict)
+
+    def add(self, row: table.Row) -> None:
+        """What one more directory has of it; two kernels of one version are told together."""
+        here: dict[str, dict[str, list[Run]]] = {}
+        for column, cell in row.cells.items():
+            self.of[column.kernel.version] = row.claim, column.kernel
+            for entry in cell.entries:
+                tests = here.setdefault(column.kernel.version, {})
+                tests.setdefault(entry.run.test, []).append(entry.run)
+        for version, tests in here.items():
+            self.runs.setdefault(version, {}).update(tests)
+        self.claim = row.claim
+
+    def made(self) -> ClaimRow:
+        """The row of the matrix."""
+        return ClaimRow(
+            self.claim.name,
+            " ".join(self.claim.statement.split()),
+            tuple((source.document, source.heading) for source in self.claim.sources),
+            {
+                version: _cell(*self.of[version], [run for name in sorted(tests) for run in tests[name]])
+                for version, tests in self.runs.items()
+            },
+        )
 
 
 def with_facts(matrix: Matrix, facts: Facts) -> Matrix:
@@ -99,42 +140,30 @@ def _joined(before: KernelColumn, after: KernelColumn) -> KernelColumn:
     )
 
 
-def _of_table(of: table.Table) -> Matrix:
+def _columns(of: table.Table) -> dict[str, KernelColumn]:
+    """The kernels of a directory, by version, each with the day of its newest run."""
     newest: dict[str, float] = {}
     for _, column, cell in of.cells():
-        for entry in cell.entries:
-            started = entry.run.kept or entry.run.started
-            newest[column.kernel.version] = max(newest.get(column.kernel.version, 0), started)
-    columns = {
-        column.kernel.version: KernelColumn(
-            column.kernel.version, column.kernel.release, _date(newest[column.kernel.version]), of.harness
-        )
+        version = column.kernel.version
+        newest[version] = max(newest.get(version, 0), *(entry.run.when for entry in cell.entries))
+    return {
+        version: KernelColumn(version, column.kernel.release, _date(newest[version]), of.harness)
         for column in of.columns
+        for version in [column.kernel.version]
     }
-    rows = tuple(
-        ClaimRow(
-            row.claim.name,
-            " ".join(row.claim.statement.split()),
-            tuple((source.document, source.heading) for source in row.claim.sources),
-            {column.kernel.version: _cell(row.claim, column.kernel, cell) for column, cell in row.cells.items()},
-        )
-        for row in of.rows
-    )
-    return Matrix(1, tuple(columns.values()), rows)
 
 
 def _date(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).date().isoformat()
 
 
-def _cell(claim: Claim, kernel: Kernel, cell: table.Cell) -> Cell:
-    runs = [entry.run for entry in cell.entries]
+def _cell(claim: Claim, kernel: Kernel, runs: Sequence[Run]) -> Cell:
     expectation = claim.expected_on(KernelVersion.parse(kernel.version))
     change = expectation.change if expectation else None
     numbers = list(_numbers(runs))
     reasons = dict.fromkeys(run.reason for run in runs if run.reason)
     return Cell(
-        cell.said,
+        said_by(runs),
         reproduce.command(claim.name, runs),
         because=" ".join(expectation.because.split()) if expectation else "",
         commit=change.commit if change else "",
