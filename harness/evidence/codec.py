@@ -14,14 +14,16 @@ import msgspec
 
 from harness import files
 from harness.errors import BadInput
-from harness.evidence.types import SCHEMA, Claim, EvidenceFile, Run
+from harness.evidence.types import SCHEMA, Claim, EvidenceFile, Kernel, Run
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
 
 Decoded = TypeVar("Decoded")
+# A claim's test, with its parameters, on a kernel.
+Key = tuple[str, Kernel, str]
 
 
 class _Head(msgspec.Struct):
@@ -71,6 +73,11 @@ def encode_file(claim: Claim, runs: list[Run]) -> bytes:
     return head[:-1] + b',\n"runs":[\n' + lines + b"\n]}\n"
 
 
+def encode_claim(claim: Claim) -> bytes:
+    """A claim as an evidence file has it."""
+    return _encoder.encode(claim)
+
+
 def encode_settled(claim: Claim, run: Run) -> str:
     """A run with its claim, as a text."""
     return _encoder.encode(Settled(claim, run)).decode()
@@ -116,7 +123,22 @@ def read_directory(directory: Path, claims: Collection[str] | None = None) -> Di
             raise
         except BadInput as error:
             notices.append(f"{path.name}: left out: {str(error).removeprefix(f'{path}: ')}")
-    return Directory(tuple(read_files), tuple(notices))
+    return Directory(tuple(_each_once(read_files, notices)), tuple(notices))
+
+
+def _each_once(read_files: Sequence[EvidenceFile], notices: list[str]) -> Iterator[EvidenceFile]:
+    """The files with each run once, where a directory has copies of files too: of different ones the newest counts."""
+    chosen: dict[Key, Run] = {}
+    for file in read_files:
+        for run in file.runs:
+            key = file.claim.name, run.kernel, run.nodeid
+            known = chosen.setdefault(key, run)
+            if known != run:
+                notices.append(f"{file.claim.name}: {run.nodeid} is here more than once: the newest counts")
+                chosen[key] = max(known, run, key=lambda each: (each.when, _encoder.encode(each)))
+    for file in read_files:
+        runs = [chosen.pop(key) for run in file.runs if (key := (file.claim.name, run.kernel, run.nodeid)) in chosen]
+        yield msgspec.structs.replace(file, runs=tuple(runs))
 
 
 def is_of(name: str, claims: Collection[str] | None) -> bool:

@@ -147,6 +147,10 @@ def _lined_up(
     if len(before) == len(after):
         yield from zip(before, after, strict=True)
         return
+    if len(before) > len(after):
+        # What is lined up must not depend on which side is the first: SequenceMatcher is not symmetrical.
+        yield from ((ours, theirs) for theirs, ours in _lined_up(after, before))
+        return
     ours, theirs = ([(type(each), each.what) for each in side] for side in (before, after))
     lined_up = SequenceMatcher(None, ours, theirs, autojunk=False)
     for _, start, end, other_start, other_end in lined_up.get_opcodes():

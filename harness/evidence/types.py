@@ -6,8 +6,9 @@ in seconds: `started`, `since` and `until` since the epoch. What is empty is lef
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
@@ -15,6 +16,9 @@ from harness.evidence.values import Kind, Value, storable, value_of
 from harness.lab.impairment import Impairment, LineUsed
 from harness.laws.kernel import KernelVersion, Release
 from harness.laws.ranges import AtLeast, AtMost, Between, OneOf, Range
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SCHEMA: Final = 2
 
@@ -405,6 +409,14 @@ def bare(nodeid: str, kernel_name: str) -> str:
     if not kernel_name or before == nodeid or not before.endswith(("[", "-")):
         return nodeid
     return before[:-1] if before.endswith("[") else f"{before[:-1]}]"
+
+
+def short_names(tests: Iterable[str]) -> dict[str, str]:
+    """Tests without their files and classes, by their whole names; those that would be alike keep all of it."""
+    tests = list(tests)
+    short = {test: test.rpartition("::")[2] for test in tests}
+    many = Counter(short.values())
+    return {test: name if many[name] == 1 else test for test, name in short.items()}
 
 
 class EvidenceFile(msgspec.Struct, frozen=True):

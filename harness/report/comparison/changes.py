@@ -197,7 +197,8 @@ def _knobs(runs: Iterable[Run]) -> dict[str, str]:
             for knobs in phase.knobs.values():
                 for name, knob in knobs.items():
                     seen[name][knob.before] += 1
-    return {name: counts.most_common(1)[0][0] for name, counts in seen.items()}
+    # Of two that were seen as often it is not the first one: that would be another one in another order.
+    return {name: max(counts, key=lambda value: (counts[value], value)) for name, counts in seen.items()}
 
 
 def _counters_of_one_side(claims: Sequence[ClaimSides]) -> list[CounterUse]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import BadInput
-from harness.evidence.types import Outcome
+from harness.evidence.types import Outcome, short_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,8 +46,9 @@ class ClaimSides:
     def tests(self) -> Iterator[TestSides]:
         """Each test, with its run on either side."""
         ours, theirs = ({entry.run.test: entry for entry in cell.entries} if cell else {} for cell in self.cells)
-        for name in sorted({**ours, **theirs}):
-            yield TestSides(name.rpartition("::")[2], ours.get(name), theirs.get(name))
+        names = short_names(sorted({**ours, **theirs}))
+        for name, short in names.items():
+            yield TestSides(short, ours.get(name), theirs.get(name))
 
     @property
     def cells(self) -> tuple[Cell | None, Cell | None]:

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.evidence.types import NOT_SETTLED, SAID, Outcome
+from harness.evidence.codec import encode_claim
+from harness.evidence.types import NOT_SETTLED, SAID, Outcome, short_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -108,9 +109,19 @@ class _Session:
 
     kept: dict[tuple[str, str], Kept] = field(default_factory=dict)
 
+    def add(self, key: tuple[str, str], kept: Kept) -> None:
+        """One more run; it may be there twice, as files and in an archive, and in one of them as it was at first.
+
+        A test that is run again is kept before and after that.
+        """
+        known = self.kept.get(key, kept)
+        told = _newest(kept)[:3], _newest(known)[:3]
+        if told[0] > told[1] or (told[0] == told[1] and _place(kept) <= _place(known)):
+            self.kept[key] = kept
+
     def made(self) -> Session:
         runs = [each.run for each in self.kept.values()]
-        first = next(iter(self.kept.values()))
+        first = min(self.kept.values(), key=_place)
         began = first.run.session if first.run.session in _Times() else min(run.started for run in runs)
         ended = max((run.kept or run.started + run.duration) for run in runs)
         place = first.place
@@ -127,17 +138,28 @@ class _Times:
 def history(gathered: Gathered, lines: Sequence[str] = ()) -> History:
     """The history of what was gathered; of these lines of kernels alone, where they are named."""
     by_line: dict[str, dict[Key, _Session]] = {}
-    claims: dict[str, Claim] = {}
+    claims: dict[str, Kept] = {}
     for kept in gathered.runs:
         line = line_of(kept.run.kernel.version)
         if lines and line not in lines:
             continue
-        claims[kept.claim.name] = kept.claim
+        name = kept.claim.name
+        claims[name] = kept if name not in claims else max(claims[name], kept, key=_newest)
         session = by_line.setdefault(line, {}).setdefault(_key(kept), _Session())
-        # The same run may be there twice, as files and in an archive.
-        session.kept.setdefault((kept.claim.name, kept.run.test), kept)
+        session.add((name, kept.run.test), kept)
     made = [_line(name, list(by_line[name].values())) for name in sorted(by_line, key=_order)]
-    return History(tuple(made), dict(sorted(claims.items())), gathered.notices)
+    return History(tuple(made), {name: claims[name].claim for name in sorted(claims)}, gathered.notices)
+
+
+def _place(kept: Kept) -> tuple[int, str]:
+    """What sorts the files of a session: those of archives come last."""
+    return kept.file.count("!"), kept.file
+
+
+def _newest(kept: Kept) -> tuple[float, float, int, bytes]:
+    """What sorts runs from the oldest to the newest, in whatever order they were read."""
+    run = kept.run
+    return run.session, run.when, len(run.earlier), encode_claim(kept.claim)
 
 
 def line_of(version: str) -> str:
@@ -159,13 +181,14 @@ def _line(name: str, gathered: list[_Session]) -> Line:
     pairs = [(session.made(), session) for session in gathered]
     pairs.sort(key=lambda pair: (pair[0].began, pair[0].kernel, pair[0].kernel_name, pair[0].place))
     keys = sorted({key for _, session in pairs for key in session.kept})
+    names = {claim: short_names(test for name, test in keys if name == claim) for claim, _ in keys}
     tests = []
     for key in keys:
         kept = [session.kept.get(key) for _, session in pairs]
         tests.append(
             Course(
                 key[0],
-                key[1].rpartition("::")[2],
+                names[key[0]][key[1]],
                 [each.run if each else None for each in kept],
                 [each.file if each else "" for each in kept],
             )
