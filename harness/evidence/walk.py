@@ -17,11 +17,11 @@ import msgspec
 from harness.evidence.differences import differences
 from harness.evidence.types import Outcome
 from harness.laws.boundaries import BOUNDARIES, Boundary
-from harness.laws.kernel import KernelVersion
+from harness.laws.kernel import KernelVersion, age
 from harness.laws.known import How, how_known
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from harness.evidence.types import Claim, Expectation, Run
     from harness.laws.kernel import Release
@@ -103,14 +103,18 @@ class _Evidence:
 
     def __init__(self, claims: Mapping[str, Claim], runs: Iterable[tuple[str, Run]], at_hand: Iterable[str]) -> None:
         self.claims = claims
-        self.cells: dict[str, dict[KernelVersion, list[Run]]] = {}
+        cells: dict[str, dict[KernelVersion, list[Run]]] = {}
         kernels = {KernelVersion.parse(version) for version in at_hand}
-        for name, run in runs:
+        for name, run in sorted(runs, key=lambda each: (age(each[1].kernel.version), each[1].when, each[1].nodeid)):
             kernel = KernelVersion.parse(run.kernel.version)
             kernels.add(kernel)
             if name in claims:
-                self.cells.setdefault(name, {}).setdefault(kernel, []).append(run)
+                cells.setdefault(name, {}).setdefault(kernel, []).append(run)
         self.kernels = sorted(kernels)
+        self.cells = {
+            name: {kernel: cells[name][kernel] for kernel in self.kernels if kernel in cells[name]}
+            for name in sorted(cells)
+        }
 
     def distance(self, sighting: Sighting) -> int:
         """How many kernels at hand lie between the two."""
@@ -204,11 +208,11 @@ def _came_out(runs: Collection[Run], verdict: str) -> bool:
 def _measurements(entry: Boundary, evidence: _Evidence) -> Iterator[Sighting]:
     """The tests that asked for the boundary and measured something else on its other side, as expected on both."""
     for name, cells in evidence.cells.items():
-        tests: dict[str, dict[KernelVersion, Run]] = {}
+        tests: dict[str, dict[KernelVersion, list[Run]]] = {}
         for kernel, runs in cells.items():
             for run in runs:
                 if run.outcome is Outcome.EXPECTED and entry.name in run.asked:
-                    tests.setdefault(run.test, {})[kernel] = run
+                    tests.setdefault(run.test, {}).setdefault(kernel, []).append(run)
         for test, by_kernel in tests.items():
             seen = _nearest_difference(entry, by_kernel, f"{name} ({test.rpartition('::')[2]})", evidence)
             if seen is not None:
@@ -217,28 +221,37 @@ def _measurements(entry: Boundary, evidence: _Evidence) -> Iterator[Sighting]:
 
 
 def _nearest_difference(
-    entry: Boundary, runs: Mapping[KernelVersion, Run], by: str, evidence: _Evidence
+    entry: Boundary, runs: Mapping[KernelVersion, Sequence[Run]], by: str, evidence: _Evidence
 ) -> Sighting | None:
-    """The nearest two kernels with a difference between which a test asked for this boundary alone."""
+    """The nearest two kernels with a difference between which a test asked for this boundary alone.
+
+    Where a kernel has several runs of the test, each of them has to differ.
+    """
     pairs = [
         (Sighting(by, str(old), str(new), ("", "")), runs[old], runs[new])
         for old, new in product(runs, runs)
-        if _lies_between(runs[old], runs[new], old, new) == {entry.name} and entry.holds_on(new)
+        if _lies_between([*runs[old], *runs[new]], old, new) == {entry.name} and entry.holds_on(new)
     ]
     for sighting, before, after in sorted(pairs, key=lambda pair: evidence.distance(pair[0])):
-        for difference in differences(before, after):
-            if difference.changed and difference.before is not None and difference.after is not None:
-                said = (
-                    f"{difference.what} {difference.before.measured}",
-                    f"{difference.what} {difference.after.measured}",
-                )
-                return msgspec.structs.replace(sighting, said=said)
+        said = [_difference(*pair) for pair in product(before, after)]
+        if said[-1] is not None and all(said):
+            return msgspec.structs.replace(sighting, said=said[-1])
     return None
 
 
-def _lies_between(before: Run, after: Run, old: KernelVersion, new: KernelVersion) -> set[str]:
-    """The boundaries that either of two runs asked for and that have their kernels on different sides."""
-    known = (BOUNDARIES[name] for name in {*before.asked, *after.asked} if name in BOUNDARIES)
+def _difference(before: Run, after: Run) -> tuple[str, str] | None:
+    """What two runs of a test measured otherwise, on each side; None if nothing."""
+    for difference in differences(before, after):
+        if difference.changed and difference.before is not None and difference.after is not None:
+            what = difference.what
+            return f"{what} {difference.before.measured}", f"{what} {difference.after.measured}"
+    return None
+
+
+def _lies_between(runs: Iterable[Run], old: KernelVersion, new: KernelVersion) -> set[str]:
+    """The boundaries that one of these runs asked for and that have both kernels on different sides."""
+    asked = {name for run in runs for name in run.asked}
+    known = (BOUNDARIES[name] for name in asked if name in BOUNDARIES)
     return {entry.name for entry in known if entry.holds_on(old) is not entry.holds_on(new)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass, field
@@ -65,6 +66,19 @@ class KernelVersion:
 
     def __str__(self) -> str:
         return self.printed or ".".join(str(number) for number in self.release)
+
+
+Age = tuple[Release, float, str]
+
+
+def age(version: str, release: str = "") -> Age:
+    """What sorts kernels from the oldest to the newest, by the version and, of one version, by the release.
+
+    A release candidate comes before its release, and 6.1.0-9-amd64 before 6.1.0-10-amd64.
+    """
+    parsed = KernelVersion.parse(version)
+    candidate = math.inf if parsed.candidate is None else parsed.candidate
+    return parsed.release, candidate, re.sub("[0-9]+", lambda number: number[0].zfill(9), f"{version} {release}")
 
 
 @cache
