@@ -15,6 +15,7 @@ import pytest
 from harness.errors import BadInput
 from harness.evidence.moved import moved
 from harness.evidence.types import NOT_SETTLED
+from harness.laws.kernel import age
 from harness.plugin import own_errors
 from harness.plugin.text import shortest
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from harness.evidence.types import Run
+    from harness.laws.kernel import Age
     from harness.plugin.summary import Results
 
 OPTION = "--tcp-baseline"
@@ -61,9 +63,11 @@ class Baseline:
         """What a run is held against: the newest of the same kernel, or else of its line; None if there is none."""
         kernel = run.kernel.release, run.kernel_name
 
-        def rank(other: Run) -> tuple[bool, bool, float, float]:
-            release = other.kernel.release
-            return (release, other.kernel_name) == kernel, release == kernel[0], other.session, other.started
+        def rank(other: Run) -> tuple[bool, bool, float, float, Age, str, float]:
+            release, name = other.kernel.release, other.kernel_name
+            # Of a session's kernels the newest, whichever of them ran the test last.
+            of = 0.0 if other.session else other.started, age(other.kernel.version, release), name, other.when
+            return (release, name) == kernel, release == kernel[0], other.session, *of
 
         return max(self.runs.get(_key(claim, run), ()), key=rank, default=None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.evidence.types import NOT_SETTLED, SAID, WRONG
-from harness.laws.kernel import KernelVersion
+from harness.laws.kernel import age
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ def write(terminal: pytest.TerminalReporter, runs: Mapping[str, Sequence[Run]]) 
     kernels = {run.kernel.release: run.kernel.version for its_runs in runs.values() for run in its_runs}
     if len(kernels) < 2:
         return
-    releases = sorted(kernels, key=lambda release: (KernelVersion.parse(kernels[release]).release, release))
+    releases = sorted(kernels, key=lambda release: age(kernels[release], release))
     heads = _heads([kernels[release] for release in releases])
     said = {name: [_said(its_runs, release) for release in releases] for name, its_runs in runs.items()}
     rows = {name: marks for name, marks in sorted(said.items()) if _tells(marks)}

@@ -16,7 +16,7 @@ import msgspec
 
 from harness.errors import BadInput, Unsupported
 from harness.evidence.moved import attempts
-from harness.evidence.types import Kernel, Outcome, Verdict
+from harness.evidence.types import NOT_SETTLED, Kernel, Outcome, Verdict
 from harness.report.table import Column
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _test(row: Row, column: Column, entry: Entry, origin: str) -> Test:
         origin=origin,
         path=".".join(["tcp_harness", *(_segment(part) for part in (*claim.name.split("."), entry.test))]),
         comment=claim.statement,
-        status=STATUS[run.outcome],
+        status="SKIP" if run.said == NOT_SETTLED else STATUS[run.outcome],
         environment=Environment(f"Linux {kernel.release} {kernel.machine}".strip()),
         misc=Misc(
             claim.name, run.nodeid, run.verdict or "", run.expected or "", run.outcome, run.reason, len(run.earlier) + 1

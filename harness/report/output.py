@@ -13,8 +13,10 @@ STANDARD_OUTPUT = "-"
 def write(target: str, content: str) -> None:
     """Write what was made; "-" is standard output. BadInput if it cannot be written."""
     if target == STANDARD_OUTPUT:
-        sys.stdout.write(content)
+        # The same bytes whatever the locale is: it may have no sign for a verdict, and JSON and HTML are in UTF-8.
         sys.stdout.flush()
+        sys.stdout.buffer.write(content.encode("utf-8", errors="replace"))
+        sys.stdout.buffer.flush()
         return
     with files.saying(Path(target), target):
         files.write(Path(target), content.encode("utf-8", errors="replace"))

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import BadInput
-from harness.evidence.codec import harness_version, read_directory
+from harness.evidence.codec import encode_claim, harness_version, read_directory
 from harness.evidence.failed import FOLDER, read_all
 from harness.evidence.types import NOT_SETTLED, SAID, WRONG, Outcome
-from harness.laws.kernel import KernelVersion
+from harness.laws.kernel import age
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from harness.evidence.failed import FailedTest
     from harness.evidence.types import Claim, Kernel, Run
-    from harness.laws.kernel import Release
+    from harness.laws.kernel import Age
 
 # What tells the columns of one release apart, by release, directory and name of the kernel.
 Labels = dict[tuple[str, Path, str], str]
@@ -55,9 +56,9 @@ class Column:
         return f"{self.kernel.version} · {self.place}" if self.place else self.kernel.version
 
     @property
-    def order(self) -> tuple[Release, str, str]:
+    def order(self) -> tuple[Age, str]:
         """Columns stand from the oldest kernel to the newest."""
-        return KernelVersion.parse(self.kernel.version).release, self.kernel.release, self.place
+        return age(self.kernel.version, self.kernel.release), self.place
 
 
 def said_by(runs: Iterable[Run]) -> str:
@@ -181,9 +182,11 @@ def read(
     notices: list[str] = []
     versions: dict[str, Path] = {}
     rows: dict[str, Row] = {}
+    newest: dict[str, tuple[float, bytes]] = {}
     entries: list[tuple[Row, Entry]] = []
     failed: list[tuple[FailedTest, Path]] = []
-    for directory in dict.fromkeys(directories):
+    named = {os.path.realpath(directory): directory for directory in reversed(directories)}
+    for directory in reversed(named.values()):
         contents = read_directory(directory, claims)
         notices += contents.notices
         wanted = tests if tests is not None or claims is None else ()
@@ -197,13 +200,20 @@ def read(
         for file in contents.files:
             versions.setdefault(file.harness, directory / f"{file.claim.name}.json")
             row = rows.setdefault(file.claim.name, Row(file.claim))
+            # As the newest run has it, whichever directory was named first.
+            made = max((run.when for run in file.runs), default=0.0), encode_claim(file.claim)
+            if made >= newest.get(file.claim.name, made):
+                newest[file.claim.name], row.claim = made, file.claim
             entries += [(row, Entry(run, directory)) for run in file.runs]
+    entries.sort(key=lambda each: (each[1].run.nodeid, each[1].run.when, each[1].directory))
+    failed.sort(key=lambda each: (each[0].nodeid, each[1]))
     labels = _labels([_Ran.of(entry) for _, entry in entries] + [_Ran.of_failed(*each) for each in failed])
     columns, places = _fill(entries, labels)
     failures = [
         Failure(test, place, Column(test.kernel, labels[test.kernel.release, place, test.kernel_name]))
         for test, place in failed
     ]
+    places |= {each: places.get(named[os.path.realpath(each)], ()) for each in directories}
     ordered = tuple(rows[name] for name in sorted(rows))
     return Table(
         ordered, columns, _one_version(versions), tuple(notices), tuple(missing), tuple(failures), places
@@ -229,6 +239,8 @@ def _fill(
         cell = row.cells.get(column, Cell(()))
         row.cells[column] = Cell((*cell.entries, entry))
         places[entry.directory].add(column)
+    for row in {id(row): row for row, _ in entries}.values():
+        row.cells = {column: row.cells[column] for column in _ordered(row.cells)}
     by_directory = {directory: _ordered(columns) for directory, columns in places.items()}
     return _ordered({column for columns in by_directory.values() for column in columns}), by_directory
 
@@ -259,7 +271,7 @@ def _labels(runs: Sequence[_Ran]) -> Labels:
     """What tells the columns of one release apart.
 
     It is the directory, if the same test was run on the release in two of them (parts of one run in two directories are
-    one), and the kernel's name, if it was on two kernels of the release within one.
+    one), and the kernel's name, if it was on two kernels of the release within any of them.
     """
     directories: dict[tuple[str, str], set[Path]] = defaultdict(set)
     kernels: dict[tuple[str, Path, str], set[str]] = defaultdict(set)
@@ -267,11 +279,11 @@ def _labels(runs: Sequence[_Ran]) -> Labels:
         directories[run.release, run.test].add(run.directory)
         kernels[run.release, run.directory, run.test].add(run.kernel)
     elsewhere = {release for (release, _), places in directories.items() if len(places) > 1}
-    beside = {(release, directory) for (release, directory, _), names in kernels.items() if len(names) > 1}
+    beside = {release for (release, _, _), names in kernels.items() if len(names) > 1}
     names = Counter(path.name for path in {run.directory for run in runs})
     labels = {}
     for run in runs:
         release, folder, kernel = key = run.release, run.directory, run.kernel
         place = (folder.name if names[folder.name] == 1 else str(folder)) if release in elsewhere else ""
-        labels[key] = f"{place} {kernel}".strip() if (release, folder) in beside else place
+        labels[key] = f"{place} {kernel}".strip() if release in beside else place
     return labels

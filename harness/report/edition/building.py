@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.claims.corrections import NOTHING, OURS, Correction
 from harness.evidence.types import NOT_SETTLED
-from harness.laws.kernel import KernelVersion
+from harness.laws.kernel import KernelVersion, age
 from harness.report.edition.measured import measured_by, verdict_of, verdicts_by_kernel
 from harness.report.edition.model import Chapter, Edition, Entry, Measured, Section
 from harness.report.edition.places import Place, line_of, lines_under
@@ -53,12 +52,7 @@ def build(sources: Sources, kernel: Kernel, runs: Runs) -> Edition:
     total: Counter[str] = Counter()
     for chapter in chapters:
         total += chapter.counts
-    return Edition(kernel, tuple(sorted(others, key=_order)), chapters, total)
-
-
-def _order(version: str) -> list[int]:
-    # What is no number, as ², and what is too long for one comes first.
-    return [int(part) if re.fullmatch(r"[0-9]{1,9}", part) else 0 for part in version.split(".")]
+    return Edition(kernel, tuple(sorted(others, key=age)), chapters, total)
 
 
 def _places(sources: Sources) -> dict[str, list[Place]]:
@@ -102,7 +96,7 @@ def _entry(builder: _Builder, name: str, number: int) -> Entry:
     """A claim at one of its places."""
     claim, places = builder.sources.claims[name], builder.places[name]
     runs = builder.runs.get(name, {})
-    runs = {version: runs[version] for version in sorted(runs, key=_order)}
+    runs = {version: runs[version] for version in sorted(runs, key=age)}
     here = runs.get(builder.kernel.version, [])
     return Entry(
         claim=claim,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.claims.corrections import NOTHING, Correction, Worth
 from harness.evidence.types import NOT_SETTLED, Verdict
-from harness.laws.kernel import KernelVersion
+from harness.laws.kernel import age
 
 if TYPE_CHECKING:
     from harness.claims.documents import Document
@@ -98,7 +98,7 @@ class Entry:
     def verdicts(self) -> str:
         """Which verdict on which kernels: by name, or the first and the last where no other verdict lies between."""
         kernels = [each for of_verdict in self.by_kernel.values() for each in of_verdict]
-        order = sorted(kernels, key=lambda version: KernelVersion.parse(version).release)
+        order = sorted(kernels, key=age)
         return "; ".join(f"{verdict} on {_named(of_it, order)}" for verdict, of_it in self.by_kernel.items())
 
     @property

@@ -11,7 +11,7 @@ import msgspec
 from harness import files
 from harness.errors import BadInput
 from harness.evidence.types import Judgement
-from harness.laws.kernel import KernelVersion
+from harness.laws.kernel import KernelVersion, age
 from harness.report import reproduce
 from harness.report.matrix.types import Cell, ClaimRow, KernelColumn, Matrix, Number
 from harness.report.table import read, said_by
@@ -97,9 +97,10 @@ def join(old: Matrix, new: Matrix) -> Matrix:
         columns[column.version] = column if before is None else _joined(before, column)
     rows = {row.name: row for row in old.claims}
     for row in new.claims:
-        cells = rows[row.name].cells if row.name in rows else {}
-        rows[row.name] = msgspec.structs.replace(row, cells=cells | row.cells)
-    kernels = tuple(sorted(columns.values(), key=lambda column: KernelVersion.parse(column.version).release))
+        cells = (rows[row.name].cells if row.name in rows else {}) | row.cells
+        ordered = {version: cells[version] for version in sorted(cells, key=age)}
+        rows[row.name] = msgspec.structs.replace(row, cells=ordered)
+    kernels = tuple(sorted(columns.values(), key=lambda column: age(column.version, column.release)))
     return Matrix(1, kernels, tuple(rows[name] for name in sorted(rows)))
 
 
