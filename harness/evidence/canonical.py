@@ -207,7 +207,8 @@ class _Writer:
             return ENDPOINT.sub(lambda match: str(self._port(int(match[0]))), plain)
         if value.kind is Kind.OUTPUT and isinstance(plain, str):
             return self._output(plain)
-        return plain
+        # 1 and 1.0 are the same number, as 0 and -0.0 are: what JSON has depends on who wrote it.
+        return int(plain) if isinstance(plain, float) and plain.is_integer() else plain
 
     def _stamp(self, name: str) -> str:
         self._form.stamps[name] += 1

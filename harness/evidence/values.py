@@ -70,6 +70,8 @@ class Value(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", t
             isinstance(self.value, bool) and self.kind is not Kind.FLAG
         ):
             raise ValueError(f"{self.value!r:.80} is no {self.kind}")
+        if isinstance(self.value, int) and abs(self.value) > LARGEST:
+            raise ValueError(f"a {self.kind} of more than 63 bits")
 
     def plain(self) -> Any:
         """The value as JSON would have it, without its kinds."""
