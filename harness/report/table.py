@@ -186,13 +186,13 @@ def read(
     entries: list[tuple[Row, Entry]] = []
     failed: list[tuple[FailedTest, Path]] = []
     named = {os.path.realpath(directory): directory for directory in reversed(directories)}
-    for directory in reversed(named.values()):
+    for directory in sorted(named.values()):
         contents = read_directory(directory, claims)
-        notices += contents.notices
         wanted = tests if tests is not None or claims is None else ()
         beside, unread = read_all(directory, wanted)
         failed += [(test, directory) for test in beside]
-        notices += unread
+        where = f"{directory}/" if len(named) > 1 else ""
+        notices += [f"{where}{notice}" for notice in (*contents.notices, *unread)]
         if not contents.files and not beside:
             what = "no evidence here" if claims is None else f"no evidence of {', '.join(claims)} here"
             also = f" ({contents.notices[-1]})" if contents.notices else ""

@@ -25,6 +25,7 @@ from harness.laws.kernel import age
 from harness.plugin.baseline import Baseline
 from harness.report import kcidb, ktap, page, results
 from harness.report.comparison.changes import changes
+from harness.report.comparison.exact import exact
 from harness.report.comparison.sides import Sides, pairs
 from harness.report.comparison.verdicts import verdicts
 from harness.report.edition import page as edition
@@ -213,6 +214,18 @@ def test_of_different_runs_of_a_test_in_a_directory_the_newest_counts_and_that_i
         assert "is here more than once: the newest counts" in notice
 
 
+def test_what_cannot_be_read_is_told_alike_in_any_order(tmp_path: Path) -> None:
+    """Of two directories nobody could tell which of them was meant."""
+    for name in ("a", "b"):
+        save(tmp_path / name, claim(), run())
+        (tmp_path / name / "queue.cut.json").write_text("{")
+    tables = [read([tmp_path / each for each in order]) for order in ("ab", "ba")]
+    assert tables[0].notices == tables[1].notices
+    starts = [notice.partition(": left out")[0] for notice in tables[0].notices]
+    assert starts == [f"{tmp_path}/a/queue.cut.json", f"{tmp_path}/b/queue.cut.json"]
+    assert shown(tables[0]) == shown(tables[1])
+
+
 @pytest.mark.parametrize("order", [("early", "late"), ("late", "early")])
 def test_of_a_test_that_was_run_again_the_history_has_all_attempts(tmp_path: Path, order: tuple[str, str]) -> None:
     """What was kept while the session ran, and at its end: the one that was named first counted."""
@@ -224,9 +237,13 @@ def test_of_a_test_that_was_run_again_the_history_has_all_attempts(tmp_path: Pat
     assert made.sessions[0].place == str(tmp_path / "late")
 
 
-def test_an_archive_and_its_files_are_the_same_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("session", [0.0, NOON])
+def test_an_archive_and_its_files_are_the_same_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, session: float
+) -> None:
+    """Of evidence from before a session's time was kept, each run counted twice."""
     monkeypatch.chdir(tmp_path)
-    kept(Path("runs"), [(of, msgspec.structs.replace(each, session=NOON)) for of, each in some_runs()])
+    kept(Path("runs"), [(of, msgspec.structs.replace(each, session=session)) for of, each in some_runs()])
     with tarfile.open("runs.tar.gz", "w:gz") as archive:
         archive.add("runs")
     places = [Path("runs"), Path("runs.tar.gz")]
@@ -300,6 +317,27 @@ def test_defaults_that_were_seen_as_often_are_the_same_in_another_order(tmp_path
         ]
         save(tmp_path / place, claim(), *runs)
     assert changes(sides(tmp_path, "a", "b")).defaults == []
+
+
+@pytest.mark.parametrize(("one", "other"), [("1", "1.0"), ("0", "-0.0"), ("0.0", "-0.0"), ("100", "1e2")])
+def test_a_number_is_the_same_however_json_has_it(tmp_path: Path, one: str, other: str) -> None:
+    """Byte for byte a file differed that another program had read and written."""
+    for place, number in (("a", one), ("b", other)):
+        file = save(tmp_path / place, claim(), run(phases=phases(compared("took", 7.5, 7.5))))
+        file.write_text(file.read_text().replace("7.5", number))
+    both = sides(tmp_path, "a", "b")
+    assert (exact(both).same, changes(both).same, verdicts(both).same) == (True, True, True)
+
+
+def test_a_number_of_too_many_digits_is_left_out_and_said(tmp_path: Path) -> None:
+    """A history ended with a traceback: nothing that is written can have it."""
+    file = save(tmp_path, claim(), run("test_long"), run("test_more"))
+    file.write_text(file.read_text().replace('"value":11', f'"value":{"1" * 30}', 1))
+    notices = read([tmp_path]).notices
+    assert [re.sub(r".*left out: ", "", notice) for notice in notices] == [
+        "a count of more than 63 bits - at `$.phases[0].comparisons[0].measured`"
+    ]
+    assert [test.name for test in history(gather([tmp_path])).lines[0].tests] == ["test_more[ipv4]"]
 
 
 def test_a_comparison_with_itself_is_of_all_and_finds_nothing(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def test_what_was_cut_off_is_no_agreement(place: Path, mode: tuple[str, ...]) ->
     (place / "b" / "cut.json").write_text('{"schema"')
     code, said = called(*mode)
     assert code == 2
-    assert "harness: not all can be read: cut.json: left out: not an evidence file" in said
+    assert "harness: not all can be read: b/cut.json: left out: not an evidence file" in said
 
 
 def test_what_ran_on_one_side_alone_is_a_difference(place: Path) -> None:

@@ -147,8 +147,20 @@ def history(gathered: Gathered, lines: Sequence[str] = ()) -> History:
         claims[name] = kept if name not in claims else max(claims[name], kept, key=_newest)
         session = by_line.setdefault(line, {}).setdefault(_key(kept), _Session())
         session.add((name, kept.run.test), kept)
-    made = [_line(name, list(by_line[name].values())) for name in sorted(by_line, key=_order)]
+    made = [_line(name, _each_once(by_line[name].values())) for name in sorted(by_line, key=_order)]
     return History(tuple(made), {name: claims[name].claim for name in sorted(claims)}, gathered.notices)
+
+
+def _each_once(sessions: Iterable[_Session]) -> list[_Session]:
+    """The sessions, each once: those of before their time was kept are told apart by their places, as copies are."""
+    by_runs: dict[object, _Session] = {}
+    for session in sorted(sessions, key=lambda each: min(map(_place, each.kept.values())), reverse=True):
+        runs = ((key, kept.run) for key, kept in session.kept.items())
+        same = frozenset(
+            (key, run.kernel, run.kernel_name, run.session, run.started, run.duration) for key, run in runs
+        )  # fmt: skip
+        by_runs[same] = session
+    return list(by_runs.values())
 
 
 def _place(kept: Kept) -> tuple[int, str]:
