@@ -82,7 +82,7 @@ def make(kernel: Stored, mode: Mode, project: Project, *, say: Callable[[str], N
 def _collected(
     kernel: Stored, mode: Mode, project: Project, say: Callable[[str], None] | None
 ) -> Iterator[tuple[_Booted, Path]]:
-    """What a kernel's machine is restored from when the project's tests are collected; it stays while the block runs."""
+    """What a kernel's machine is restored from, with the project's tests collected; it stays while the block runs."""
     with _booted(kernel, mode, say) as booted:
         files = project.files()
         wanted = _Wanted(project, {path: file.digest for path, file in files.items()}, _base(booted.state, project))

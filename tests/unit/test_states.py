@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from itertools import accumulate
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import execnet
 import pytest
@@ -13,6 +13,9 @@ import pytest
 from harness.kernels import gateway, interpreters
 from harness.kernels.project import Project
 from harness.plugin import states
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Says when it begins and when it ends; before that it sees so many begin.
 TELLS = """
