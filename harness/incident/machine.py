@@ -106,22 +106,23 @@ class Namespace(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def sockets_now(self) -> Sockets | Unknown:
         """The sockets of the list that has most of them; of several, the list that shows most, or the last."""
-        whole = max(self.sockets, key=lambda table: (table.total, table.timers, table.info, _time(table)), default=None)
-        return whole or self.unknown.get("sockets", NOWHERE)
+        return self._list_by("total", "timers", "info")
 
     def sockets_that_repeat(self) -> Sockets | Unknown:
         """The sockets of a list that shows timers, where there is one: other lists do not know who repeats itself."""
-        timed = max(self.sockets, key=lambda table: (table.timers, table.total, table.info, _time(table)), default=None)
-        return timed or self.sockets_now()
+        return self._list_by("timers", "total", "info")
 
     def sockets_with_info(self) -> Sockets | Unknown:
         """The sockets of a list that has numbers of tcp_info, where there is one: of `ss -i`, or of a snapshot."""
-        known = max(self.sockets, key=lambda table: (table.info, table.total, table.timers, _time(table)), default=None)
-        return known or self.sockets_now()
+        return self._list_by("info", "total", "timers")
 
+    def _list_by(self, *what: str) -> Sockets | Unknown:
+        """The list with most of the first of these, of several with most of the next, or the last."""
 
-def _time(table: Sockets) -> float:
-    return table.taken.epoch if table.taken else 0.0
+        def rank(table: Sockets) -> tuple[int | float, ...]:
+            return *(getattr(table, each) for each in what), table.taken.epoch if table.taken else 0.0
+
+        return max(self.sockets, key=rank, default=None) or self.unknown.get("sockets", NOWHERE)
 
 
 class Machine(msgspec.Struct, frozen=True, omit_defaults=True):
