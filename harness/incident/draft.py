@@ -14,12 +14,12 @@ from harness.incident.machine import MAIN, FileRead, Interface, LogLine, Machine
 from harness.incident.sockets import Listener, Rest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from harness.incident.captured import Captured
     from harness.incident.conntrack import TrackedTable
     from harness.incident.counters import Sample
-    from harness.incident.facts import Fact, Moment, Unknown
+    from harness.incident.facts import Fact, Moment, Source, Unknown
     from harness.incident.sockets import Look, Sockets
 
 MOST_LOG_LINES = 2000
@@ -37,6 +37,34 @@ class Listed(NamedTuple):
     half: int = 0
 
 
+def when(source: Source, taken: Moment | None) -> tuple[float, str, int]:
+    """What sorts facts from the first to the last: their times, and their files where these are alike."""
+    return taken.epoch if taken else 0.0, source.file, source.line
+
+
+def _stand(
+    facts: dict[str, Fact[Any]],
+    read_at: dict[str, tuple[float, str, int]],
+    name: str,
+    value: Fact[Any],
+    taken: Moment | None,
+) -> bool:
+    """Let a fact stand, unless a later one does; whether it does now."""
+    place = when(value.source, taken)
+    if name in facts and place < read_at[name]:
+        return False
+    facts[name], read_at[name] = value, place
+    return True
+
+
+@dataclass
+class Seen:
+    """What was seen of a listener, as it was read."""
+
+    looks: list[Look] = field(default_factory=list)
+    processes: dict[int, None] = field(default_factory=dict)
+
+
 @dataclass
 class SpaceDraft:
     """A network namespace while it is read."""
@@ -46,7 +74,8 @@ class SpaceDraft:
     read_at: dict[str, tuple[float, str, int]] = field(default_factory=dict)
     counters: list[Sample] = field(default_factory=list)
     gauges: list[Sample] = field(default_factory=list)
-    listeners: dict[tuple[Endpoint, str], Listener] = field(default_factory=dict)
+    listeners: dict[tuple[Endpoint, str], Seen] = field(default_factory=dict)
+    listening: set[int] = field(default_factory=set)
     lists: list[Listed] = field(default_factory=list)
     conntrack: list[TrackedTable] = field(default_factory=list)
     interfaces: dict[str, Interface] = field(default_factory=dict)
@@ -58,16 +87,21 @@ class SpaceDraft:
         for name, number in held_by:
             # netstat shows the begin of a command line, cut off; ss the whole name.
             self.called[number] = max(self.called.get(number, ""), name, key=lambda each: (len(each), each))
-        seen = Listener(local, (look,), mark, processes=tuple(number for _, number in held_by if number))
-        before = self.listeners.get((local, mark))
-        self.listeners[local, mark] = joined(before, seen) if before else seen
+        self.listening.add(local.port)
+        seen = self.listeners.setdefault((local, mark), Seen())
+        seen.looks.append(look)
+        seen.processes |= dict.fromkeys(number for _, number in held_by if number)
+
+    def _listeners(self) -> Iterator[Listener]:
+        """The listeners, as far as they are told apart by their addresses and marks."""
+        for (local, mark), seen in self.listeners.items():
+            yield Listener(local, in_order(seen.looks), mark, processes=tuple(seen.processes))
 
     def _sockets(self) -> Iterator[Sockets]:
         """The lists of sockets; what /proc/net/tcp and tcp6 list are two halves of one, in whatever order they come."""
-        listening = {local.port for local, _ in self.listeners}
         halves: dict[int, list[Sockets]] = {0: [], 4: [], 6: []}
         for listed in self.lists:
-            halves[listed.half].append(listed.summed_up(listening))
+            halves[listed.half].append(listed.summed_up(self.listening))
         yield from halves[0]
         for six in halves[6]:
             four = min(halves[4], key=partial(_apart, six), default=None)
@@ -85,7 +119,7 @@ class SpaceDraft:
             tuple(self.gauges),
             tuple(
                 sorted(
-                    map(self._named, one_each(by_address(self.listeners))),
+                    map(self._named, one_each(by_address(self._listeners()))),
                     key=lambda each: (each.local.port, each.local.address, each.mark),
                 )
             ),
@@ -112,35 +146,41 @@ def _apart(six: Sockets, four: Sockets) -> tuple[bool, float, int]:
     )
 
 
+def in_order(looks: Iterable[Look]) -> tuple[Look, ...]:
+    """Looks from the first to the last."""
+    return tuple(sorted(looks, key=lambda look: when(look.source, look.taken)))
+
+
 def joined(first: Listener, second: Listener) -> Listener:
     """What two outputs say of one listener."""
-    looks = sorted((*first.looks, *second.looks), key=lambda look: look.taken.epoch if look.taken else 0.0)
     processes = dict.fromkeys((*first.processes, *second.processes))
     mark = second.mark if not first.mark or first.mark.startswith("#") else first.mark
-    return Listener(first.local, tuple(looks), mark, processes=tuple(processes))
+    return Listener(first.local, in_order((*first.looks, *second.looks)), mark, processes=tuple(processes))
 
 
-def by_address(seen: dict[tuple[Endpoint, str], Listener]) -> dict[tuple[Endpoint, str], Listener]:
+def by_address(seen: Iterable[Listener]) -> Iterable[Listener]:
     """Listeners by address: what ss calls * is 0.0.0.0 of an old one and :: of a new one, as other outputs call it."""
     named: dict[tuple[Endpoint, str], Listener] = {}
-    places = {local for local, _ in seen}
-    for (local, mark), listener in seen.items():
+    seen = tuple(seen)
+    places = {listener.local for listener in seen}
+    for listener in seen:
+        local = listener.local
         known = [Endpoint(address, local.port) for address in ("0.0.0.0", "::")] if local.address == "*" else []
         place = next((each for each in known if each in places), local)
-        before = named.get((place, mark))
+        before = named.get((place, listener.mark))
         moved = msgspec.structs.replace(listener, local=place)
-        named[place, mark] = joined(before, moved) if before else moved
-    return named
+        named[place, listener.mark] = joined(before, moved) if before else moved
+    return named.values()
 
 
-def one_each(seen: dict[tuple[Endpoint, str], Listener]) -> Iterator[Listener]:
+def one_each(seen: Iterable[Listener]) -> Iterator[Listener]:
     """Each listener once, though some outputs have marks and others none.
 
     Where several share a port, nothing tells which of them an output without marks means: what has marks is kept, and
     the rest only if it saw a full queue that the others did not, or limits that they do not know.
     """
     places: dict[Endpoint, list[Listener]] = {}
-    for listener in seen.values():
+    for listener in seen:
         places.setdefault(listener.local, []).append(listener)
     for several in places.values():
         marked = [listener for listener in several if listener.mark and not listener.mark.startswith("#")]
@@ -186,6 +226,7 @@ class Draft:
 
     spaces: dict[str, SpaceDraft] = field(default_factory=lambda: {MAIN: SpaceDraft(MAIN)})
     facts: dict[str, Fact[Any]] = field(default_factory=dict)
+    said_at: dict[str, tuple[float, str, int]] = field(default_factory=dict)
     files: list[FileRead] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     kernel_options: dict[str, Fact[str]] = field(default_factory=dict)
@@ -199,20 +240,19 @@ class Draft:
         """A namespace by its name."""
         return self.spaces.setdefault(name, SpaceDraft(name))
 
-    def say(self, fact: str, value: Fact[Any]) -> None:
-        """A fact of the machine; a second value that differs is odd, and the first one stays."""
-        first = self.facts.setdefault(fact, value)
-        if first.value != value.value and fact in ("kernel", "processors"):
-            self.notice(f"{fact} is {first} and {value}: are these the files of two machines?")
+    def say(self, fact: str, value: Fact[Any], taken: Moment | None) -> None:
+        """A fact of the machine; of several the last stands, and one that differs may be odd."""
+        before, is_last = self.facts.get(fact), _stand(self.facts, self.said_at, fact, value, taken)
+        if before and before.value != value.value and fact in ("kernel", "processors"):
+            first, last = (before, value) if is_last else (value, before)
+            self.notice(f"{fact} is {first} and {last}: are these the files of two machines?")
 
     def sysctl(self, space: SpaceDraft, name: str, value: Fact[str], taken: Moment | None) -> None:
         """A sysctl in force; of several the last stands, by their times, and by their files where these are alike."""
-        when = taken.epoch if taken else 0.0, value.source.file, value.source.line
-        before = space.sysctls.get(name)
+        before, is_last = space.sysctls.get(name), _stand(space.sysctls, space.read_at, name, value, taken)
         if before and before.value != value.value and not COUNTS.search(name):
-            self.notice(f"{name} is {before} and {value}; the last one counts")
-        if before is None or when >= space.read_at[name]:
-            space.sysctls[name], space.read_at[name] = value, when
+            first, last = (before, value) if is_last else (value, before)
+            self.notice(f"{name} is {first} and {last}; the last one counts")
 
     def process(self, process: Process) -> None:
         """A process; what a file does not say of it, another one may."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import tarfile
 import zipfile
@@ -26,6 +27,8 @@ from harness.incident.read import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from harness.incident.machine import Machine
 
 FILES = Path(__file__).parent / "incident_files"
 CERTAIN, LIKELY, POSSIBLE = Certainty
@@ -386,3 +389,28 @@ def test_limits_of_a_process_add_to_what_another_file_has(*, backwards: bool) ->
     for process in both[::-1] if backwards else both:
         draft.process(process)
     assert (draft.processes[7].program, draft.processes[7].files_open) == ("nginx", 1024)
+
+
+def facts_of(tmp_path: Path, *contents: str, apart: int = 0) -> tuple[Machine, Machine]:
+    """What files say that are read in their order, and backwards."""
+    named = []
+    for number, content in enumerate(contents):
+        file = tmp_path / str(number)
+        file.write_text(content)
+        os.utime(file, (BEGAN + apart * number, BEGAN + apart * number))
+        named.append(file)
+    return read(named), read(named[::-1])
+
+
+def test_the_last_fact_stands_and_is_named_last(tmp_path: Path) -> None:
+    """How long the machine was up was as the first file said; of a sysctl the line named the wrong one last."""
+    files = [f"{up}.00 5.00\nnet.core.somaxconn = {limit}\n" for up, limit in ((100, 128), (160, 4096))]
+    for machine in facts_of(tmp_path, *files, apart=60):
+        assert machine.uptime == Fact(160.0, Source(str(tmp_path / "1"), 1))
+        (line,) = machine.notices
+        assert re.findall(r"(\d+) \(", line) == ["128", "4096"]
+
+
+def test_looks_of_one_second_are_in_one_order(tmp_path: Path) -> None:
+    for machine in facts_of(tmp_path, *(listening(f"{row} 10.0.0.2:80 0.0.0.0:*") for row in ("6 5", "0 128"))):
+        assert [look.limit for look in machine.own.listeners[0].looks] == [5, 128]

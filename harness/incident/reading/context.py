@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.incident.counters import LeftOut, Sample
 from harness.incident.facts import Fact, Moment, Source
@@ -40,6 +40,10 @@ class Context:
     def fact(self, value: str, number: int) -> Fact[str]:
         """A text that stands in a line."""
         return Fact(value, self.source(number))
+
+    def say(self, name: str, fact: Fact[Any]) -> None:
+        """A fact of the machine: a field of Machine by its name."""
+        self.draft.say(name, fact, self.taken)
 
     def gauges(self, number: int, numbers: dict[str, int], group: str) -> None:
         """Numbers that go up and down, all of one group, as one line has them."""

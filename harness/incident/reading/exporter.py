@@ -91,8 +91,8 @@ class Exporter(Reader):
         if name in ("node_boot_time_seconds", "node_time_seconds", "node_boot_time", "node_time"):
             self.times["boot" if "boot" in name else "now"] = value
         elif name == "node_uname_info":
-            self.context.draft.say("kernel", self.context.fact(plain(labels.get("release", "")), number))
-            self.context.draft.say("build", self.context.fact(plain(labels.get("version", "")), number))
+            self.context.say("kernel", self.context.fact(plain(labels.get("release", "")), number))
+            self.context.say("build", self.context.fact(plain(labels.get("version", "")), number))
         elif name.startswith("node_memory_") and name.endswith("_bytes"):
             field = name.removeprefix("node_memory_").removesuffix("_bytes")
             self.context.draft.memory[field] = Fact(int(value), self.context.source(number))
@@ -101,7 +101,7 @@ class Exporter(Reader):
         source = self.context.source(self.first)
         taken = Moment(self.times["now"], Basis.SAID) if "now" in self.times else self.context.taken
         if len(self.times) == 2:
-            self.context.draft.say("uptime", Fact(self.times["now"] - self.times["boot"], source))
+            self.context.draft.say("uptime", Fact(self.times["now"] - self.times["boot"], source), taken)
         space, draft = self.context.space, self.context.draft
         for numbers, samples in (
             (self.counters, space.counters),

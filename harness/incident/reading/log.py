@@ -48,5 +48,5 @@ class KernelLog(Reader):
         source = self.context.source(number)
         self.context.draft.tell(LogLine(told, plain(line), source, float(uptime[1]) if uptime else None))
         if (version := VERSION.search(line)) and told is Told.VERSION:
-            self.context.draft.say("kernel", self.context.fact(plain(version[1]), number))
-            self.context.draft.say("build", self.context.fact(plain(version[2]), number))
+            self.context.say("kernel", self.context.fact(plain(version[1]), number))
+            self.context.say("build", self.context.fact(plain(version[2]), number))

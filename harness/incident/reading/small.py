@@ -53,7 +53,7 @@ class OneLine(Reader):
         return True
 
     def _say(self, fact: str, number: int, value: str | float) -> None:
-        self.context.draft.say(fact, Fact(value, self.context.source(number)))
+        self.context.say(fact, Fact(value, self.context.source(number)))
 
 
 MEMORY = re.compile(r"^([\w()]{1,40}):\s+(\d{1,15})(?: (kB))?$")

@@ -58,11 +58,11 @@ def _machine(machine: MachineFacts, context: Context, source: Source) -> None:
     pretty = machine.distribution.get("PRETTY_NAME", machine.distribution.get("NAME", ""))
     facts = {"kernel": machine.kernel, "build": machine.build, "distribution": pretty}
     for name, text in facts.items():
-        draft.say(name, Fact(plain(text), source))
+        context.say(name, Fact(plain(text), source))
     numbers = {"uptime": machine.uptime, "processors": machine.processors, "numa_nodes": machine.numa_nodes}
     for name, number in numbers.items():
         if number is not None:
-            draft.say(name, Fact(number, source))
+            context.say(name, Fact(number, source))
     draft.kernel_options.update({name: Fact(plain(value), source) for name, value in machine.options.items()})
     draft.memory.update({name: Fact(value, source) for name, value in machine.memory.items()})
     for sample in machine.softnet:

@@ -48,7 +48,7 @@ class Sysctls(Reader):
             return
         for number, name, value in self.settings:
             if name in FACTS:
-                self.context.draft.say(FACTS[name], self.context.fact(value, number))
+                self.context.say(FACTS[name], self.context.fact(value, number))
             else:
                 fact = self.context.fact(value, number)
                 self.context.draft.sysctl(self.context.space, name, fact, self.context.taken)
@@ -78,7 +78,7 @@ class ProcSys(Reader):
         self.context.command = self.context.path = ""
         value = Fact(plain(" ".join(match[1].split())), self.context.source(number))
         if name in FACTS:
-            self.context.draft.say(FACTS[name], value)
+            self.context.say(FACTS[name], value)
         elif name.startswith(KEPT):
             self.context.draft.sysctl(self.context.space, name, value, self.context.taken)
         return True
