@@ -24,6 +24,8 @@ from harness.incident.draft import Draft
 from harness.incident.facts import Fact, Source, Unknown
 from harness.incident.machine import Process
 from harness.incident.read import read
+from harness.incident.reading import table
+from harness.incident.sockets import Direction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -325,6 +327,15 @@ SMALL: dict[str, tuple[dict[str, tuple[str, int]], tuple[Said, ...]]] = {
         },
         (Said("accept-queue-full", CERTAIN, "[::]:80"),),
     ),
+    # An old ss, which calls 0.0.0.0 so: what it shows beside it tells.
+    "a listener that ss calls * beside ::": (
+        {"a": (listening("129 128 *:22 *:*", "0 128 :::22 :::*"), 0)},
+        (Said("accept-queue-full", CERTAIN, "0.0.0.0:22"),),
+    ),
+    "a listener that ss calls * beside 0.0.0.0": (
+        {"a": (listening("0 128 0.0.0.0:22 0.0.0.0:*", "129 128 *:22 *:*"), 0)},
+        (Said("accept-queue-full", CERTAIN, "[::]:22"),),
+    ),
     "samples of one second": (
         {"a": (overflowed(12), 0), "b": (overflowed(9), 0), "c": (overflowed(40), 10)},
         (Said("accept-queue-full", CERTAIN, "a listener that the files do not show"),),
@@ -414,3 +425,26 @@ def test_the_last_fact_stands_and_is_named_last(tmp_path: Path) -> None:
 def test_looks_of_one_second_are_in_one_order(tmp_path: Path) -> None:
     for machine in facts_of(tmp_path, *(listening(f"{row} 10.0.0.2:80 0.0.0.0:*") for row in ("6 5", "0 128"))):
         assert [look.limit for look in machine.own.listeners[0].looks] == [5, 128]
+
+
+def test_connections_come_in_at_listeners_that_are_not_kept_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "MOST_LISTENERS", 2)
+    file = tmp_path / "ss"
+    rows = [f"0 128 10.0.0.2:{port} 0.0.0.0:*" for port in (8080, 8081, 8082)]
+    file.write_text(listening(*rows) + "ESTAB 0 0 10.0.0.2:8082 10.0.0.9:3000\n")
+    (sockets,) = read([file]).own.sockets
+    assert [flow.direction for flow in sockets.flows] == [Direction.IN]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        HEAD + "UNCONN 0 0 *:icmp *:*\n",
+        HEAD.removeprefix("State ") + "0 0 rtnl:NetworkManager/1234 *\n",
+    ],
+)
+def test_no_socket_of_tcp_is_left_out_that_is_none(tmp_path: Path, other: str) -> None:
+    for machine in facts_of(tmp_path, other, listening("0 128 10.0.0.2:80 0.0.0.0:*")):
+        assert [line for line in machine.notices if "left out" in line] == []

@@ -81,11 +81,14 @@ class SsRows(Reader):
         before, ends, details = words[:place], words[place + 2 : place + 4], words[place + 4 :]
         if before and before[0].islower() and before[0] != "tcp":
             return None
+        state = before[-1] if before and before[-1] in STATES else self.state
+        if state == "UNCONN":
+            # Of UDP or a raw socket, which the ss of iproute2 3.10 calls tcp with -tu.
+            return None
         local, peer = map(endpoint_of, ends)
         if local is None or peer is None:
             self.table.lost(*ends)
             return None
-        state = before[-1] if before and before[-1] in STATES else self.state
         return _detailed(self.number, state, (local, peer), words[place : place + 2], " ".join(details))
 
 

@@ -68,6 +68,7 @@ class Table:
         self.first = self.half = 0
         self.rows = Rows()
         self.listeners: Counter[Endpoint] = Counter()
+        self.looks: list[tuple[Row, str]] = []
         self.notable: list[tuple[int, int, Connection]] = []
 
     def add(self, row: Row) -> None:
@@ -91,8 +92,11 @@ class Table:
 
     def lost(self, *printed: str) -> None:
         """A socket whose port has a name that this machine does not know."""
+        if not all(":" in end for end in printed):
+            # Of another kind, as netlink's: a socket of TCP has two ports.
+            return
         names = {port for _, _, port in (end.rpartition(":") for end in printed) if port_of(port) is None}
-        for name in names:
+        for name in sorted(names):
             self.context.draft.notice(
                 f"{self.context.file}: sockets at port {plain(name, 32)} are left out: no such service is known here; "
                 "take numbers (-n)"
@@ -102,6 +106,11 @@ class Table:
         """Hand over what was read."""
         if not self.first:
             return
+        for row, mark in self.looks:
+            limit = row.send_q if self.limits else None
+            look = Look(self.context.source(row.number), row.recv_q, limit, row.drops, self.context.taken)
+            self.context.space.listener(self._address(row.local), mark, look, row.held_by)
+        self.context.space.listening.update(local.port for local in self.listeners)
         if len(self.rows):
             self.context.space.lists.append(Listed(self._sockets, self.half))
         if (total := self.listeners.total()) > MOST_LISTENERS:
@@ -110,11 +119,16 @@ class Table:
     def _listener(self, row: Row) -> None:
         self.listeners[row.local] += 1
         mark = row.mark or (f"#{self.listeners[row.local]}" if self.listeners[row.local] > 1 else "")
-        if self.listeners.total() <= MOST_LISTENERS:
-            limit = row.send_q if self.limits else None
-            source = self.context.source(row.number)
-            look = Look(source, row.recv_q, limit, row.drops, self.context.taken)
-            self.context.space.listener(row.local, mark, look, row.held_by)
+        if len(self.looks) < MOST_LISTENERS:
+            self.looks.append((row, mark))
+
+    def _address(self, local: Endpoint) -> Endpoint:
+        """A listener's address: of an old ss * is 0.0.0.0, of a new one ::, where it shows the other one beside it."""
+        if local.address != "*":
+            return local
+        pairs = (("::", "0.0.0.0"), ("0.0.0.0", "::"))
+        beside = (meant for other, meant in pairs if Endpoint(other, local.port) in self.listeners)
+        return Endpoint(next(beside, "*"), local.port)
 
     def _connection(self, row: Row) -> Connection:
         return Connection(
