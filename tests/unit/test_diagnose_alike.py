@@ -427,6 +427,15 @@ def test_looks_of_one_second_are_in_one_order(tmp_path: Path) -> None:
         assert [look.limit for look in machine.own.listeners[0].looks] == [5, 128]
 
 
+def test_a_command_without_a_namespace_is_of_the_file_s_own(tmp_path: Path) -> None:
+    """All that came after `ip netns exec` was of that namespace."""
+    file = tmp_path / "typed"
+    ours, theirs = (listening(f"0 128 10.0.0.{host}:80 0.0.0.0:*") for host in (1, 2))
+    file.write_text(f"$ ip netns exec blue ss -lnt\n{theirs}$ ss -lnt\n{ours}")
+    seen = {each.name: [str(one.local) for one in each.listeners] for each in read([file]).namespaces}
+    assert seen == {"": ["10.0.0.1:80"], "blue": ["10.0.0.2:80"]}
+
+
 def test_connections_come_in_at_listeners_that_are_not_kept_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -448,3 +457,10 @@ def test_connections_come_in_at_listeners_that_are_not_kept_too(
 def test_no_socket_of_tcp_is_left_out_that_is_none(tmp_path: Path, other: str) -> None:
     for machine in facts_of(tmp_path, other, listening("0 128 10.0.0.2:80 0.0.0.0:*")):
         assert [line for line in machine.notices if "left out" in line] == []
+
+
+def test_a_prompt_that_sets_the_terminal_back(tmp_path: Path) -> None:
+    """As `tput sgr0` does: which signs are printed, and how."""
+    file = tmp_path / "typed"
+    file.write_text(f"root@web1 $\x1b(B\x1b[m ip netns exec blue ss -lnt\n{listening('0 128 10.0.0.2:80 0.0.0.0:*')}")
+    assert [each.name for each in read([file]).namespaces] == ["", "blue"]

@@ -62,7 +62,7 @@ def lines(stream: BinaryIO) -> Iterator[tuple[int, str]]:
 
 
 # Where a terminal was recorded, as `script` does: what it was told stands before and within a line.
-TERMINAL = re.compile(r"\x1b(?:\][^\x07\x1b]*(?:\x07|\x1b\\)|\[[0-9;?]*[ -/]*[@-~]|[=>])")
+TERMINAL = re.compile(r"\x1b(?:\][^\x07\x1b]*(?:\x07|\x1b\\)|\[[0-9;?]*[ -/]*[@-~]|[ -/]+[0-~]|[0-?M])")
 
 
 def shown(line: str) -> str:

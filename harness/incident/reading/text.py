@@ -92,6 +92,7 @@ class Parts:
 
     def __init__(self, context: Context) -> None:
         self.context = context
+        self.namespace = context.namespace
         self.reader: Reader | None = None
         self.first = self.last = 0
         self.kinds: dict[str, int] = {}
@@ -108,7 +109,7 @@ class Parts:
             self.date, self.dated = taken, set()
             self.context = replace(self.context, taken=taken)
         elif command := command_of(line):
-            space = command["namespace"] or self.context.namespace
+            space = command["namespace"] or self.namespace
             self.context = replace(self.context, command=plain(command["command"]), namespace=space, before="", path="")
         else:
             self._start(number, line)
