@@ -115,7 +115,10 @@ def places(
     if stat.S_ISDIR(mode):
         yield from _directory(named, notice, passed_over)
     elif stat.S_ISREG(mode):
-        yield from _file(named, str(named), named.name, notice)
+        try:
+            yield from _file(named, str(named), named.name, notice)
+        except OSError as error:
+            raise BadInput(f"{named}: cannot be read: {error.strerror or error}") from None
     else:
         raise BadInput(f"{named}: neither a file nor a directory; copy what it gives into a file, and name that")
 
@@ -123,7 +126,11 @@ def places(
 def _directory(root: Path, notice: Callable[[str], None], passed_over: Callable[[str], bool]) -> Iterator[Place]:
     """The regular files below a directory, in the order of their names; no other file system, as /proc is below /."""
     count, device = 0, root.stat().st_dev
-    for directory, subdirectories, names in os.walk(root):
+
+    def unread(error: OSError) -> None:
+        notice(f"{error.filename}: cannot be read: {error.strerror or error}")
+
+    for directory, subdirectories, names in os.walk(root, onerror=unread):
         below = Path(directory).relative_to(root)
         wanted = sorted(name for name in subdirectories if not passed_over((below / name).as_posix() + "/"))
         subdirectories[:] = [name for name in wanted if _device(Path(directory, name)) == device]
@@ -139,7 +146,7 @@ def _directory(root: Path, notice: Callable[[str], None], passed_over: Callable[
                 if stat.S_ISREG(path.lstat().st_mode):
                     yield from _file(path, str(path), path.relative_to(root).as_posix(), notice)
             except OSError as error:
-                notice(f"{path}: cannot be read: {error.strerror}")
+                notice(f"{path}: cannot be read: {error.strerror or error}")
 
 
 def _device(directory: Path) -> int | None:
@@ -152,14 +159,11 @@ def _device(directory: Path) -> int | None:
 
 def _file(path: Path, name: str, below: str, notice: Callable[[str], None]) -> Iterator[Place]:
     """A file, or what is in it if it is an archive."""
-    try:
-        with path.open("rb") as raw:
-            status = os.fstat(raw.fileno())
-            head = raw.read(512)
-            raw.seek(0)
-            yield from _opened(raw, head, Place(name, below, status.st_mtime, raw), status.st_size, notice)
-    except OSError as error:
-        raise BadInput(f"{name}: cannot be read: {error.strerror or error}") from None
+    with path.open("rb") as raw:
+        status = os.fstat(raw.fileno())
+        head = raw.read(512)
+        raw.seek(0)
+        yield from _opened(raw, head, Place(name, below, status.st_mtime, raw), status.st_size, notice)
 
 
 def _opened(raw: BinaryIO, head: bytes, place: Place, size: int, notice: Callable[[str], None]) -> Iterator[Place]:

@@ -40,21 +40,22 @@ def read(named: Sequence[Path]) -> Machine:
     of it stands in the picture's notices, and so does the name of a file in which nothing is: a shell's `*` names all.
     """
     draft = Draft()
-    nothing: list[str] = []
+    nothing: dict[str, str] = {}
     for path in named:
         before = len(draft.files)
         told = len(draft.notices)
         _read_named(path, draft)
         if len(draft.files) == before:
-            why = f": {draft.notices[told]}" if len(draft.notices) > told else ""
-            nothing.append(f"{path}: nothing in it that we read{why}")
+            nothing[f"{path}: nothing in it that we read"] = draft.notices[told] if len(draft.notices) > told else ""
     if nothing and not draft.files:
+        line, why = next(iter(nothing.items()))
         raise BadInput(
-            f"{nothing[0]}; give outputs of ss, netstat, nstat or sysctl, files of "
+            f"{line}{': ' if why else ''}{why}; give outputs of ss, netstat, nstat or sysctl, files of "
             "/proc/net, dmesg, a sosreport, a scrape of node_exporter, a capture, or what `harness snapshot` gave"
         )
-    for line in nothing:
-        draft.notice(plain(line))
+    for line, why in nothing.items():
+        if not why:
+            draft.notice(plain(line))
     return draft.finish()
 
 

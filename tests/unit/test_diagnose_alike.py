@@ -7,6 +7,8 @@ of one that has no port outside, both over IPv6.
 
 from __future__ import annotations
 
+import errno
+import gzip
 import os
 import random
 import re
@@ -14,7 +16,7 @@ import shutil
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -464,3 +466,35 @@ def test_a_prompt_that_sets_the_terminal_back(tmp_path: Path) -> None:
     file = tmp_path / "typed"
     file.write_text(f"root@web1 $\x1b(B\x1b[m ip netns exec blue ss -lnt\n{listening('0 128 10.0.0.2:80 0.0.0.0:*')}")
     assert [each.name for each in read([file]).namespaces] == ["", "blue"]
+
+
+def test_why_a_file_is_not_read_is_said_once(tmp_path: Path) -> None:
+    cut, whole = tmp_path / "cut.gz", tmp_path / "whole"
+    cut.write_bytes(gzip.compress(SILENT.encode())[:-8])
+    whole.write_text(SILENT)
+    (line,) = read([cut, whole]).notices
+    assert "cannot be read to its end" in line
+
+
+@pytest.mark.parametrize("lost", ["file", "directory"])
+def test_what_may_not_be_read_is_said_and_all_else_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """A file that another may not read had the whole directory refused; a directory was passed over without a word."""
+    (tmp_path / "there").write_text(SILENT)
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "file").write_text(SILENT)
+
+    def refuse(of: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(path: Any, *words: Any, **named: Any) -> Any:
+            if Path(path) == tmp_path / lost:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return of(path, *words, **named)
+
+        return asked
+
+    monkeypatch.setattr(Path, "open", refuse(Path.open))
+    monkeypatch.setattr(os, "scandir", refuse(os.scandir))
+    machine = read([tmp_path])
+    assert machine.notices == (f"{tmp_path / lost}: cannot be read: Permission denied",)
+    assert str(tmp_path / "there") in {each.source.file for each in machine.files}
