@@ -129,15 +129,20 @@ def read_directory(directory: Path, claims: Collection[str] | None = None) -> Di
 def _each_once(read_files: Sequence[EvidenceFile], notices: list[str]) -> Iterator[EvidenceFile]:
     """The files with each run once, where a directory has copies of files too: of different ones the newest counts."""
     chosen: dict[Key, Run] = {}
+    different: dict[Key, str] = {}
     for file in read_files:
         for run in file.runs:
             key = file.claim.name, run.kernel, run.nodeid
             known = chosen.setdefault(key, run)
             if known != run:
-                notices.append(f"{file.claim.name}: {run.nodeid} is here more than once: the newest counts")
+                different[key] = f"{file.claim.name}: {run.nodeid} is here more than once: the newest counts"
                 chosen[key] = max(known, run, key=lambda each: (each.when, _encoder.encode(each)))
+    notices += different.values()
     for file in read_files:
-        runs = [chosen.pop(key) for run in file.runs if (key := (file.claim.name, run.kernel, run.nodeid)) in chosen]
+        # A run stays in the file that it is in: what it says of the claim belongs to it.
+        runs = [
+            chosen.pop(key) for run in file.runs if chosen.get(key := (file.claim.name, run.kernel, run.nodeid)) == run
+        ]
         yield msgspec.structs.replace(file, runs=tuple(runs))
 
 

@@ -214,6 +214,19 @@ def test_of_different_runs_of_a_test_in_a_directory_the_newest_counts_and_that_i
         assert "is here more than once: the newest counts" in notice
 
 
+def test_of_copies_with_other_statements_that_of_the_newest_run_counts_in_any_order_of_files(tmp_path: Path) -> None:
+    """The newest run was told with the statement of the first file, and a line said twice that there are three."""
+    for number, names in enumerate(itertools.permutations("abc")):
+        place = tmp_path / str(number)
+        for day, name in enumerate(names):
+            which = claim(statement=f"As on day {day}.")
+            save(place, which, run(kept=NOON + day)).rename(place / f"{name}.json")
+        table = read([place])
+        assert table.rows[0].claim.statement == "As on day 2."
+        assert [len(cell.entries) for _, _, cell in table.cells()] == [1]
+        assert len(table.notices) == 1
+
+
 def test_what_cannot_be_read_is_told_alike_in_any_order(tmp_path: Path) -> None:
     """Of two directories nobody could tell which of them was meant."""
     for name in ("a", "b"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from harness.evidence.codec import encode_claim
@@ -193,7 +194,9 @@ def _line(name: str, gathered: list[_Session]) -> Line:
     pairs = [(session.made(), session) for session in gathered]
     pairs.sort(key=lambda pair: (pair[0].began, pair[0].kernel, pair[0].kernel_name, pair[0].place))
     keys = sorted({key for _, session in pairs for key in session.kept})
-    names = {claim: short_names(test for name, test in keys if name == claim) for claim, _ in keys}
+    names = {
+        claim: short_names(test for _, test in of_claim) for claim, of_claim in groupby(keys, key=lambda key: key[0])
+    }
     tests = []
     for key in keys:
         kept = [session.kept.get(key) for _, session in pairs]
