@@ -438,6 +438,17 @@ def test_a_command_without_a_namespace_is_of_the_file_s_own(tmp_path: Path) -> N
     assert seen == {"": ["10.0.0.1:80"], "blue": ["10.0.0.2:80"]}
 
 
+@pytest.mark.parametrize("begin", ["sudo ip netns exec blue bash", "ip netns exec blue /bin/sh -i"])
+@pytest.mark.parametrize("end", ["exit\n", "root@web1 # exit\nexit\n", "[root@web1 ~]# logout\n"])
+def test_a_shell_in_a_namespace(tmp_path: Path, begin: str, end: str) -> None:
+    """What is typed in it is of that namespace until the shell ends."""
+    file = tmp_path / "typed"
+    ours, theirs, again = (listening(f"0 128 10.0.0.{host}:80 0.0.0.0:*") for host in (1, 2, 3))
+    file.write_text(f"$ {begin}\n# ss -lnt\n{theirs}# ss -lnt\n{again}{end}$ ss -lnt\n{ours}")
+    seen = {each.name: [str(one.local) for one in each.listeners] for each in read([file]).namespaces}
+    assert seen == {"": ["10.0.0.1:80"], "blue": ["10.0.0.2:80", "10.0.0.3:80"]}
+
+
 def test_connections_come_in_at_listeners_that_are_not_kept_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,8 @@ from harness.incident.reading.ss import SsRows, SsSummary
 from harness.incident.reading.sysctl import ProcSys, Sysctls
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from harness.incident.reading.context import Context, Reader
 
 READERS: tuple[type[Reader], ...] = (
@@ -56,10 +58,11 @@ ARGUMENTS = {
 }
 PROGRAMS = "|".join(ARGUMENTS)
 CALLS = "|".join(rf"{program}(?:\s+(?:{argument}).*)?" for program, argument in ARGUMENTS.items())
-COMMAND = re.compile(
-    rf"^\s*(?:[^$#]{{0,80}}[$#]\s+)?(?:date\s*;\s*)?(?:sudo\s+)?"
-    rf"(?:ip netns exec (?P<namespace>[\w.@:-]+)\s+)?(?P<command>{CALLS})$"
-)
+PROMPT = r"^\s*(?:[^$#]{0,80}[$#]\s+)?"
+ELSEWHERE = r"ip netns exec (?P<namespace>[\w.@:-]+)\s+"
+COMMAND = re.compile(rf"{PROMPT}(?:date\s*;\s*)?(?:sudo\s+)?(?:{ELSEWHERE})?(?P<command>{CALLS})$")
+# A shell in a namespace, in which what follows was typed, and its end.
+SHELL = re.compile(rf"{PROMPT}(?:(?:sudo\s+)?{ELSEWHERE}(?:\S*/)?(?:ba|da|k|z)?sh(?:\s+-\w+)*|exit|logout)\s*$")
 DATE = re.compile(
     r"^\w{3} (?P<month>\w{3}) +(?P<day>\d{1,2}) (?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)(?: [AP]M)? "
     r"(?P<zone>\w+) (?P<year>\d{4})$"
@@ -69,6 +72,7 @@ MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", 
 
 OPENING = re.compile("|".join(kind.opening for kind in READERS if kind.opening))
 FIRST_WORDS = {*ARGUMENTS, "sudo", "ip", "date;"}
+SHELLS = {"sudo", "ip", "exit", "logout"}
 
 
 def reader_of(line: str, context: Context) -> type[Reader] | None:
@@ -82,9 +86,17 @@ def reader_of(line: str, context: Context) -> type[Reader] | None:
 
 def command_of(line: str) -> re.Match[str] | None:
     """The command that a line gives, with a prompt or without."""
+    return COMMAND.match(line) if _may_be_typed(line, FIRST_WORDS) else None
+
+
+def shell_of(line: str) -> re.Match[str] | None:
+    """The begin of a shell in another namespace, or the end of a shell, which has no namespace."""
+    return SHELL.match(line) if _may_be_typed(line, SHELLS) else None
+
+
+def _may_be_typed(line: str, first_words: Collection[str]) -> bool:
     words = line.split(None, 1)
-    is_bare = bool(words) and words[0] in FIRST_WORDS
-    return COMMAND.match(line) if is_bare or "$ " in line or "# " in line else None
+    return (bool(words) and words[0] in first_words) or "$ " in line or "# " in line
 
 
 class Parts:
@@ -92,7 +104,7 @@ class Parts:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.namespace = context.namespace
+        self.own = self.namespace = context.namespace
         self.reader: Reader | None = None
         self.first = self.last = 0
         self.kinds: dict[str, int] = {}
@@ -111,6 +123,10 @@ class Parts:
         elif command := command_of(line):
             space = command["namespace"] or self.namespace
             self.context = replace(self.context, command=plain(command["command"]), namespace=space, before="", path="")
+        elif shell := shell_of(line):
+            # An interactive shell says "exit" itself after it was typed: however often, its end leads back.
+            self.namespace = shell["namespace"] or self.own
+            self.context = replace(self.context, command="", namespace=self.namespace, before="", path="")
         else:
             self._start(number, line)
 
