@@ -2,89 +2,27 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import importlib
 import io
-import lzma
 import os
 import re
 import stat
 import tarfile
 import zipfile
-import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from harness.errors import BadInput
+from harness.incident import streams
+from harness.incident.streams import Bomb, Bounded, NoZstandard, Taken, broken, joined, unpacker_of, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# What an archive may unpack to, in bytes and in members: a large sosreport has some hundred megabytes, 50,000 files.
-MOST_BYTES = 2 << 30
-MOST_MEMBERS = 200_000
-# A file that unpacks to more than this and to so many times its size is made to do so: text shrinks to a twentieth.
-SUSPECT, TIMES = 64 << 20, 250
+    from harness.incident.streams import Stream
 
-
-class Stream(Protocol):
-    """What can be read."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """At most so many bytes."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A file to read: its name for people, its path below what the user named, when it was written, its bytes."""
-
-    name: str
-    path: str
-    written: float | None
-    stream: BinaryIO
-
-
-class Bomb(BadInput):
-    """An archive that unpacks to more than anybody has a use for."""
-
-
-class Bounded(io.RawIOBase):
-    """A stream that counts what is read of it, and stops at a bomb; `packed` is the size of the file it comes from."""
-
-    def __init__(self, stream: Stream, name: str, packed: int) -> None:
-        super().__init__()
-        self._stream, self._name, self._packed = stream, name, packed
-        self._count = 0
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer."""
-        piece = self._stream.read(len(buffer))
-        self._count += len(piece)
-        if self._count > MOST_BYTES or (self._count > SUSPECT and self._count > TIMES * max(1, self._packed)):
-            size = self._count >> 20
-            raise Bomb(f"{self._name}: unpacks to more than {size} MiB: not read; unpack it, and name the files")
-        buffer[: len(piece)] = piece
-        return len(piece)
-
-
-def bounded(stream: Stream, name: str, packed: int) -> BinaryIO:
-    """A stream that stops at a bomb."""
-    return io.BufferedReader(Bounded(stream, name, packed), 1 << 16)
-
-
-OPENERS: tuple[tuple[bytes, Callable[[BinaryIO], Stream]], ...] = (
-    (b"\x1f\x8b", lambda raw: gzip.GzipFile(fileobj=raw)),
-    (b"BZh", bz2.BZ2File),
-    (b"\xfd7zXZ\0", lzma.LZMAFile),
-)
-BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, NotImplementedError)
+HEAD = 512
 # Of a sosreport: what is configured rather than so, what belongs to packages, the journal of other machines, and /sys,
 # which can be 70,000 files.
 PASSED_OVER = re.compile(
@@ -92,7 +30,25 @@ PASSED_OVER = re.compile(
 )
 # Regular files of proc(5) and of tracefs that wait for what comes next, take it from others, or have no end.
 ENDLESS = {"kmsg", "kcore", "trace_pipe"}
-ZSTANDARD = b"\x28\xb5\x2f\xfd"
+# What a file that is packed has at the end of its name, and what is in it has not.
+SUFFIX = re.compile(r"\.(?:gz|bz2|xz|zst)$")
+# A zip has its table at its end: within another archive it is held in memory until that has come.
+MOST_OF_AN_INNER_ZIP = 256 << 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file to read.
+
+    Its name for people, its path below what the user named, without the ending of what packs it, when it was written,
+    its bytes, and the names of the members that it is, from the outermost archive in.
+    """
+
+    name: str
+    path: str
+    written: float | None
+    stream: BinaryIO
+    members: tuple[str, ...] = ()
 
 
 def is_passed_over(path: str) -> bool:
@@ -101,11 +57,18 @@ def is_passed_over(path: str) -> bool:
 
 
 def places(
-    named: Path, notice: Callable[[str], None], passed_over: Callable[[str], bool] = is_passed_over
+    named: Path,
+    notice: Callable[[str], None],
+    passed_over: Callable[[str], bool] = is_passed_over,
+    *,
+    begins: bool = True,
 ) -> Iterator[Place]:
-    """Every file in what the user named. BadInput if there is no such thing, or it is nothing to read from.
+    """Every file in what the user named, in its archives, and in archives of these.
 
-    `passed_over` says of a directory below it, by its path with a slash at the end, whether not to look into it.
+    `passed_over` says of a directory below it, by its path with a slash at the end, and of a member of an archive,
+    whether not to look into it. With `begins` a file that is damaged or unpacks to too much is read as far as it goes,
+    and `notice` has a line on it; without, reading it raises `broken()` or Bomb. BadInput if there is no such thing, or
+    it is nothing to read from.
     """
     try:
         mode = named.stat().st_mode
@@ -113,17 +76,19 @@ def places(
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise BadInput(f"{named}: cannot be read: {why}") from None
     if stat.S_ISDIR(mode):
-        yield from _directory(named, notice, passed_over)
+        yield from _directory(named, notice, passed_over, begins=begins)
     elif stat.S_ISREG(mode):
         try:
-            yield from _file(named, str(named), named.name, notice)
+            yield from _file(named, named.name, notice, passed_over, begins=begins)
         except OSError as error:
             raise BadInput(f"{named}: cannot be read: {error.strerror or error}") from None
     else:
         raise BadInput(f"{named}: neither a file nor a directory; copy what it gives into a file, and name that")
 
 
-def _directory(root: Path, notice: Callable[[str], None], passed_over: Callable[[str], bool]) -> Iterator[Place]:
+def _directory(
+    root: Path, notice: Callable[[str], None], passed_over: Callable[[str], bool], *, begins: bool
+) -> Iterator[Place]:
     """The regular files below a directory, in the order of their names; no other file system, as /proc is below /."""
     count, device = 0, root.stat().st_dev
 
@@ -139,12 +104,12 @@ def _directory(root: Path, notice: Callable[[str], None], passed_over: Callable[
         for name in sorted(set(names) - ENDLESS):
             path = Path(directory, name)
             count += 1
-            if count > MOST_MEMBERS:
-                notice(f"{root}: more than {MOST_MEMBERS} files; the others are not read")
+            if count > streams.MOST_MEMBERS:
+                notice(f"{root}: more than {streams.MOST_MEMBERS} files; the others are not read")
                 return
             try:
                 if stat.S_ISREG(path.lstat().st_mode):
-                    yield from _file(path, str(path), path.relative_to(root).as_posix(), notice)
+                    yield from _file(path, path.relative_to(root).as_posix(), notice, passed_over, begins=begins)
             except OSError as error:
                 notice(f"{path}: cannot be read: {error.strerror or error}")
 
@@ -157,107 +122,164 @@ def _device(directory: Path) -> int | None:
         return None
 
 
-def _file(path: Path, name: str, below: str, notice: Callable[[str], None]) -> Iterator[Place]:
-    """A file, or what is in it if it is an archive."""
+def _file(
+    path: Path, below: str, notice: Callable[[str], None], passed_over: Callable[[str], bool], *, begins: bool
+) -> Iterator[Place]:
+    """A file, or what is in it if it is packed or an archive."""
     with path.open("rb") as raw:
         status = os.fstat(raw.fileno())
-        head = raw.read(512)
+        head = raw.read(HEAD)
         raw.seek(0)
-        yield from _opened(raw, head, Place(name, below, status.st_mtime, raw), status.st_size, notice)
+        place = Place(str(path), below, status.st_mtime, raw)
+        yield from Opening(notice, passed_over, begins, Taken(str(path))).opened(raw, head, place, status.st_size)
 
 
-def _opened(raw: BinaryIO, head: bytes, place: Place, size: int, notice: Callable[[str], None]) -> Iterator[Place]:
-    opener = next((opener for magic, opener in OPENERS if head.startswith(magic)), None)
-    if head.startswith(b"PK\x03\x04"):
-        yield from _zip(raw, place, notice)
-    elif head.startswith(ZSTANDARD):
-        zstandard = find_zstandard()
-        if zstandard is None:
-            lacks = "this Python has no compression.zstd, and backports.zstd is not installed"
-            notice(f"{place.name}: packed with zstd, and {lacks}: unpack it first (zstd -d)")
-        else:
-            yield from _unpacked(zstandard.ZstdFile, raw, place, size, notice, broken=(*BROKEN, zstandard.ZstdError))
-    elif opener:
-        yield from _unpacked(opener, raw, place, size, notice)
-    elif head[257:262] == b"ustar":
-        yield from _tar(raw, place, notice)
-    else:
-        yield place
+@dataclass(frozen=True)
+class Member:
+    """A member of an archive: its name in it, when it was written, its size as it is packed."""
+
+    name: str
+    written: float | None
+    packed: int
 
 
-def _unpacked(
-    opener: Callable[[BinaryIO], Stream],
-    raw: BinaryIO,
-    place: Place,
-    size: int,
-    notice: Callable[[str], None],
-    *,
-    broken: tuple[type[Exception], ...] = BROKEN,
-) -> Iterator[Place]:
-    """A file that is packed: alone, or a tar."""
-    try:
-        is_tar = opener(raw).read(512)[257:262] == b"ustar"
-        raw.seek(0)
-        unpacked = bounded(opener(raw), place.name, size)
-        if is_tar:
-            yield from _tar(unpacked, place, notice)
-        else:
-            yield Place(place.name, place.path, place.written, unpacked)
-    except broken as error:
-        notice(f"{place.name}: cannot be unpacked to its end: {error}")
+@dataclass(frozen=True)
+class Opening:
+    """How a file on the disk is opened, and what was taken of it: what is packed in it shares the bounds."""
 
+    notice: Callable[[str], None]
+    passed_over: Callable[[str], bool]
+    begins: bool
+    taken: Taken
+    spoilt: list[str] = field(default_factory=list)
 
-def unreadable() -> tuple[type[Exception], ...]:
-    """What the stream of a place raises while it is read, where what packs it is damaged."""
-    zstandard = find_zstandard()
-    return (*BROKEN, *((zstandard.ZstdError,) if zstandard else ()))
-
-
-def broken() -> tuple[type[Exception], ...]:
-    """What reading a place raises where it is damaged, or not what it says that it is."""
-    return (*unreadable(), RuntimeError, ValueError)
-
-
-def find_zstandard() -> Any:
-    """What unpacks zstd: in the standard library since 3.14, before a backport; None where there is neither."""
-    for name in ("compression.zstd", "backports.zstd"):
+    def opened(self, raw: BinaryIO, head: bytes, place: Place, size: int) -> Iterator[Place]:
+        """What is in a stream that begins so; `size` is what it has of its file."""
         try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    return None
+            unpacker = unpacker_of(head)
+        except NoZstandard:
+            lacks = "this Python has no compression.zstd, and backports.zstd is not installed"
+            self.notice(f"{place.name}: packed with zstd, and {lacks}: unpack it first (zstd -d)")
+            return
+        if unpacker:
+            yield from self._unpacked(unpacker, raw, place, size)
+        else:
+            yield from self._archive(raw, head, place, size)
 
+    def _unpacked(
+        self, unpacker: Callable[[BinaryIO], Stream], raw: BinaryIO, place: Place, size: int
+    ) -> Iterator[Place]:
+        """A file that is packed: alone, or an archive."""
+        try:
+            unpacked = self._bounded(unpacker(raw), place.name, size, self.taken, place.name)
+            head = unpacked.read(HEAD)
+            stream = joined(head, unpacked)
+            inner = Place(place.name, SUFFIX.sub("", place.path), place.written, stream, place.members)
+            yield from self._archive(stream, head, inner, size)
+        except unreadable() as error:
+            self._spoilt(place.name, error)
 
-def _tar(raw: BinaryIO, place: Place, notice: Callable[[str], None]) -> Iterator[Place]:
-    """The regular members of a tar, one after the other, as the stream has them."""
-    try:
-        with tarfile.open(fileobj=raw, mode="r|") as archive:
-            for count, member in enumerate(archive):
-                if count > MOST_MEMBERS:
-                    notice(f"{place.name}: more than {MOST_MEMBERS} members; the others are not read")
+    def _bounded(self, stream: Stream, name: str, packed: int, taken: Taken | None, spoilt: str) -> BinaryIO:
+        """A stream that stops at a bomb, and where it is damaged."""
+        told = (lambda error: self._spoilt(spoilt, error)) if self.begins else None
+        return io.BufferedReader(Bounded(stream, name, packed, taken, told), 1 << 16)
+
+    def _archive(self, raw: BinaryIO, head: bytes, place: Place, size: int) -> Iterator[Place]:
+        """The members of an archive, or the file itself."""
+        if not _is_archive(head):
+            yield place
+        elif len(place.members) > 1:
+            self.notice(
+                f"{place.name}: an archive in an archive in an archive: not read; unpack it, and name the files"
+            )
+        elif _is_zip(head):
+            yield from self._zip(raw, place)
+        else:
+            yield from self._tar(raw, place, size)
+
+    def _tar(self, raw: BinaryIO, place: Place, size: int) -> Iterator[Place]:
+        """The members of a tar, one after the other, as the stream has them."""
+        try:
+            with tarfile.open(fileobj=raw, mode="r|") as archive:
+                for member in archive:
+                    if self._is_one_too_many(place):
+                        return
+                    stream = archive.extractfile(member) if member.isreg() else None
+                    if stream:
+                        # What is not sparse is counted where the tar is unpacked, if it is.
+                        taken, packed = (self.taken, size) if member.issparse() else (None, member.size)
+                        inner = Member(member.name, float(member.mtime), packed)
+                        yield from self._member(place, inner, cast("Stream", stream), taken, spoilt=place.name)
+                    # tarfile keeps a list of all members, which a hostile archive makes long.
+                    archive.members = []  # type: ignore[attr-defined]
+            while raw.read(1 << 16):  # what packs it has a sum of all of it at its end
+                pass
+        except unreadable() as error:
+            self._spoilt(place.name, error)
+
+    def _zip(self, raw: BinaryIO, place: Place) -> Iterator[Place]:
+        """The members of a zip; its table is at its end."""
+        try:
+            if not raw.seekable():
+                raw = io.BytesIO(raw.read(MOST_OF_AN_INNER_ZIP + 1))
+                if raw.getbuffer().nbytes > MOST_OF_AN_INNER_ZIP:
+                    most = f"{MOST_OF_AN_INNER_ZIP >> 20} MiB"
+                    self.notice(f"{place.name}: a zip of more than {most} in another: not read; unpack it")
                     return
-                stream = archive.extractfile(member) if member.isreg() else None
-                if stream:
-                    yield Place(f"{place.name}!{member.name}", _below(member.name), float(member.mtime), stream)  # type: ignore[arg-type]
-                # tarfile keeps a list of all members, which a hostile archive makes long.
-                archive.members = []  # type: ignore[attr-defined]
-        while raw.read(1 << 16):  # what packs it has a sum of all of it at its end
-            pass
-    except BROKEN as error:
-        notice(f"{place.name}: cannot be read to its end: {error}")
+            with zipfile.ZipFile(raw) as archive:
+                for member in archive.infolist():
+                    if self._is_one_too_many(place):
+                        return
+                    if not member.is_dir():
+                        yield from self._zipped(archive, member, place)
+        except broken() as error:
+            self._spoilt(place.name, error)
+
+    def _zipped(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo, place: Place) -> Iterator[Place]:
+        """A member of a zip: damage to it is none to the others."""
+        name = f"{place.name}!{member.filename}"
+        try:
+            with archive.open(member) as stream:
+                inner = Member(member.filename, _time_of(member), member.compress_size)
+                yield from self._member(place, inner, cast("Stream", stream), self.taken, spoilt=name)
+        except broken() as error:
+            self._spoilt(name, error)
+
+    def _member(
+        self, archive: Place, member: Member, stream: Stream, taken: Taken | None, *, spoilt: str
+    ) -> Iterator[Place]:
+        """A member, or what is in it; damage in it is damage to what is named last."""
+        path = _below(member.name)
+        if self.passed_over(path):
+            return
+        bounded = self._bounded(stream, archive.name, member.packed, taken, spoilt)
+        head = bounded.read(HEAD)
+        raw = joined(head, bounded)
+        place = Place(f"{archive.name}!{member.name}", path, member.written, raw, (*archive.members, member.name))
+        yield from self.opened(raw, head, place, member.packed)
+
+    def _is_one_too_many(self, archive: Place) -> bool:
+        self.taken.members += 1
+        if self.taken.is_too_much():
+            return True
+        if self.taken.members <= streams.MOST_MEMBERS:
+            return False
+        self.notice(f"{archive.name}: more than {streams.MOST_MEMBERS} members; the others are not read")
+        return True
+
+    def _spoilt(self, name: str, error: Exception) -> None:
+        """Say that a file is damaged or too much, once: where an archive is, so is what it has from there on."""
+        if not any(name == other or name.startswith(f"{other}!") for other in self.spoilt):
+            self.spoilt.append(name)
+            self.notice(str(error) if isinstance(error, Bomb) else f"{name}: cannot be read to its end: {error}")
 
 
-def _zip(raw: BinaryIO, place: Place, notice: Callable[[str], None]) -> Iterator[Place]:
-    try:
-        with zipfile.ZipFile(raw) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
-            for member in members[:MOST_MEMBERS]:
-                with archive.open(member) as stream:
-                    unpacked = bounded(stream, place.name, member.compress_size)
-                    name = f"{place.name}!{member.filename}"
-                    yield Place(name, _below(member.filename), _time_of(member), unpacked)
-    except (*BROKEN, RuntimeError, ValueError) as error:
-        notice(f"{place.name}: cannot be read to its end: {error}")
+def _is_zip(head: bytes) -> bool:
+    return head.startswith(b"PK\x03\x04")
+
+
+def _is_archive(head: bytes) -> bool:
+    return _is_zip(head) or head[257:262] == b"ustar"
 
 
 def _time_of(member: zipfile.ZipInfo) -> float | None:

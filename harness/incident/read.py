@@ -10,13 +10,14 @@ from harness.errors import BadInput
 from harness.incident.draft import Draft
 from harness.incident.facts import Basis, Moment
 from harness.incident.machine import MAIN
-from harness.incident.places import Bomb, is_passed_over, places, unreadable
+from harness.incident.places import is_passed_over, places
 from harness.incident.reading.context import Context
 from harness.incident.reading.counters import nstat_json
 from harness.incident.reading.lines import Recoded, encoding_of, plain
 from harness.incident.reading.packets import is_capture, read_packets
 from harness.incident.reading.snapshot import read_snapshot
 from harness.incident.reading.text import PROGRAMS, is_known, read_text
+from harness.incident.streams import joined
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +45,11 @@ def read(named: Sequence[Path]) -> Machine:
     for path in named:
         before = len(draft.files)
         told = len(draft.notices)
-        _read_named(path, draft)
+        for place in places(path, lambda line: draft.notice(plain(line))):
+            try:
+                _read_place(place, draft)
+            except OSError as error:
+                draft.notice(plain(f"{place.name}: cannot be read to its end: {error}"))
         if len(draft.files) == before:
             nothing[f"{path}: nothing in it that we read"] = draft.notices[told] if len(draft.notices) > told else ""
     if nothing and not draft.files:
@@ -59,17 +64,6 @@ def read(named: Sequence[Path]) -> Machine:
     return draft.finish()
 
 
-def _read_named(path: Path, draft: Draft) -> None:
-    try:
-        for place in places(path, lambda line: draft.notice(plain(line))):
-            try:
-                _read_place(place, draft)
-            except unreadable() as error:
-                draft.notice(plain(f"{place.name}: cannot be read to its end: {error}"))
-    except Bomb as bomb:
-        draft.notice(plain(str(bomb)))
-
-
 def _read_place(place: Place, draft: Draft) -> None:
     """A single file; what is no text of ours is passed over."""
     path = plain(place.path)
@@ -77,7 +71,7 @@ def _read_place(place: Place, draft: Draft) -> None:
         return
     head = place.stream.read(HEAD)
     context = _context(place, draft)
-    stream: BinaryIO = io.BufferedReader(_Joined(head, place.stream), 1 << 16)
+    stream = joined(head, place.stream)
     if marked := encoding_of(head):
         mark, encoding = marked
         stream.read(len(mark))
@@ -119,21 +113,3 @@ def _read_json(stream: BinaryIO, context: Context) -> None:
             nstat_json(content, context)
     except BadInput as error:
         context.draft.notice(plain(str(error)))
-
-
-class _Joined(io.RawIOBase):
-    """What was read of a stream already, and the rest of it."""
-
-    def __init__(self, head: bytes, rest: BinaryIO) -> None:
-        super().__init__()
-        self._head, self._rest = memoryview(head), rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """Fill a buffer."""
-        piece = self._head[: len(buffer)] or self._rest.read(len(buffer))
-        self._head = self._head[len(buffer) :]
-        buffer[: len(piece)] = piece
-        return len(piece)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tarfile
@@ -138,6 +139,36 @@ def test_an_artefact_within_a_directory_is_looked_into(place: Path) -> None:
     (place / "kept").mkdir()
     Path(packed_as_zip(place)).rename("kept/monday.zip")
     assert called("kept")[1].splitlines()[-1] == called("runs")[1].splitlines()[-1]
+
+
+def test_what_is_packed_once_more_says_the_same(place: Path) -> None:
+    """Evidence that a service packs file by file, and an artefact in a download of several."""
+    expected = called("runs")[1].splitlines()[-1]
+    packed_as_tar(place)
+    packed_as_zip(place)
+    for name in ("runs.tar.gz", "runs.zip"):
+        with zipfile.ZipFile("download.zip", "w") as archive:
+            archive.write(name)
+        code, told, noted = called("download.zip")
+        assert (code, told.splitlines()[-1], noted) == (0, expected, ""), name
+    for file in sorted(Path("runs").rglob("*.json")):
+        file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+        file.unlink()
+    code, told, noted = called("runs")
+    assert (code, told.splitlines()[-1], noted) == (0, expected, "")
+
+
+def test_a_damaged_member_is_left_out_and_the_others_are_told(place: Path) -> None:
+    packed_as_zip(place)
+    content = bytearray(Path("runs.zip").read_bytes())
+    where = zipfile.ZipFile("runs.zip").getinfo("runs/3/evidence/queue.flake.json").header_offset + 100
+    content[where : where + 50] = bytes(50)
+    Path("runs.zip").write_bytes(content)
+    code, text, noted = called("runs.zip")
+    assert code == 2
+    assert "queue.flake test_limit[ipv4]  ✗✗✗·✗✗~✗" in text
+    (line,) = noted.splitlines()
+    assert line.startswith("harness: runs.zip!runs/3/evidence/queue.flake.json: ")
 
 
 def test_json_is_in_the_names_of_nipa(place: Path) -> None:
@@ -280,6 +311,12 @@ def a_way_out(name: str) -> Callable[[], None]:
     return make
 
 
+def a_way_out_of_an_inner_archive() -> None:
+    a_way_out("../queue.limit.json")()
+    with zipfile.ZipFile("outer.zip", "w") as archive:
+        archive.write("bad.tar")
+
+
 def a_cut() -> None:
     packed = packed_as_tar(Path())
     Path("bad.tgz").write_bytes(Path(packed).read_bytes()[:400])
@@ -325,6 +362,12 @@ NAME_THEM = "; name directories that pytest's --tcp-evidence wrote, or archives 
             a_way_out("/etc/queue.limit.json"),
             ["runs", "bad.tar"],
             "bad.tar: has a file named '/etc/queue.limit.json', which leads out of the archive: nothing of it is read",
+        ),
+        (
+            a_way_out_of_an_inner_archive,
+            ["outer.zip"],
+            "outer.zip!bad.tar: has a file named '../queue.limit.json', which leads out of the archive: "
+            "nothing of it is read",
         ),
         (
             a_cut,

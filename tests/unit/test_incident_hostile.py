@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import BadInput
-from harness.incident import places
+from harness.incident import places, streams
 from harness.incident.read import read
 from harness.incident.reading import lines
 from tests.nobody import is_root
@@ -183,8 +183,8 @@ def test_a_pipe_that_is_named_is_refused(tmp_path: Path) -> None:
 @pytest.fixture
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is allowed in mebibytes is allowed in kibibytes, so that a bomb is quickly made."""
-    monkeypatch.setattr(places, "SUSPECT", 64 << 10)
-    monkeypatch.setattr(places, "TIMES", 10)
+    monkeypatch.setattr(streams, "SUSPECT", 64 << 10)
+    monkeypatch.setattr(streams, "TIMES", 10)
     monkeypatch.setattr(lines, "MOST", 1 << 20)
 
 

@@ -17,12 +17,13 @@ import pytest
 
 from harness.errors import BadInput
 from harness.evidence.types import Endpoint
-from harness.incident import places as places_of
+from harness.incident import streams
 from harness.incident.counters import LeftOut, Rate
 from harness.incident.facts import Fact, Source, Unknown
-from harness.incident.places import find_zstandard, is_passed_over, places
+from harness.incident.places import is_passed_over, places
 from harness.incident.read import read
 from harness.incident.sockets import Direction
+from harness.incident.streams import find_zstandard
 
 FILES = Path(__file__).parent / "incident_files"
 FIRST = FILES / "full_queue" / "first"
@@ -232,7 +233,7 @@ def test_a_bomb_of_zstd_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     zstandard = find_zstandard()
     if zstandard is None:
         pytest.skip("no module unpacks zstd here")
-    monkeypatch.setattr(places_of, "SUSPECT", 1 << 16)
+    monkeypatch.setattr(streams, "SUSPECT", 1 << 16)
     bomb = tmp_path / "x.zst"
     bomb.write_bytes(zstandard.compress(b"net.core.somaxconn = 1\n" * 1_000_000))
     with pytest.raises(BadInput, match="unpacks to more than"):
@@ -240,7 +241,7 @@ def test_a_bomb_of_zstd_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_without_a_module_for_zstd_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places_of, "find_zstandard", lambda: None)
+    monkeypatch.setattr(streams, "find_zstandard", lambda: None)
     (tmp_path / "x.zst").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(100))
     with pytest.raises(BadInput, match=r"backports\.zstd is not installed: unpack it first"):
         read([tmp_path / "x.zst"])

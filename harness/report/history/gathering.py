@@ -6,7 +6,7 @@ alone.
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,10 +17,12 @@ from harness.evidence.codec import is_of, read_content
 from harness.evidence.directory import NAME
 from harness.evidence.types import Claim, Phase, Run
 from harness.evidence.values import storable
-from harness.incident.places import broken, places
+from harness.incident.places import places
+from harness.incident.streams import broken
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
+    from pathlib import Path
 
     from harness.evidence.types import Knob
 from harness.incident.places import Place
@@ -76,13 +78,14 @@ class _Content(msgspec.Struct, frozen=True):
 
 def _contents(named: Path, claims: Collection[str] | None, notices: list[str]) -> Iterator[_Content]:
     """The files that are evidence by their names."""
-    for place in places(named, notices.append, lambda _: False):
-        path = _path_within(place)
+    for place in places(named, notices.append, lambda _: False, begins=False):
+        _refuse_what_leads_out(place)
+        path = PurePosixPath(place.path)
         if path.suffix == ENDING and NAME.fullmatch(path.stem) and is_of(path.stem, claims):
             try:
                 content = place.stream.read(LARGEST + 1)
             except broken() as error:
-                notices.append(f"{place.name}: left out: cannot be unpacked to its end: {error}")
+                notices.append(f"{place.name}: left out: cannot be read to its end: {error}")
                 continue
             if len(content) > LARGEST:
                 notices.append(f"{place.name}: left out: larger than {LARGEST >> 20} MiB, which no evidence file is")
@@ -90,15 +93,14 @@ def _contents(named: Path, claims: Collection[str] | None, notices: list[str]) -
                 yield _Content(place.name, content)
 
 
-def _path_within(place: Place) -> PurePosixPath:
-    """The path of a file, in its archive if it is in one; BadInput for one that would lead out of that."""
-    archive, _, member = place.name.rpartition("!")
-    if not archive or not Path(archive).is_file():
-        return PurePosixPath(place.name)
-    path = PurePosixPath(member)
-    if path.is_absolute() or ".." in path.parts:
-        raise BadInput(f"{archive}: has a file named {member!r}, which leads out of the archive: nothing of it is read")
-    return path
+def _refuse_what_leads_out(place: Place) -> None:
+    """BadInput for a member whose path would lead out of its archive."""
+    for depth, member in enumerate(place.members):
+        path = PurePosixPath(member)
+        if path.is_absolute() or ".." in path.parts:
+            archive = place.name.removesuffix("".join(f"!{inner}" for inner in place.members[depth:]))
+            leads = "which leads out of the archive: nothing of it is read"
+            raise BadInput(f"{archive}: has a file named {member!r}, {leads}")
 
 
 def _runs(file: str, content: bytes, notices: list[str], shared: dict[bytes, Phase]) -> Iterator[Kept]:
