@@ -111,7 +111,7 @@ class Bounded(io.RawIOBase):
 
 def bomb_of(name: str, count: int) -> Bomb:
     """What says that a file unpacks to more than so many bytes."""
-    return Bomb(f"{name}: unpacks to more than {count >> 20} MiB: not read; unpack it, and name the files")
+    return Bomb(f"{name}: unpacks to more than {count >> 20} MiB: not read further; unpack it, and name the files")
 
 
 class Joined(io.RawIOBase):

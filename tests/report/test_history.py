@@ -351,7 +351,7 @@ NAME_THEM = "; name directories that pytest's --tcp-evidence wrote, or archives 
         (
             a_bomb,
             ["bad.zip"],
-            "bad.zip: unpacks to more than 64 MiB: not read; unpack it, and name the files",
+            "bad.zip: unpacks to more than 64 MiB: not read further; unpack it, and name the files",
         ),
         (
             a_way_out("../../queue.limit.json"),

@@ -200,7 +200,7 @@ def test_many_small_bombs_are_one_and_no_harm_to_what_lies_beside(
     machine = read([tmp_path])
     assert seen(machine) == ([14001, 14002], "8")
     assert machine.notices == tuple(
-        f"{tmp_path / name}: unpacks to more than 1 MiB: not read; unpack it, and name the files"
+        f"{tmp_path / name}: unpacks to more than 1 MiB: not read further; unpack it, and name the files"
         for name in ("a.zip", "b.zip")
     )
     assert len([place.stream.read() for place in places.places(tmp_path / "a.zip", print)]) < 5

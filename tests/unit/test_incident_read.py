@@ -236,8 +236,8 @@ def test_a_bomb_of_zstd_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(streams, "SUSPECT", 1 << 16)
     bomb = tmp_path / "x.zst"
     bomb.write_bytes(zstandard.compress(b"net.core.somaxconn = 1\n" * 1_000_000))
-    with pytest.raises(BadInput, match="unpacks to more than"):
-        read([bomb])
+    (notice,) = read([bomb]).notices
+    assert "unpacks to more than" in notice
 
 
 def test_without_a_module_for_zstd_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
