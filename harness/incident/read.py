@@ -16,7 +16,8 @@ from harness.incident.reading.counters import nstat_json
 from harness.incident.reading.lines import Recoded, encoding_of, plain
 from harness.incident.reading.packets import is_capture, read_packets
 from harness.incident.reading.snapshot import read_snapshot
-from harness.incident.reading.text import PROGRAMS, is_known, read_text
+from harness.incident.reading.text import is_known, read_text
+from harness.incident.reading.typed import PROGRAMS
 from harness.incident.streams import joined
 
 if TYPE_CHECKING:

@@ -29,10 +29,9 @@ from harness.incident.reading.proc_tcp import ProcTcp
 from harness.incident.reading.small import Configuration, Limits, Memory, Offloads, OneLine
 from harness.incident.reading.ss import SsRows, SsSummary
 from harness.incident.reading.sysctl import ProcSys, Sysctls
+from harness.incident.reading.typed import typed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from harness.incident.reading.context import Context, Reader
 
 READERS: tuple[type[Reader], ...] = (
@@ -40,29 +39,6 @@ READERS: tuple[type[Reader], ...] = (
     Conntrack, Exporter, Sysctls, Limits, Memory, Configuration, Offloads, OneLine, KernelLog,
 )  # fmt: skip
 
-# What the arguments of each can begin with: a word of a sentence is none.
-ARGUMENTS = {
-    "ss": r"[-|'\"(]|state |src |dst |[sd]port ",
-    "netstat": r"[-|]",
-    "nstat": r"[-|]|[A-Z]",
-    "sysctl": r"[-|]|[a-z]+[./]",
-    "cat": r"/",
-    "dmesg": r"[-|]",
-    "journalctl": r"[-|]",
-    "uname": r"-",
-    "uptime": r"[-|]",
-    "conntrack": r"-",
-    "ethtool": r"-",
-    "lscpu": r"[-|]",
-    "date": r"[-+]",
-}
-PROGRAMS = "|".join(ARGUMENTS)
-CALLS = "|".join(rf"{program}(?:\s+(?:{argument}).*)?" for program, argument in ARGUMENTS.items())
-PROMPT = r"^\s*(?:[^$#]{0,80}[$#]\s+)?"
-ELSEWHERE = r"ip netns exec (?P<namespace>[\w.@:-]+)\s+"
-COMMAND = re.compile(rf"{PROMPT}(?:date\s*;\s*)?(?:sudo\s+)?(?:{ELSEWHERE})?(?P<command>{CALLS})$")
-# A shell in a namespace, in which what follows was typed, and its end.
-SHELL = re.compile(rf"{PROMPT}(?:(?:sudo\s+)?{ELSEWHERE}(?:\S*/)?(?:ba|da|k|z)?sh(?:\s+-\w+)*|exit|logout)\s*$")
 DATE = re.compile(
     r"^\w{3} (?P<month>\w{3}) +(?P<day>\d{1,2}) (?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)(?: [AP]M)? "
     r"(?P<zone>\w+) (?P<year>\d{4})$"
@@ -71,8 +47,6 @@ MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", 
 
 
 OPENING = re.compile("|".join(kind.opening for kind in READERS if kind.opening))
-FIRST_WORDS = {*ARGUMENTS, "sudo", "ip", "date;"}
-SHELLS = {"sudo", "ip", "exit", "logout"}
 
 
 def reader_of(line: str, context: Context) -> type[Reader] | None:
@@ -82,21 +56,6 @@ def reader_of(line: str, context: Context) -> type[Reader] | None:
     if OPENING.match(line) is None:
         return None
     return next((kind for kind in READERS if kind.starts(line, context)), None)
-
-
-def command_of(line: str) -> re.Match[str] | None:
-    """The command that a line gives, with a prompt or without."""
-    return COMMAND.match(line) if _may_be_typed(line, FIRST_WORDS) else None
-
-
-def shell_of(line: str) -> re.Match[str] | None:
-    """The begin of a shell in another namespace, or the end of a shell, which has no namespace."""
-    return SHELL.match(line) if _may_be_typed(line, SHELLS) else None
-
-
-def _may_be_typed(line: str, first_words: Collection[str]) -> bool:
-    words = line.split(None, 1)
-    return (bool(words) and words[0] in first_words) or "$ " in line or "# " in line
 
 
 class Parts:
@@ -120,13 +79,12 @@ class Parts:
         if taken := moment(line):
             self.date, self.dated = taken, set()
             self.context = replace(self.context, taken=taken)
-        elif command := command_of(line):
-            space = command["namespace"] or self.namespace
-            self.context = replace(self.context, command=plain(command["command"]), namespace=space, before="", path="")
-        elif shell := shell_of(line):
-            # An interactive shell says "exit" itself after it was typed: however often, its end leads back.
-            self.namespace = shell["namespace"] or self.own
-            self.context = replace(self.context, command="", namespace=self.namespace, before="", path="")
+        elif given := typed(line):
+            space = plain(given.namespace, 64) if given.namespace else self.namespace
+            if given.is_shell:
+                # An interactive shell says "exit" itself after it was typed: however often, its end leads back.
+                space = self.namespace = space if given.namespace else self.own
+            self.context = replace(self.context, command=plain(given.command), namespace=space, before="", path="")
         else:
             self._start(number, line)
 
@@ -171,7 +129,8 @@ def is_known(head: bytes, context: Context) -> bool:
     """Whether the begin of a file has something that we read."""
     for line in head.decode("utf-8", errors="replace").splitlines():
         text = shown(line)
-        if command_of(text) or reader_of(text, context):
+        given = typed(text)
+        if (given and given.command) or reader_of(text, context):
             return True
     return False
 
