@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import partial, reduce
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -26,8 +26,14 @@ MOST_LOG_LINES = 2000
 # Sysctls that count something: two files may well differ.
 COUNTS = re.compile(r"(_count|-nr|[-_]state|aio-nr|\.nr_\w+|fs\.dentry-negative|random\.|boot_id|uuid)$")
 
-# What is known of a process by one file or by another.
-KNOWN = ("program", "files_soft", "files_hard", "files_open")
+# What is known of a process and of an interface by one file or by another.
+OF_PROCESS = ("program", "files_soft", "files_hard", "files_open")
+OF_INTERFACE = ("mtu", "offloads", "counters")
+
+
+# A time, a file, and a line of it.
+Order = tuple[float, str, int]
+Thing = TypeVar("Thing", Process, Interface)
 
 
 class Listed(NamedTuple):
@@ -37,24 +43,37 @@ class Listed(NamedTuple):
     half: int = 0
 
 
-def when(source: Source, taken: Moment | None) -> tuple[float, str, int]:
+def when(source: Source, taken: Moment | None) -> Order:
     """What sorts facts from the first to the last: their times, and their files where these are alike."""
     return taken.epoch if taken else 0.0, source.file, source.line
 
 
+def _is_last(read_at: dict[str, Order], name: str, source: Source, taken: Moment | None) -> bool:
+    """Whether nothing later was read of it; if so, it is remembered as the last."""
+    place = when(source, taken)
+    if place < read_at.get(name, place):
+        return False
+    read_at[name] = place
+    return True
+
+
 def _stand(
-    facts: dict[str, Fact[Any]],
-    read_at: dict[str, tuple[float, str, int]],
-    name: str,
-    value: Fact[Any],
-    taken: Moment | None,
+    facts: dict[str, Fact[Any]], read_at: dict[str, Order], name: str, value: Fact[Any], taken: Moment | None
 ) -> bool:
     """Let a fact stand, unless a later one does; whether it does now."""
-    place = when(value.source, taken)
-    if name in facts and place < read_at[name]:
-        return False
-    facts[name], read_at[name] = value, place
-    return True
+    is_last = _is_last(read_at, name, value.source, taken)
+    if is_last:
+        facts[name] = value
+    return is_last
+
+
+def _of_both(before: Thing | None, new: Thing, fields: Iterable[str], *, is_last: bool) -> Thing:
+    """What two files say of one thing: the last, with what it lacks from the first."""
+    if before is None:
+        return new
+    first, last = (before, new) if is_last else (new, before)
+    lacks = {name: getattr(first, name) for name in fields if getattr(last, name) in (None, "", {})}
+    return msgspec.structs.replace(last, **lacks)
 
 
 @dataclass
@@ -71,7 +90,7 @@ class SpaceDraft:
 
     name: str
     sysctls: dict[str, Fact[str]] = field(default_factory=dict)
-    read_at: dict[str, tuple[float, str, int]] = field(default_factory=dict)
+    read_at: dict[str, Order] = field(default_factory=dict)
     counters: list[Sample] = field(default_factory=list)
     gauges: list[Sample] = field(default_factory=list)
     listeners: dict[tuple[Endpoint, str], Seen] = field(default_factory=dict)
@@ -91,6 +110,11 @@ class SpaceDraft:
         seen = self.listeners.setdefault((local, mark), Seen())
         seen.looks.append(look)
         seen.processes |= dict.fromkeys(number for _, number in held_by if number)
+
+    def interface(self, seen: Interface, taken: Moment | None) -> None:
+        """A network interface; what the last file does not say of it, another one may."""
+        is_last = _is_last(self.read_at, f"interface {seen.name}", seen.source, taken)
+        self.interfaces[seen.name] = _of_both(self.interfaces.get(seen.name), seen, OF_INTERFACE, is_last=is_last)
 
     def _listeners(self) -> Iterator[Listener]:
         """The listeners, as far as they are told apart by their addresses and marks."""
@@ -125,7 +149,7 @@ class SpaceDraft:
             ),
             tuple(self._sockets()),
             tuple(self.conntrack),
-            tuple(self.interfaces.values()),
+            tuple(interface for _, interface in sorted(self.interfaces.items())),
             self.unknown,
         )
 
@@ -226,7 +250,7 @@ class Draft:
 
     spaces: dict[str, SpaceDraft] = field(default_factory=lambda: {MAIN: SpaceDraft(MAIN)})
     facts: dict[str, Fact[Any]] = field(default_factory=dict)
-    said_at: dict[str, tuple[float, str, int]] = field(default_factory=dict)
+    said_at: dict[str, Order] = field(default_factory=dict)
     files: list[FileRead] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     kernel_options: dict[str, Fact[str]] = field(default_factory=dict)
@@ -254,11 +278,20 @@ class Draft:
             first, last = (before, value) if is_last else (value, before)
             self.notice(f"{name} is {first} and {last}; the last one counts")
 
-    def process(self, process: Process) -> None:
-        """A process; what a file does not say of it, another one may."""
-        before = self.processes.get(process.number)
-        lacks = {name: getattr(before, name) for name in KNOWN if before and getattr(process, name) in (None, "")}
-        self.processes[process.number] = msgspec.structs.replace(process, **lacks)
+    def process(self, process: Process, taken: Moment | None) -> None:
+        """A process; what the last file does not say of it, another one may."""
+        number = process.number
+        is_last = _is_last(self.said_at, f"process {number}", process.source, taken)
+        self.processes[number] = _of_both(self.processes.get(number), process, OF_PROCESS, is_last=is_last)
+
+    def memory_of(self, name: str, size: Fact[int], taken: Moment | None) -> None:
+        """A line of /proc/meminfo, in bytes; of several the last stands."""
+        if _is_last(self.said_at, f"memory {name}", size.source, taken):
+            self.memory[name] = size
+
+    def kernel_option(self, name: str, value: Fact[str], taken: Moment | None) -> None:
+        """An option of the kernel's configuration; of several the last stands."""
+        _stand(self.kernel_options, self.said_at, name, value, taken)
 
     def notice(self, line: str) -> None:
         """A line about what is odd, once, and not thousands of them."""

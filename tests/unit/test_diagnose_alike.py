@@ -371,6 +371,31 @@ def test_the_order_of_files_is_nothing(name: str, *, backwards: bool, tmp_path: 
     assert said(named[::-1] if backwards else named) == wrong
 
 
+SETTINGS = """\
+MemTotal:       {number} kB
+CONFIG_HZ={number}
+$ cat /proc/7/limits
+Limit                     Soft Limit           Hard Limit           Units
+Max open files            {number}                  {number}                  files
+$ ethtool -k eth0
+Features for eth0:
+rx-checksumming: {state}
+{more}$ ss -lntp
+LISTEN 0 128 10.0.0.2:80 0.0.0.0:* users:(("nginx",pid=7,fd=6))
+"""
+
+
+def test_the_last_of_two_files_stands_for_every_fact(tmp_path: Path) -> None:
+    """Memory, options, limits and offloads were those of the file that was named last, however old it was."""
+    older = SETTINGS.format(number=100, state="off", more="")
+    newer = SETTINGS.format(number=250, state="on", more="tcp-segmentation-offload: on\n")
+    for machine in facts_of(tmp_path, older, newer, apart=60):
+        (process,) = machine.processes
+        facts = machine.memory["MemTotal"].value, machine.kernel_options["CONFIG_HZ"].value, process.files_soft
+        assert facts == (250 * 1024, "250", 250)
+        assert machine.own.interfaces[0].offloads == {"rx-checksumming": True, "tcp-segmentation-offload": True}
+
+
 def test_a_date_holds_for_all_commands_that_follow_and_for_each_once(tmp_path: Path) -> None:
     file = tmp_path / "typed"
     shown = WORKERS.split("\n", 1)[1]
@@ -400,7 +425,7 @@ def test_limits_of_a_process_add_to_what_another_file_has(*, backwards: bool) ->
     here = Source("x")
     both = [Process(7, "nginx", here, 1024, 1024, 1024), Process(7, "", here, 1024, 4096)]
     for process in both[::-1] if backwards else both:
-        draft.process(process)
+        draft.process(process, None)
     assert (draft.processes[7].program, draft.processes[7].files_open) == ("nginx", 1024)
 
 

@@ -87,3 +87,13 @@ def test_a_shell_in_a_container(tmp_path: Path, begin: str, name: str | None) ->
     theirs = {name: ["10.0.0.2:80"]} if name else {}
     ours = ["10.0.0.1:80", *([] if name else ["10.0.0.2:80"]), "10.0.0.4:80"]
     assert seen == {"": ours, **theirs, "other": ["10.0.0.3:80"]}
+
+
+@pytest.mark.parametrize(("enter", "limits"), [("", [100]), ("docker exec web ", [])])
+def test_a_process_of_a_container_has_a_number_of_its_own(tmp_path: Path, enter: str, limits: list[int]) -> None:
+    file = tmp_path / "typed"
+    head = "Limit                     Soft Limit           Hard Limit           Units\n"
+    row = f"Max open files            {100:<20} {100:<20} files\n"
+    shown = f'{HEAD}LISTEN 0 128 10.0.0.2:80 0.0.0.0:* users:(("nginx",pid=7,fd=6))\n'
+    file.write_text(f"$ {enter}cat /proc/7/limits\n{head}{row}$ ss -lntp\n{shown}")
+    assert [each.files_soft for each in read([file]).processes] == limits

@@ -95,7 +95,7 @@ class Exporter(Reader):
             self.context.say("build", self.context.fact(plain(labels.get("version", "")), number))
         elif name.startswith("node_memory_") and name.endswith("_bytes"):
             field = name.removeprefix("node_memory_").removesuffix("_bytes")
-            self.context.draft.memory[field] = Fact(int(value), self.context.source(number))
+            self.context.draft.memory_of(field, Fact(int(value), self.context.source(number)), self.context.taken)
 
     def finish(self) -> None:
         source = self.context.source(self.first)

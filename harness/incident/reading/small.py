@@ -9,7 +9,7 @@ import msgspec
 from harness.incident.collector.kernel import OPTIONS
 from harness.incident.collector.listeners import LIMIT
 from harness.incident.facts import Fact
-from harness.incident.machine import Interface, Process
+from harness.incident.machine import MAIN, Interface, Process
 from harness.incident.reading.context import Context, Reader
 from harness.incident.reading.lines import plain
 
@@ -72,7 +72,7 @@ class Memory(Reader):
     def feed(self, number: int, line: str) -> bool:
         if match := MEMORY.match(line):
             size = int(match[2]) * (1024 if match[3] else 1)
-            self.context.draft.memory[match[1]] = Fact(size, self.context.source(number))
+            self.context.draft.memory_of(match[1], Fact(size, self.context.source(number)), self.context.taken)
         return match is not None
 
 
@@ -91,7 +91,8 @@ class Configuration(Reader):
 
     def feed(self, number: int, line: str) -> bool:
         if match := OPTIONS.match(line):
-            self.context.draft.kernel_options[match[1]] = self.context.fact(plain(match[2]), number)
+            value = self.context.fact(plain(match[2]), number)
+            self.context.draft.kernel_option(match[1], value, self.context.taken)
         return OPTION.match(line) is not None or line.startswith("#") or not line.strip()
 
 
@@ -99,7 +100,7 @@ PROCESS = re.compile(r"(?:^|/)proc/(\d{1,10})/limits$")
 
 
 class Limits(Reader):
-    """/proc/PID/limits, by its path."""
+    """/proc/PID/limits, by its path or by the command that printed it."""
 
     kind = "/proc/PID/limits"
     opening = r"Limit  "
@@ -109,11 +110,14 @@ class Limits(Reader):
         return line.startswith("Limit  ") and "Soft Limit" in line
 
     def feed(self, number: int, line: str) -> bool:
-        limit, place = LIMIT.match(line), PROCESS.search(self.context.path)
+        # Numbers of processes are others in a container.
+        typed = self.context.command if self.context.namespace == MAIN else ""
+        limit, place = LIMIT.match(line), PROCESS.search(self.context.path or typed)
         if limit and place:
             soft, hard = (int(word[:18]) if word.isdecimal() else None for word in limit.groups())
             process = int(place[1])
-            self.context.draft.process(Process(process, "", self.context.source(number), soft, hard))
+            limits = Process(process, "", self.context.source(number), soft, hard)
+            self.context.draft.process(limits, self.context.taken)
         return line.startswith(("Limit", "Max "))
 
 
@@ -129,7 +133,7 @@ class Offloads(Reader):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.name = ""
+        self.seen: Interface | None = None
 
     @classmethod
     def starts(cls, line: str, context: Context) -> bool:
@@ -137,10 +141,13 @@ class Offloads(Reader):
 
     def feed(self, number: int, line: str) -> bool:
         if match := FEATURES.match(line):
-            self.name = match[1]
-            self.context.space.interfaces[self.name] = Interface(self.name, self.context.source(number))
-        elif match := FEATURE.match(line):
-            interface = self.context.space.interfaces[self.name]
-            offloads = interface.offloads | {match[1]: match[2] == "on"}
-            self.context.space.interfaces[self.name] = msgspec.structs.replace(interface, offloads=offloads)
+            self.finish()
+            self.seen = Interface(match[1], self.context.source(number))
+        elif self.seen and (match := FEATURE.match(line)):
+            offloads = self.seen.offloads | {match[1]: match[2] == "on"}
+            self.seen = msgspec.structs.replace(self.seen, offloads=offloads)
         return match is not None or line.startswith(("\t", "Cannot get"))
+
+    def finish(self) -> None:
+        if self.seen:
+            self.context.space.interface(self.seen, self.context.taken)

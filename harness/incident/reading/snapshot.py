@@ -63,8 +63,10 @@ def _machine(machine: MachineFacts, context: Context, source: Source) -> None:
     for name, number in numbers.items():
         if number is not None:
             context.say(name, Fact(number, source))
-    draft.kernel_options.update({name: Fact(plain(value), source) for name, value in machine.options.items()})
-    draft.memory.update({name: Fact(value, source) for name, value in machine.memory.items()})
+    for name, value in machine.options.items():
+        draft.kernel_option(name, Fact(plain(value), source), context.taken)
+    for name, size in machine.memory.items():
+        draft.memory_of(name, Fact(size, source), context.taken)
     for sample in machine.softnet:
         _softnet(sample, context, source)
 
@@ -90,7 +92,8 @@ def _log(told: str, count: int, uptime: float, context: Context) -> None:
 def _processes(snapshot: SnapshotFile, context: Context) -> None:
     for process in snapshot.processes:
         limits = process.files_soft, process.files_hard, process.files_open
-        context.draft.process(Process(process.number, plain(process.program, 32), context.source(1), *limits))
+        seen = Process(process.number, plain(process.program, 32), context.source(1), *limits)
+        context.draft.process(seen, context.taken)
 
 
 class _Space:
@@ -114,9 +117,8 @@ class _Space:
         self._sockets(seen)
         for interface in seen.interfaces:
             name = plain(interface.name, 32)
-            self.space.interfaces[name] = Interface(
-                name, self.source, interface.mtu, interface.offloads, interface.counters
-            )
+            said = Interface(name, self.source, interface.mtu, interface.offloads, interface.counters)
+            self.space.interface(said, self.context.taken)
         self._conntrack(seen)
 
     def _sample(self, sample: CounterSample) -> None:
