@@ -46,8 +46,12 @@ def is_evidence(word: str) -> bool:
 
 def target(word: str, question: Question) -> Target:
     """The one kernel that a word means, brought if it is not here; BadInput if it means several."""
+    from harness.kernels.bzimage import NotAnImage
+
     try:
         return the_kernel(word, question.selection)
+    except NotAnImage as error:
+        raise BadInput(f"{error}; of evidence name the directory: unpack an archive first") from None
     except BadInput as error:
         if files.there_is(word) or isinstance(error, Several):
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -207,6 +208,18 @@ def test_a_word_that_is_neither_kernel_nor_evidence_is_one_line(
     assert err.startswith(
         "harness: moday is no directory with evidence, and no kernel is meant by 'moday'; there are 6.1"
     )
+
+
+def test_an_archive_of_evidence_is_said_to_be_unpacked_first(
+    compare: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    """It was called no kernel image, as if a kernel had been meant."""
+    with tarfile.open(tmp_path / "evidence.tar.gz", "w:gz") as archive:
+        archive.add(__file__, "queue.limit.json")
+    code, out, err = compare("running", "evidence.tar.gz")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"harness: {tmp_path}/evidence.tar.gz: not a Linux kernel image ")
+    assert err.endswith("; of evidence name the directory: unpack an archive first\n")
 
 
 def test_a_kernels_tree_is_no_evidence_whatever_json_it_has(tmp_path: Path) -> None:
