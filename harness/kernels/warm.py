@@ -209,14 +209,21 @@ def _base(booted: Path, project: Project) -> str:
 
 def _nearest(wanted: _Wanted) -> tuple[IO[bytes], Path, cache.About] | None:
     """The state to begin with: of the same base, the one that was used last; held as long as the file is open."""
-    states = sorted(places.states().glob(f"{wanted.base}-*{cache.ABOUT}"), key=lambda file: -file.stat().st_mtime)
-    for file in states:
+    for file in sorted(places.states().glob(f"{wanted.base}-*{cache.ABOUT}"), key=_changed, reverse=True):
         state = file.with_name(file.name.removesuffix(cache.ABOUT))
         known = cache.about(state)
         with contextlib.suppress(FileNotFoundError):
             if known.base == wanted.base:
                 return cache.held_if_there(state), state, known
     return None
+
+
+def _changed(file: Path) -> float:
+    """When a file was written last; 0 if somebody has removed it meanwhile, to make room."""
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _replace_older(state: Path, text: str, base: str) -> None:

@@ -40,6 +40,27 @@ def small(project: Project, tmp_path: Path) -> Project:
     return dataclasses.replace(project, directory=tmp_path, kernels=project.kernels[:1])
 
 
+def kept_of(project: Project) -> list[Path]:
+    """The states that are kept of a project."""
+    states = [file.with_name(file.name.removesuffix(cache.ABOUT)) for file in places.states().glob(f"*{cache.ABOUT}")]
+    return [state for state in states if str(project.directory) in cache.about(state).text]
+
+
+def test_a_state_that_goes_while_the_nearest_is_looked_for(small: Project) -> None:
+    """A machine beside it made room: its name was read, and the file was gone when its time was asked for."""
+    assert counts(small.run(*small.on())) == {"passed": 2}
+    (state,) = kept_of(small)
+    gone = state.with_name(f"{state.name.rpartition('-')[0]}-gone{cache.ABOUT}")
+    gone.symlink_to("nowhere")
+    try:
+        (small.directory / "helper.py").write_text("VALUE = 1  # as before\n")
+        edited = small.run(*small.on())
+    finally:
+        gone.unlink()
+    assert counts(edited) == {"passed": 2}, edited.stdout + edited.stderr
+    assert "delivering the project" not in edited.stderr
+
+
 def test_what_has_changed_is_delivered_and_what_is_gone_is_missed(small: Project) -> None:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return small.run(*small.on(), "-p", "no:cacheprovider", *words)
@@ -62,9 +83,7 @@ def test_what_has_changed_is_delivered_and_what_is_gone_is_missed(small: Project
     assert counts(other) == {"passed": 2}, other.stdout + other.stderr
     assert [delivers in each.stderr for each in (edited, gone, other)] == [False] * 3
     # Of the project as it was before an edit nothing is kept; what was asked for otherwise is another state.
-    states = [file.with_name(file.name.removesuffix(cache.ABOUT)) for file in places.states().glob(f"*{cache.ABOUT}")]
-    kept = [state for state in states if str(small.directory) in cache.about(state).text]
-    assert len(kept) == 2
+    assert len(kept_of(small)) == 2
 
 
 # Says which process has imported a module of the package, and whether it is another one than the test's.

@@ -334,8 +334,13 @@ def machines_of(pid: int) -> list[int]:
 
 
 def with_its_holes(file: Path, folder: Path) -> None:
-    """Copy a state as it is on the disk: 3 GB of which a fifth has been written."""
-    subprocess.run(["cp", "--sparse=always", str(file), str(folder)], check=True)
+    """Copy a file of the cache as it is on the disk: of the 3 GB of a state a fifth has been written.
+
+    What another test's machine made room for meanwhile is not copied: it is made again where it is needed.
+    """
+    with contextlib.suppress(FileNotFoundError), file.open("rb") as opened:
+        here = f"/dev/fd/{opened.fileno()}"
+        subprocess.run(["cp", "--sparse=always", here, str(folder / file.name)], check=True, pass_fds=[opened.fileno()])
 
 
 @pytest.fixture
@@ -348,12 +353,10 @@ def a_cache(tmp_path: Path, kernels: list[Stored]) -> Path:
         target = tmp_path / "cache" / folder.name
         target.mkdir(parents=True)
         for file in folder.glob("[!.]*"):
-            # What another test removes meanwhile is not needed here.
-            with contextlib.suppress(FileNotFoundError):
-                try:
-                    os.link(file, target / file.name)
-                except OSError:  # on another file system
-                    with_its_holes(file, target)
+            try:
+                os.link(file, target / file.name)
+            except OSError:  # on another file system, or gone
+                with_its_holes(file, target)
     return tmp_path / "cache"
 
 
@@ -554,10 +557,13 @@ def test_as_an_ordinary_user(project: Project, home_of_nobody: Path) -> None:
     shutil.copytree(project.directory, home / "project", ignore=shutil.ignore_patterns(".pytest_cache", "out"))
     shutil.copytree(places.kernels() / old.release, home / "cache" / "kernels" / old.release)
     # To spare a boot, the state after it: the machine is made of the same files for everybody.
-    shutil.copytree(places.images(), home / "cache" / "images")
-    (home / "cache" / "states").mkdir()
-    states = places.states().glob(f"{old.release}-simulated-3072-*")
-    with_its_holes(min(states, key=lambda file: len(file.name)), home / "cache" / "states")
+    states = sorted(places.states().glob(f"{old.release}-simulated-3072-*"), key=lambda file: len(file.name))
+    systems = [*places.images().glob(f"{old.release}-*"), *places.images().glob("[!.]*.cpio")]
+    systems += places.images().glob("[!.]*.digest")
+    for folder, files in (("images", systems), ("states", states[:1])):
+        (home / "cache" / folder).mkdir()
+        for file in files:
+            with_its_holes(file, home / "cache" / folder)
     subprocess.run(["chown", "-R", "nobody:", str(home)], check=True)
     argv = [*nobody.NOBODY, "-C", f"{home}/project", f"HOME={home}", f"{places.CACHE}={home}/cache"]
     result = project.start([*argv, *project.argv(*project.on(old), "-k", "limit or fails")])
