@@ -80,19 +80,20 @@ def send_q(host: Host, port: int) -> dict[str, int]:
 
 @pytest.mark.claim("accept-queue.established-columns")
 def test_established_columns(claim: ClaimRun, pair: Pair) -> None:
-    connection = establish(pair.client, listen(pair.server, 10))
+    listener = listen(pair.server, 10)
+    connection = establish(pair.client, listener)
     with claim.effect("1000 bytes have come and are not read") as effect:
         connection.client.send(b"x" * 1000)
-        until(lambda: recv_q(pair.server, connection.port)["inet_diag"], what="the bytes to arrive")
-        for name, shown in recv_q(pair.server, connection.port).items():
+        until(lambda: recv_q(pair.server, listener.port)["inet_diag"], what="the bytes to arrive")
+        for name, shown in recv_q(pair.server, listener.port).items():
             effect.compare(f"Recv-Q of the receiver, {name}", shown, document=1000)
     with claim.effect("400 of them are read") as effect:
         effect.premise("bytes read", len(connection.server.recv(400)), 400)
-        for name, shown in recv_q(pair.server, connection.port).items():
+        for name, shown in recv_q(pair.server, listener.port).items():
             effect.compare(f"Recv-Q of the receiver, {name}", shown, document=600)
     with claim.control("all are read") as control:
         control.expect("bytes read", len(connection.server.recv(4096)), 600)
-        control.expect("Recv-Q", set(recv_q(pair.server, connection.port).values()), {0})
+        control.expect("Recv-Q", set(recv_q(pair.server, listener.port).values()), {0})
     with claim.effect(f"{MANY} bytes have come: more than 16 bits count") as effect:
         listener = listen(pair.server, 10)
         # Of the listener its connections have it, and so a window of that size from the beginning.
@@ -100,8 +101,8 @@ def test_established_columns(claim: ClaimRun, pair: Pair) -> None:
         connection = establish(pair.client, listener)
         connection.client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MANY)
         effect.premise("bytes sent", connection.client.send(b"x" * MANY), MANY)
-        until(lambda: not send_q(pair.client, connection.port)["inet_diag"], what="the bytes to be acknowledged")
-        for name, shown in recv_q(pair.server, connection.port).items():
+        until(lambda: not send_q(pair.client, listener.port)["inet_diag"], what="the bytes to be acknowledged")
+        for name, shown in recv_q(pair.server, listener.port).items():
             effect.compare(f"Recv-Q of the receiver, {name}", shown, document=MANY)
 
 

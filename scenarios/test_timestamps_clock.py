@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from harness.claims.record import ClaimRun
     from harness.lab import Lan, Pair
+    from harness.observe.sockets import FourTuple
 
 # A talk begins so many ticks before the clock comes round, and where its numbers are.
 BEFORE_ROUND, HERE, THERE = 600, 1_000_000, 2_000_000
@@ -52,9 +53,12 @@ A_MINUTE = 60_000
 def test_monotonic(claim: ClaimRun, pair: Pair) -> None:
     client, server, packets = pair.client, pair.server, claim.capture(pair.client)
 
-    def goes_back(port: int) -> dict[str, int]:
-        """How often a timestamp of each side is older than the one that it had sent before."""
-        sent = {"client": packets.segments(sport=port), "server": packets.segments(dport=port)}
+    def goes_back(ends: FourTuple) -> dict[str, int]:
+        """How often a timestamp of each side, the client's end first, is older than the one that it had sent before."""
+        sent = {
+            "client": packets.segments(ends=ends, direction="out"),
+            "server": packets.segments(ends=ends, direction="in"),
+        }
         return {
             side: setbacks([each for each in segments if each.tsval is not None]) for side, segments in sent.items()
         }
@@ -63,17 +67,17 @@ def test_monotonic(claim: ClaimRun, pair: Pair) -> None:
         connection = establish(client, listen(server)).talk(2)
         for newer_by in repeated_words(pair, connection, packets):
             effect.compare("the segment sent again has a newer timestamp, by", ticks(newer_by), document=at_least(1))
-        port = connection.port
+        ends = connection.ends
         connection.close()
-        effect.compare("times that it goes back", goes_back(port), document={"client": 0, "server": 0})
+        effect.compare("times that it goes back", goes_back(ends), document={"client": 0, "server": 0})
     with claim.effect("a FIN that comes again, which TIME-WAIT acknowledges") as effect:
         last = lose_last_ack(client, listen(server))
-        port = last.local[1]
+        ends = last.local, last.remote
         last.repeat()
-        *_, before, answer = [each.tsval for each in packets.segments(sport=port)]
+        *_, before, answer = [each.tsval for each in packets.segments(ends=ends, direction="out")]
         newer_by = ticks(distance(before or 0, answer or 0))
         effect.compare("its ACK is newer than the one that was lost, by", newer_by, document=between(1, A_MINUTE))
-        effect.compare("times that it goes back", goes_back(port), document={"client": 0, "server": 0})
+        effect.compare("times that it goes back", goes_back(ends), document={"client": 0, "server": 0})
     with claim.effect("connections that SYN cookies began, whose SYN-ACKs keep options in their timestamps") as effect:
         server.sysctl[SYNCOOKIES] = 2
         listener, peer = listen(server, 64), RawPeer(server, client)
@@ -98,17 +102,18 @@ def test_monotonic(claim: ClaimRun, pair: Pair) -> None:
         at = Placed(HERE, THERE, 2**32 - BEFORE_ROUND)
         connection = Connection(*place_both(client, server, (PORT, PORT + 1), at)).talk(2)
         until(lambda: timestamp(connection.client) < 2**31, what="the clock to come round")
+        ends = connection.ends
         connection.talk(2).close()
-        values = [segment.tsval or 0 for segment in packets.segments(sport=PORT)]
+        values = [segment.tsval or 0 for segment in packets.segments(ends=ends, direction="out")]
         effect.premise("it has come round", values[0] > 2**31 > values[-1], True)
-        effect.compare("times that it goes back", goes_back(PORT), document={"client": 0, "server": 0})
+        effect.compare("times that it goes back", goes_back(ends), document={"client": 0, "server": 0})
     with claim.control("the client's clock is set back by 2^20 ticks: what going back looks like") as control:
         control.note("TCP_REPAIR", "TCP_TIMESTAMP set the clock back")
         connection = establish(client, listen(server)).talk()
         set_timestamp(connection.client, timestamp(connection.client) - 2**20)
         connection.client.sendall(b"data")
         until(lambda: rejected(control.delta(server)), what="it to be rejected")
-        control.expect("times that the client's goes back", goes_back(connection.port)["client"], 1)
+        control.expect("times that the client's goes back", goes_back(connection.ends)["client"], 1)
         control.expect("what the server reads", read(connection.server), b"")
 
 

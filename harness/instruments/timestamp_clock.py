@@ -113,7 +113,7 @@ def advance(
     let_pass(APART)
     with between or nullcontext():
         spoken.append(speak())
-    segments = packets.segments(sport=connection.port)
+    segments = packets.segments(ends=connection.ends)
     first, second = [segment.tsval or 0 for segment in segments if segment.payload == WORDS][-2:]
     (_, first_sent), (second_began, _) = spoken
     return Advance(distance(first, second), second_began - first_sent, spoken[1][1] - spoken[0][0])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from harness.lab.host import Host
+    from harness.observe.sockets import FourTuple
 
 # include/uapi/linux/if_packet.h and if_arp.h
 SOL_PACKET = 263
@@ -82,12 +83,14 @@ class Capture:
         dst: str | None = None,
         dport: int | None = None,
         port: int | None = None,
+        ends: FourTuple | None = None,
         interface: str | None = None,
     ) -> list[segments.Segment]:
         """The TCP segments since the capture began: those for which all that is given is equal.
 
-        `flags` means what people mean ("S" a SYN and no SYN-ACK, "F" a FIN: `harness.lab.impairment.Flags`); `port` is
-        either end's.
+        `flags` means what people mean ("S" a SYN and no SYN-ACK, "F" a FIN: `harness.lab.impairment.Flags`). `port` is
+        either end's: two connections of a host to two listeners may have it both. `ends` are the two of a connection,
+        in either order.
         """
         self._drain()
         meant = None if flags is None else Flags.of(flags)
@@ -100,6 +103,7 @@ class Capture:
             "interface": interface,
         }
         given = [(name, value) for name, value in wanted.items() if value is not None]
+        between = None if ends is None else {ends, ends[::-1]}
         return Listing(
             segment
             for segment in (packet.segment() for packet in self._packets)
@@ -107,9 +111,10 @@ class Capture:
             and (meant is None or meant.meet(bits(segment.flags), segment.length))
             and all(getattr(segment, name) == value for name, value in given)
             and (port is None or port in (segment.sport, segment.dport))
+            and (between is None or ((segment.src, segment.sport), (segment.dst, segment.dport)) in between)
         )
 
-    def exchange(self, **wanted: str | int | None) -> list[str]:
+    def exchange(self, **wanted: str | int | FourTuple | None) -> list[str]:
         """The segments (chosen as in `segments`) as lines to read, and a last line if packets are missing."""
         lines = segments.exchange(self.segments(**wanted))  # type: ignore[arg-type]
         if self.dropped:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import _socket
 
     from harness.lab import Host
-    from harness.observe.sockets import Endpoint
+    from harness.observe.sockets import Endpoint, FourTuple
     from harness.traffic.listener import Listener
 
 QUESTION, ANSWER = b"question", b"answer!!"
@@ -34,8 +34,13 @@ class Connection(NamedTuple):
 
     @property
     def port(self) -> int:
-        """The client's port."""
+        """The client's port, which a connection to another listener may have as well."""
         return endpoint(self.client)[1]
+
+    @property
+    def ends(self) -> FourTuple:
+        """The client's address and port and the server's, which no other connection has at that time."""
+        return endpoint(self.client), far_endpoint(self.client)
 
     def by_closer(self, closer: str) -> tuple[socket.socket, socket.socket]:
         """The ends in the order in which they close, if `closer` ("client" or "server") is the first."""

@@ -16,7 +16,8 @@ import pytest
 from harness.errors import BadInput
 from harness.lab import Lab, pair
 from harness.observe import capture, exchange, sockets, write_pcapng
-from harness.traffic import RawPeer, connect, listen
+from harness.traffic import RawPeer, connect, establish, listen
+from harness.traffic.connection import ANSWER, QUESTION
 from harness.waiting import until
 
 if TYPE_CHECKING:
@@ -106,6 +107,24 @@ def test_segments_are_chosen_by_all_that_is_given(pair: Pair) -> None:
     assert [one.flags for one in at_server.segments(sport=listener.port)] == ["SA"]
     assert [one.flags for one in at_server.segments(dst=pair.server.ip, dport=other.port)] == ["S", "A"]
     assert at_server.segments(interface="lo") == []
+
+
+def test_the_segments_of_a_connection_are_told_from_those_of_another_with_its_port(pair: Pair) -> None:
+    """A host may have connections from one port to two listeners: the kernel chooses so once in a while."""
+    pair.client.sysctl["net.ipv4.ip_local_port_range"] = "40000 40000"
+    with capture(pair.server) as at_server:
+        first = establish(pair.client, listen(pair.server)).talk()
+        second = establish(pair.client, listen(pair.server)).talk(2)
+    assert first.port == second.port == 40000
+    assert len(at_server.segments(port=first.port)) == len(at_server.segments())
+    of_first, of_second = at_server.segments(ends=first.ends), at_server.segments(ends=second.ends)
+    assert [one.payload for one in of_first if one.payload] == [QUESTION, ANSWER]
+    assert [one.payload for one in of_second if one.payload] == [QUESTION, ANSWER] * 2
+    assert sorted([*of_first, *of_second], key=lambda one: one.time) == at_server.segments()
+    here, there = first.ends
+    assert at_server.segments(ends=(there, here)) == of_first
+    assert {one.src for one in at_server.segments(ends=first.ends, direction="in")} == {pair.client.ip}
+    assert at_server.segments(ends=(here, (there[0], there[1] - 1))) == []
 
 
 @pytest.mark.parametrize("read", [read_by_tcpdump, read_by_scapy])
