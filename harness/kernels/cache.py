@@ -219,12 +219,18 @@ def _folders(directory: Path) -> Iterator[Path]:
 
 
 def _entry(kind: str, path: Path, known: About | None = None, *, goes_by_itself: bool = True) -> Entry:
-    files = [path, *(path.rglob("*") if path.is_dir() else (beside(path, end) for end in (ABOUT, CONSOLE)))]
+    files = [path, *(_below(path) if path.is_dir() else (beside(path, end) for end in (ABOUT, CONSOLE)))]
     size = sum(_blocks(file) for file in files)
     used = 0.0
     with contextlib.suppress(OSError):
         used = (path / "image" if path.is_dir() else path).stat().st_mtime
     return Entry(kind, path, size, used, known or about(path), goes_by_itself)
+
+
+def _below(directory: Path) -> Iterator[Path]:
+    """All that is in a directory; what somebody removes meanwhile is passed over, which Path.rglob() does not do."""
+    for place, folders, names in os.walk(directory):
+        yield from (Path(place, name) for name in (*folders, *names))
 
 
 def _blocks(file: Path) -> int:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import threading
 import time
+from concurrent import futures
 from typing import TYPE_CHECKING
 
 import pytest
@@ -69,6 +72,26 @@ def test_what_is_kept_is_listed_with_its_size_its_use_and_its_purpose(keep: Call
     assert f"{places.cache()}: 6 MB; 5 MB of them are kept within a limit of " in rows[-1]
 
 
+def test_a_kernel_that_goes_while_all_is_listed_is_passed_over(keep: Callable[..., Path]) -> None:
+    """`harness cache prune --kernels` beside it ended the listing with a traceback, some once in a hundred times."""
+    modules, stop = keep("kernels/6.12.118/image").with_name("modules"), threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            for i in range(5):
+                (modules / str(i) / "net").mkdir(parents=True)
+            shutil.rmtree(modules)
+
+    with futures.ThreadPoolExecutor(1) as other:
+        comes_and_goes = other.submit(come_and_go)
+        try:
+            listed = {tuple(left()) for _ in range(2000)}
+        finally:
+            stop.set()
+        comes_and_goes.result()
+    assert listed == {("6.12.118",)}
+
+
 def test_an_empty_cache_is_no_error(keep: Callable[..., Path]) -> None:
     assert harness("list").exit_code == 0
     assert harness("prune", "--all").output == "0 removed: 0 MB are free again\n"
@@ -100,6 +123,7 @@ def test_kernels_do_not_go_by_themselves(keep: Callable[..., Path]) -> None:
 # Another process, as a machine is.
 HOLDS = """
 import sys
+import threading
 from pathlib import Path
 from harness.kernels import cache
 with cache.held_if_there(Path(sys.argv[1])):
