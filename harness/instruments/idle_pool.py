@@ -38,7 +38,7 @@ def ask_after_pause(
 ) -> dict[Host, Asked]:
     """n connections of each client to its server are used once, idle for `pause` seconds, and asked again.
 
-    Looked at after `patience` seconds. All side by side.
+    Looked at after `patience` seconds. All side by side. NotReady if the first use does not succeed within a minute.
     """
     calls = until(
         partial(_used, pools, n), deadline=ALL_FIRST_USES, what="pools of which each connection is answered at once"

@@ -21,12 +21,6 @@ if TYPE_CHECKING:
 REMEMBERS = 1  # seconds
 
 
-@pytest.fixture(autouse=True)
-def _short_first_uses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A first use may take twice as long as the firewall remembers."""
-    monkeypatch.setattr(idle_pool, "FIRST_USE", 2 * REMEMBERS)
-
-
 def test_an_answer_that_is_being_made_is_waited_for(pair: Pair) -> None:
     put_off = threading.Event()
 
@@ -42,10 +36,10 @@ def test_an_answer_that_is_being_made_is_waited_for(pair: Pair) -> None:
     assert put_off.is_set()
 
 
-def through_a_firewall(lab: Lab, *, put_off: int) -> tuple[Asked, int]:
+def through_a_firewall(lab: Lab, *, put_off: int, remembers: int = REMEMBERS) -> tuple[Asked, int]:
     """A pool of three whose server puts so many answers off for longer than the firewall remembers; how many it got."""
     (chain,) = chains(lab, 1)
-    watch(chain.between, remembers=REMEMBERS)
+    watch(chain.between, remembers=remembers)
     requests: list[bytes] = []
 
     def answer(request: bytes) -> bytes:
@@ -60,12 +54,15 @@ def through_a_firewall(lab: Lab, *, put_off: int) -> tuple[Asked, int]:
 
 
 def test_a_pool_that_is_forgotten_in_its_first_use_is_begun_anew(lab: Lab) -> None:
-    # Three requests whose answers are dropped, and three of the connections that are idle then.
-    assert through_a_firewall(lab, put_off=1) == (Asked(answered=0, told=0, hang=3), 6)
+    asked, requests = through_a_firewall(lab, put_off=1)
+    assert asked == Asked(answered=0, told=0, hang=3)
+    # Three whose answers are dropped, and three of the pool that is idle then; more if the machine was put off itself.
+    assert requests >= 6
 
 
-def test_a_pool_that_is_used_at_once_is_begun_once(lab: Lab) -> None:
-    assert through_a_firewall(lab, put_off=0) == (Asked(answered=0, told=0, hang=3), 3)
+def test_a_pool_that_is_remembered_is_begun_once(lab: Lab) -> None:
+    # A request for each connection before the pause, and a request after it.
+    assert through_a_firewall(lab, put_off=0, remembers=3600) == (Asked(answered=3, told=0, hang=0), 6)
 
 
 def test_a_server_that_always_answers_too_late_ends_the_attempts(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
